@@ -1,0 +1,282 @@
+"""The only loop: ask the search for trials, run them, write outcomes to the journal, tell the search."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Protocol
+
+from workflow.errors import SetupError, SiteError
+from workflow.journal import Journal, Record, State
+from workflow.search import Search
+from workflow.stages import StageName
+from workflow.trial import Outcome, Trial
+
+_TICK = 0.5
+
+
+class Runner(Protocol):
+    """Where stages run. Futures never fail on the model's account: that is an outcome."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many trials to keep submitted at a time."""
+
+    def preprocess(self, attempt: int) -> Future[Outcome]: ...
+
+    def prepared(self, attempt: int) -> None: ...
+
+    def train(self, trial: Trial, attempt: int) -> Future[Outcome]: ...
+
+    def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]: ...
+
+    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]: ...
+
+    def stop(self) -> None: ...
+
+    def failure(self) -> str: ...
+
+
+class Observer(Protocol):
+    """Hears of what changed; for the live view and the tables."""
+
+    def changed(self, campaign: Campaign) -> None: ...
+
+    def say(self, text: str) -> None:
+        """A line that the user should read."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a campaign consists of besides its trials."""
+
+    preprocess: bool
+    infer: bool
+    mode: str
+    max_attempts: int = 3
+
+
+class Interrupted(Exception):
+    """The user asked for the end; the run can be resumed."""
+
+
+class Campaign:
+    """One search, from the journal's state to its end.
+
+    ``interrupt`` may be called from a signal handler.
+    """
+
+    def __init__(self, plan: Plan, search: Search, journal: Journal, runner: Runner, observer: Observer) -> None:
+        self.plan = plan
+        self.search = search
+        self.journal = journal
+        self.runner = runner
+        self.observer = observer
+        self.running: dict[Future[Outcome], Trial] = {}
+        self.waiting: deque[Trial] = deque()
+        self.draining = False
+        self.stopping = False
+        self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
+
+    @property
+    def state(self) -> State:
+        return self.journal.state
+
+    def interrupt(self, *, now: bool) -> None:
+        """Stop asking for trials; ``now`` also ends those that run."""
+        self.draining = True
+        self.stopping = self.stopping or now
+        self._finished.put(None)
+
+    def run(self) -> None:
+        """Run to the end.
+
+        Raises Interrupted, SiteError or SetupError; in each case the journal holds all that is needed to go on.
+        """
+        self._adopt()
+        if self.plan.preprocess:
+            self._prepare()
+        self._restore()
+        self._search()
+        winner = best(self.state, self.plan.mode)
+        if winner is not None and self.plan.infer:
+            self._infer(winner)
+        self.journal.append({"type": "ended", "complete": True})
+
+    # -- resuming ------------------------------------------------------------------------------------------------
+
+    def _adopt(self) -> None:
+        """Take over what had finished while no controller lived."""
+        self._adopt_stage("preprocess")
+        latest = self.state.attempts
+        found = self.runner.recover("train", [(t.id, latest[t.id]) for t in self.state.unfinished if t.id in latest])
+        if found:
+            self.journal.append(*(_outcome_record(outcome) for outcome in found))
+            self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
+        self._adopt_stage("infer")
+
+    def _adopt_stage(self, stage: StageName) -> None:
+        attempt = self.state.stage_attempts.get(stage, 0)
+        if attempt > self.state.stage_runs.get(stage, 0):
+            for outcome in self.runner.recover(stage, [(-1, attempt)]):
+                self.journal.append(_stage_record(stage, outcome))
+
+    def _restore(self) -> None:
+        """Tell the search what it asked and heard before; queue what has no outcome yet."""
+        for trial in sorted(self.state.trials.values(), key=lambda trial: trial.id):
+            outcome = self.state.outcomes.get(trial.id)
+            self.search.restore(trial, outcome)
+            if outcome is None:
+                self.waiting.append(trial)
+        self.observer.changed(self)
+
+    # -- the search ----------------------------------------------------------------------------------------------
+
+    def _search(self) -> None:
+        while True:
+            if not self.draining:
+                self._submit()
+            if not self.running:
+                if self.draining:
+                    raise Interrupted
+                if self.search.done and not self.waiting:
+                    return
+                raise AssertionError("the search waits for a trial that nobody runs")
+            self._collect()
+
+    def _submit(self) -> None:
+        """Fill the site up to its limit, with one write to the journal for all new trials."""
+        room = self.runner.in_flight - len(self.running)
+        chosen: list[tuple[Trial, int]] = []
+        records: list[Record] = []
+        while len(chosen) < room and (trial := self._next()) is not None:
+            if trial.id not in self.state.trials:
+                records.append({"type": "asked", "trial": trial.to_json()})
+            attempt = self.state.attempts.get(trial.id, 0) + 1
+            records.append({"type": "attempt", "trial": trial.id, "attempt": attempt})
+            chosen.append((trial, attempt))
+        if not chosen:
+            return
+        self.journal.append(*records)
+        for trial, attempt in chosen:
+            future = self.runner.train(trial, attempt)
+            self.running[future] = trial
+            future.add_done_callback(self._finished.put)
+        self.observer.changed(self)
+
+    def _next(self) -> Trial | None:
+        while not self.waiting:
+            trial = self.search.ask()
+            if trial is None:
+                return None
+            known = self.state.outcomes.get(trial.id)
+            if known is None:
+                return trial
+            # Its record was lost from the journal, its outcome was not.
+            self.journal.append({"type": "asked", "trial": trial.to_json()})
+            self.search.tell(known)
+        return self.waiting.popleft()
+
+    def _collect(self) -> None:
+        """Wait for at least one trial, then take all that have ended."""
+        ended = self._wait()
+        for future in ended:
+            trial = self.running.pop(future)
+            self._settle(trial, future.result())
+        self.observer.changed(self)
+
+    def _wait(self) -> list[Future[Outcome]]:
+        """Futures that ended; empty after a tick."""
+        ended = []
+        try:
+            ended.append(self._finished.get(timeout=_TICK))
+            while True:
+                ended.append(self._finished.get_nowait())
+        except Empty:
+            pass
+        if self.stopping:
+            self.runner.stop()
+            raise Interrupted
+        if failure := self.runner.failure():
+            raise SiteError(f"the site failed: {failure}")
+        return [future for future in ended if future is not None]
+
+    def _settle(self, trial: Trial, outcome: Outcome) -> None:
+        outcome = self._limit_attempts(outcome)
+        self.journal.append(_outcome_record(outcome))
+        if outcome.final:
+            self.search.tell(outcome)
+            return
+        if outcome.cause == "setup":
+            raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}")
+        self.waiting.appendleft(trial)
+        self.observer.say(f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}")
+
+    def _limit_attempts(self, outcome: Outcome) -> Outcome:
+        """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""
+        lost = self.state.lost.get(outcome.trial_id, 0) + 1
+        if outcome.cause == "infrastructure" and lost >= self.plan.max_attempts:
+            return _failed(outcome, f"lost {lost} times, the last time: {outcome.evidence}")
+        if outcome.cause == "setup" and any(o.kind == "ok" for o in self.state.outcomes.values()):
+            return _failed(outcome, outcome.evidence)
+        return outcome
+
+    # -- the other stages ----------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        done = self.state.stage_outcomes.get("preprocess")
+        if done is None or done.kind != "ok":
+            self.observer.say("preprocess")
+            done = self._run_stage("preprocess", self.runner.preprocess)
+        if done.kind != "ok":
+            raise SetupError(f"preprocess failed: {done.evidence}")
+        self.runner.prepared(done.attempt)
+
+    def _infer(self, winner: Outcome) -> None:
+        done = self.state.stage_outcomes.get("infer")
+        if done is not None and done.kind == "ok" and done.trial_id == winner.trial_id:
+            return
+        trial = self.state.trials[winner.trial_id]
+        self.observer.say(f"infer with the winner, trial {trial.id}")
+        done = self._run_stage("infer", lambda attempt: self.runner.infer(trial, winner.attempt, attempt))
+        if done.kind != "ok":
+            raise SetupError(f"the search is done, but inference with its winner failed: {done.evidence}")
+
+    def _run_stage(self, stage: StageName, start: Callable[[int], Future[Outcome]]) -> Outcome:
+        """Run a stage, again while the infrastructure loses it."""
+        for _ in range(self.plan.max_attempts):
+            attempt = self.state.stage_attempts.get(stage, 0) + 1
+            self.journal.append({"type": "attempt", "trial": stage, "attempt": attempt})
+            future = start(attempt)
+            future.add_done_callback(self._finished.put)
+            while not self._wait():
+                self.observer.changed(self)
+            outcome = future.result()
+            self.journal.append(_stage_record(stage, outcome))
+            if outcome.cause != "infrastructure":
+                break
+        if self.draining:
+            raise Interrupted
+        return outcome
+
+
+def best(state: State, mode: str) -> Outcome | None:
+    """The outcome with the best value; the earliest trial of equals. None if no trial succeeded."""
+    sign = 1.0 if mode == "min" else -1.0
+    done = [outcome for outcome in state.outcomes.values() if outcome.kind == "ok" and outcome.value is not None]
+    return min(done, key=lambda o: (sign * (o.value or 0.0), o.trial_id), default=None)
+
+
+def _failed(outcome: Outcome, evidence: str) -> Outcome:
+    return Outcome(**{**vars(outcome), "kind": "failed", "evidence": evidence})
+
+
+def _outcome_record(outcome: Outcome) -> dict[str, object]:
+    return {"type": "outcome", "outcome": outcome.to_json()}
+
+
+def _stage_record(stage: str, outcome: Outcome) -> dict[str, object]:
+    return {"type": "stage", "stage": stage, "outcome": outcome.to_json()}

@@ -1,0 +1,303 @@
+"""Experiment files: strict YAML to dataclasses, with file, key, value and remedy in every error."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workflow.errors import InputError, Problems, show
+from workflow.initial import read_initial
+from workflow.rundir import RunDir
+from workflow.search import MODES, Search, SearchSettings, make_search
+from workflow.space import Constant, Space, load_space, parse_space, unusable_text
+from workflow.stages import (
+    CONTRACTS,
+    OUTPUT_DIRS,
+    PATH_NAMES,
+    PLACEHOLDERS,
+    RUNTIMES,
+    Argument,
+    Container,
+    Model,
+    Pipeline,
+    Stage,
+    StageName,
+    fill,
+    fragile,
+    unfilled,
+)
+from workflow.strict import Section, apply_overrides, read_yaml
+from workflow.trial import Params
+
+STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
+
+_REFERENCE_NAMES = {
+    name: name.lower()
+    for name in (
+        "NUM_ITERATIONS", "POPULATION_SIZE", "OFFSPRING_PROPORTION", "MUT_PROB", "CX_PROB", "MUT_INDPB", "CX_INDPB",
+        "TOURNSIZE", "SEED",
+    )
+} | {"GA_STRATEGY": "strategy"}  # fmt: skip
+_CORRELATIONS = frozenset({"pcc", "scc", "r2"})
+_MAX_ARGUMENT = 100_000
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The metric that is searched for, by its name in the model's scores, and 'min' or 'max'."""
+
+    metric: str = "val_loss"
+    mode: str = "min"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A campaign's definition. ``model.data_dir`` is empty where the run's own data directory is meant."""
+
+    name: str
+    model: Model
+    stages: Mapping[StageName, Stage]
+    space: Space
+    objective: Objective
+    search: SearchSettings
+    initial: Sequence[Params] = ()
+    max_attempts: int = 3
+    warnings: tuple[str, ...] = ()
+
+    def make_search(self) -> Search:
+        return make_search(self.space, self.search, self.objective.mode, self.initial)
+
+    def pipeline(self, container: Container, run: RunDir) -> Pipeline:
+        model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
+        constants = frozenset(p.name for p in self.space.parameters if isinstance(p, Constant))
+        return Pipeline(model, self.stages, constants, container)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
+        search = dict(vars(self.search))
+        for key in (*SearchSettings.BUDGETS, "initial_population"):
+            del search[key]
+        space = {p.name: _described(p) for p in self.space.parameters}
+        return {"space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial)}
+
+    def to_yaml(self) -> str:
+        """The file that a resume reads: all resolved, with the space and the initial population in files beside it."""
+        data = {
+            "name": self.name,
+            "model": {**vars(self.model), "data_dir": self.model.data_dir or None},
+            "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
+            "space": "space.json",
+            "objective": vars(self.objective),
+            "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
+            "max_attempts": self.max_attempts,
+        }
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _described(parameter: object) -> dict[str, Any]:
+    described = {"type": type(parameter).__name__, **vars(parameter)}
+    del described["name"]
+    return json.loads(json.dumps(described))  # type: ignore[no-any-return]
+
+
+def _stage_data(name: StageName, stage: Stage) -> dict[str, Any]:
+    data: dict[str, Any] = {"args": {k: list(v) if isinstance(v, tuple) else v for k, v in stage.args.items()}}
+    if stage.timeout is not None:
+        data["timeout"] = stage.timeout
+    if name == "train" and stage.config_file is not None:
+        data["config_file"] = stage.config_file
+    if name == "infer":
+        data["gpu_arg"] = stage.gpu_arg
+    return data
+
+
+def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
+    """Read and check an experiment file. Raises InputError with all its problems."""
+    data = read_yaml(path, "experiment")
+    apply_overrides(data, overrides)
+    problems = Problems(str(path))
+    top = Section(data, "", problems, path.absolute().parent)
+    name = top.text("name", path.stem) or path.stem
+    if not re.fullmatch(r"[\w.\-+ ]+", name) or name.strip(". ") == "":
+        top.wrong("name", name, "write letters, digits, '_', '-', '.': it becomes a directory's name")
+    stages = _read_stages(top.section("stages"))
+    model = _read_model(top.section("model"), stages)
+    space = _read_space(top)
+    objective = _read_objective(top.section("objective"))
+    search = _read_search(top.section("search"))
+    initial_path = Section({"initial_population": search.initial_population}, "search", problems, top.base)
+    initial_file = initial_path.path("initial_population")
+    max_attempts = top.integer("max_attempts", 3, least=1) or 3
+    top.finish()
+    if space is not None:
+        _check_arguments(space, stages, problems)
+    problems.raise_if_any()
+    assert space is not None and model is not None
+    warnings = (*space.warnings, *_warnings(space, stages, objective))
+    initial = read_initial(Path(initial_file), space, search.population_size, objective.mode) if initial_file else ()
+    if initial_file:
+        search = replace(search, initial_population=initial_file)
+    return Experiment(name, model, stages, space, objective, search, initial, max_attempts, warnings)
+
+
+def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | None:
+    image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
+    runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
+    contract = section.text("contract", "improve", CONTRACTS) or "improve"
+    section.finish()
+    if runtime == "apptainer" and image is None:
+        section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
+    elif runtime == "apptainer" and not Path(str(image)).exists():
+        section.wrong("image", image, "no such file: check the path, or pull or build the image")
+    if runtime == "none" and scripts is None:
+        remedy = "write the directory that holds train.sh, or an image"
+        section.problems.add(section.at("scripts"), "is missing", remedy)
+    elif runtime == "none":
+        _check_scripts(section, Path(str(scripts)), stages)
+    if data_dir is not None and not Path(data_dir).is_dir():
+        section.wrong("data_dir", data_dir, "no such directory: check the path, or leave it out for one in the run")
+    return Model(runtime, contract, data_dir or "", image, scripts)
+
+
+def _check_scripts(section: Section, directory: Path, stages: Mapping[StageName, Stage]) -> None:
+    if not directory.is_dir():
+        section.wrong("scripts", str(directory), "no such directory: check the path")
+        return
+    for stage in stages:
+        script = directory / f"{stage}.sh"
+        if not script.is_file():
+            section.wrong("scripts", str(directory), f"it has no {stage}.sh: add it, or take the stage out")
+        elif not os.access(script, os.X_OK):
+            section.wrong("scripts", str(script), f"it is not executable: chmod +x {script}")
+
+
+def _read_stages(section: Section) -> dict[StageName, Stage]:
+    stages: dict[StageName, Stage] = {}
+    for name in STAGES:
+        given = name in section.data and section.data[name] is not None
+        inner = section.section(name)
+        if given or name == "train":
+            stages[name] = _read_stage(name, inner)
+    section.finish()
+    return stages
+
+
+def _read_stage(name: StageName, section: Section) -> Stage:
+    arguments = section.section("args")
+    args: dict[str, Argument] = {}
+    for key, value in arguments.data.items():
+        argument = _read_argument(arguments, key, value)
+        if argument is not None:
+            args[key] = argument
+    timeout = section.duration("timeout")
+    config_file = section.text("config_file") if name == "train" else None
+    gpu_arg = section.boolean("gpu_arg", False) if name == "infer" else False
+    section.finish()
+    return Stage(args, timeout, config_file, gpu_arg)
+
+
+def _read_argument(section: Section, key: str, value: object) -> Argument | None:
+    if not re.fullmatch(r"[A-Za-z_][\w.\-]*", key):
+        section.problems.add(section.at(key), "cannot be an option's name", "write it without the leading '--'")
+        return None
+    elements: list[Any] = value if isinstance(value, list) else [value]
+    for element in elements:
+        if not isinstance(element, str | int | float | bool):
+            section.wrong(key, value, "write a string, a number, true/false, or a list of them")
+            return None
+        if isinstance(element, float) and not math.isfinite(element):
+            section.wrong(key, value, "write a finite number, or put it in quotes")
+            return None
+        if isinstance(element, str) and (reason := unusable_text(element)):
+            section.problems.add(section.at(key), f"{show(element)} {reason}", "remove that character")
+            return None
+    argument: Argument = tuple(elements) if isinstance(value, list) else elements[0]
+    return argument
+
+
+def _read_space(top: Section) -> Space | None:
+    value = top.raw("space")
+    if value is None:
+        top.problems.add("space", "is missing", "write the path of the hyperparameter space (JSON), or a list in place")
+        return None
+    try:
+        if isinstance(value, str):
+            path = top.path("space")
+            return None if path is None else load_space(Path(path))
+        return parse_space(value, f"{top.problems.file}: space")
+    except InputError as error:
+        top.problems.include(str(error))
+        return None
+
+
+def _read_objective(section: Section) -> Objective:
+    metric = section.text("metric", "val_loss") or ""
+    if not re.fullmatch(r"[A-Za-z_][\w.\-]*", metric):
+        section.wrong("metric", metric, "write the name of a score, such as val_loss, mse or pcc")
+    mode = section.text("mode", "min", MODES) or "min"
+    section.finish()
+    return Objective(metric, mode)
+
+
+def _read_search(section: Section) -> SearchSettings:
+    for alias, name in _REFERENCE_NAMES.items():
+        if alias in section.data:
+            if name in section.data:
+                section.problems.add(section.at(alias), f"is given beside {name}", "keep one of the two")
+            section.data = {name if key == alias else key: value for key, value in section.data.items()}
+    defaults = SearchSettings()
+    values: dict[str, Any] = {}
+    for setting in fields(SearchSettings):
+        default = getattr(defaults, setting.name)
+        read = {
+            "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
+            "float": section.number, "bool": section.boolean,
+        }[str(setting.type)]  # fmt: skip
+        values[setting.name] = read(setting.name, default)  # type: ignore[operator]
+    section.finish()
+    settings = SearchSettings(**values)
+    settings.check(section.problems)
+    return settings
+
+
+def _check_arguments(space: Space, stages: Mapping[StageName, Stage], problems: Problems) -> None:
+    """Placeholders must be known, data directories filled in, and values short enough for a command line."""
+    values = dict.fromkeys(PLACEHOLDERS, "")
+    constants = [(f"space: {p.name}", p.name, p.value) for p in space.parameters if isinstance(p, Constant)]
+    given: list[tuple[str, str, Argument]] = [*constants]
+    for stage, settings in stages.items():
+        given += [(f"stages.{stage}.args.{name}", name, value) for name, value in settings.args.items()]
+    for place, name, value in given:
+        try:
+            fill(value, values)
+        except ValueError as error:
+            problems.add(place, str(error), "mend the placeholder")
+        if name in PATH_NAMES - set(OUTPUT_DIRS) and unfilled(value) and "preprocess" not in stages:
+            remedy = "write the directory, or add the stage preprocess, whose output it then becomes"
+            problems.add(place, f"{show(value)} is not filled in", remedy)
+    longest = sum(len(repr(value)) for *_, value in given)
+    if longest > _MAX_ARGUMENT:
+        what = f"the constants hold {longest} characters"
+        problems.add("space", what, f"stay below {_MAX_ARGUMENT}: pass large values as a file")
+
+
+def _warnings(space: Space, stages: Mapping[StageName, Stage], objective: Objective) -> list[str]:
+    found = []
+    if objective.metric in _CORRELATIONS and objective.mode == "min":
+        found.append(f"objective: {objective.metric} is minimised; set objective.mode to max if greater is better")
+    for parameter in space.parameters:
+        values = parameter.values() if parameter.size < 1000 else iter(())
+        reason = next((r for value in values if (r := fragile(value))), "")
+        if reason and parameter.name not in PATH_NAMES:
+            found.append(f"space: {parameter.name}: a value {reason}")
+    for stage, settings in stages.items():
+        found += [f"stages.{stage}.args.{k}: {r}" for k, v in settings.args.items() if (r := fragile(v))]
+    return found

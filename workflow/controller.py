@@ -1,0 +1,195 @@
+"""Leads one run: owns its lock, journal and signals, and drives the campaign on a site."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from workflow import __version__
+from workflow.campaign import Campaign, Interrupted, Plan, best
+from workflow.config import Experiment
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError
+from workflow.journal import Journal, campaign_record, differences
+from workflow.lock import RunLock
+from workflow.report.progress import Progress
+from workflow.report.tables import Table, counts, lines, write_tables
+from workflow.rundir import RunDir
+from workflow.runner import ParslRunner
+from workflow.search import GeneticSearch
+from workflow.site import Site
+
+_TABLES_INTERVAL = 10.0
+
+
+def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool) -> int:
+    """Begin or resume the campaign in ``run``; returns the exit code.
+
+    Raises WorkflowError. The journal and the tables are up to date in any case.
+    """
+    progress = Progress(site.workers, experiment, quiet=quiet)
+    lock = RunLock(run.lock)
+    lock.acquire(progress.say)
+    try:
+        journal = _open_journal(experiment, run, progress)
+        try:
+            return _lead(experiment, site, run, lock, journal, progress)
+        finally:
+            journal.close()
+    finally:
+        lock.release()
+
+
+def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Journal:
+    try:
+        journal = Journal(run.journal)
+    except OSError as error:
+        raise SiteError(f"{run.journal}: cannot be opened ({error.strerror}); mend it, then resume") from error
+    for note in journal.notes:
+        print(f"warning: {note}", file=sys.stderr)
+    header = journal.state.header
+    if header is not None:
+        found = list(differences(header["fingerprint"], experiment.fingerprint()))
+        if found:
+            journal.close()
+            changes = "\n    ".join(found)
+            raise InputError(
+                f"{run.journal}: the run was begun with another definition:\n    {changes}\n"
+                "    -> undo the change to resume it, or begin a new run"
+            )
+    elif journal.state.trials:
+        print(f"warning: {run.journal}: its first record is gone; the definition is taken as it is", file=sys.stderr)
+    return journal
+
+
+def _lead(
+    experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journal: Journal, progress: Progress
+) -> int:
+    runner = ParslRunner(site, experiment, run, lock)
+    search = experiment.make_search()
+    plan = Plan(
+        "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
+        experiment.max_attempts,
+    )  # fmt: skip
+    campaign = Campaign(plan, search, journal, runner, progress)
+    varying = tuple(p.name for p in experiment.space.varying)
+    table = Table(
+        varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size, site.workers
+    )
+    writer = _TableWriter(run, table)
+    progress.refresh = writer.now_and_then
+    if not experiment.model.data_dir:
+        run.data.mkdir(exist_ok=True)
+    about = {"host": socket.gethostname(), "package": __version__, "command": shlex.join(sys.argv), "site": site.name}
+    progress.say(f"run {run.path} on site {site.name}, {site.workers} workers, at most {search.budget} trials")
+    try:
+        with _signals(campaign, progress), progress, runner:
+            _begin(journal, experiment, about)
+            campaign.run()
+    except Interrupted:
+        _after(journal, "interrupted")
+        print(f"interrupted; {_resume_hint(run)}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except WorkflowError as error:
+        _after(journal, str(error))
+        if error.exit_code != InputError.exit_code:
+            raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
+        raise
+    finally:
+        writer.write(campaign)
+    return _conclude(campaign, table, run, quiet=progress.quiet)
+
+
+def _begin(journal: Journal, experiment: Experiment, about: dict[str, str]) -> None:
+    if journal.state.header is None:
+        journal.append(campaign_record(experiment.fingerprint(), about))
+    else:
+        journal.append({"type": "resumed", **about})
+
+
+def _after(journal: Journal, reason: str) -> None:
+    with suppress(SiteError):  # a full disk: the reason is shown to the user
+        journal.append({"type": "ended", "complete": False, "reason": reason})
+
+
+def _resume_hint(run: RunDir) -> str:
+    return f"resume with: python -m workflow.run --resume {shlex.quote(str(run.path))}"
+
+
+class _TableWriter:
+    def __init__(self, run: RunDir, table: Table) -> None:
+        self.run = run
+        self.table = table
+        self._next = time.monotonic() + _TABLES_INTERVAL
+
+    def now_and_then(self, campaign: Campaign) -> None:
+        """At an interval that keeps the writing itself below a hundredth of the time."""
+        start = time.monotonic()
+        if start >= self._next:
+            self.write(campaign)
+            self._next = time.monotonic() + max(_TABLES_INTERVAL, 100 * (time.monotonic() - start))
+
+    def write(self, campaign: Campaign) -> None:
+        write_tables(self.run, self.table, campaign.state, campaign.search)
+
+
+@contextmanager
+def _signals(campaign: Campaign, progress: Progress) -> Iterator[None]:
+    """Ctrl-C once drains, twice stops; TERM and HUP stop, since KILL may follow."""
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        second = campaign.draining
+        campaign.interrupt(now=second)
+        running = ", ".join(str(trial.id) for trial in list(campaign.running.values())[:20])
+        wait = f"waiting for {len(campaign.running)} trials to end ({running})" if running else "ending"
+        print("\nstopping the trials now" if second else f"\n{wait}; Ctrl-C again stops them now", file=sys.stderr)
+
+    def on_terminate(number: int, frame: FrameType | None) -> None:
+        campaign.interrupt(now=True)
+        print(f"\n{signal.Signals(number).name}: stopping the trials now", file=sys.stderr)
+
+    handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate, signal.SIGHUP: on_terminate}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _conclude(campaign: Campaign, table: Table, run: RunDir, *, quiet: bool) -> int:
+    state, search = campaign.state, campaign.search
+    winner = best(state, table.mode)
+    if winner is None:
+        first = next(iter(state.outcomes.values()), None)
+        why = f"; the first one: {first.evidence}" if first else ""
+        print(f"error: no trial succeeded{why}\n    -> see {run.path / 'trials'}", file=sys.stderr)
+        return EXIT_NO_SUCCESS
+    if not quiet:
+        number = counts(state)
+        params = state.trials[winner.trial_id].params
+        infer = state.stage_outcomes.get("infer")
+        print(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
+        print(f"    {lines(params, table.varying)}")
+        if infer is not None and infer.metrics:
+            print("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
+        lost = number["lost_attempts"]
+        print(f"{number['ok']} trials succeeded, {number['failed']} failed, {lost} attempts were lost and ran again")
+        if isinstance(search, GeneticSearch):
+            _print_generations(search)
+        if search.message:
+            print(f"the search ended early: {search.message}")
+        print(f"results: {run.hpo_csv}, {run.best}, {run.summary}")
+    return EXIT_DONE
+
+
+def _print_generations(search: GeneticSearch) -> None:
+    print("generation  nevals         avg         std         min         max")
+    for row in search.statistics:
+        numbers = "".join(f"{value:12.5g}" for value in (row.avg, row.std, row.min, row.max))
+        print(f"{row.generation:>10}{row.nevals:>8}{numbers}")

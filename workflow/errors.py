@@ -1,0 +1,105 @@
+"""The errors of a campaign, one class for each party who must act on it."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+EXIT_DONE, EXIT_NO_SUCCESS, EXIT_INTERRUPTED = 0, 4, 130
+"""Exit codes of the command line beside those of the errors."""
+
+
+class WorkflowError(Exception):
+    """Base of every error that is shown to the user as text, without a traceback.
+
+    ``exit_code`` is the command line's exit code.
+    """
+
+    exit_code = 1
+
+
+class InputError(WorkflowError):
+    """The user mends a file or an option; nothing was submitted."""
+
+    exit_code = 2
+
+
+class SiteError(WorkflowError):
+    """The site (executor, scheduler, disk) failed; the run can be resumed."""
+
+    exit_code = 3
+
+
+class SetupError(WorkflowError):
+    """The model's set-up is broken (scripts, image, data); the run can be resumed once it is mended."""
+
+    exit_code = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with the input: where it stands, what it is, what would be right."""
+
+    where: str
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}\n    -> {self.remedy}"
+
+
+class Problems:
+    """Collects all problems of one file, so that the user mends them in one go."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self._found: list[Problem | str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def add(self, place: str, what: str, remedy: str) -> None:
+        where = f"{self.file}: {place}" if place else self.file
+        self._found.append(Problem(where, what, remedy))
+
+    def extend(self, other: Problems) -> None:
+        self._found.extend(other._found)
+
+    def include(self, text: str) -> None:
+        """Take over the text of problems that were found elsewhere."""
+        self._found.append(text)
+
+    def fail(self, place: str, what: str, remedy: str) -> NoReturn:
+        """Add a problem after which nothing else of the file can be read, and raise."""
+        self.add(place, what, remedy)
+        raise InputError(self.text())
+
+    def raise_if_any(self) -> None:
+        if self._found:
+            raise InputError(self.text())
+
+    def text(self) -> str:
+        return "\n".join(str(problem) for problem in self._found)
+
+
+_repr = reprlib.Repr()
+_repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 3, 80, 80, 80
+
+
+def show(value: object) -> str:
+    """``repr`` of an offending value, short enough for a message whatever the value is."""
+    return _repr.repr(value)
+
+
+def listing(names: Iterable[str]) -> str:
+    return ", ".join(str(name) for name in names)
+
+
+def did_you_mean(name: object, known: Sequence[str]) -> str:
+    """A hint for a misspelt name, with the known ones."""
+    close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {listing(known)}"

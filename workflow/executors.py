@@ -1,0 +1,187 @@
+"""Site to ``parsl.Config``: executors that notice what Parsl's own don't, and leave nothing behind.
+
+The reasons are measurements of Parsl 2026.10: a killed controller leaves the interchange and all workers behind, Ctrl-C
+reaches the interchange as well, and nobody notices an interchange that died.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from concurrent.futures import InvalidStateError
+from pathlib import Path
+from typing import Any
+
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
+from parsl.executors.errors import BadStateException
+from parsl.jobs.states import JobState, JobStatus
+from parsl.providers import LocalProvider
+
+from workflow.errors import SiteError
+from workflow.site import Site
+
+logger = logging.getLogger(__name__)
+
+LABEL = "workers"
+_COMMAND_TIMEOUT = 30.0
+_UNREGISTERED_BLOCKS = 3
+
+# Runs its arguments in a session of its own, so that Ctrl-C doesn't reach them, and with a parent-death signal, so that
+# they end with this process. The argument before them is the expected parent: it may have died before prctl.
+_TETHER = (
+    "import ctypes,os,sys;os.setsid();ctypes.CDLL(None).prctl(1,15,0,0,0);"
+    "os.getppid()==int(sys.argv[1]) or sys.exit(1);os.execv(sys.argv[2],sys.argv[2:])"
+)
+
+
+class InterchangeLost(Exception):
+    """The interchange process ended while the campaign ran."""
+
+
+class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
+    """HighThroughputExecutor that ends with its controller and notices the death of its interchange.
+
+    Call ``start`` (so the creation of the data-flow kernel) on the main thread: the parent-death signal follows the
+    thread that starts the interchange.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        interchange = script("interchange.py")
+        tether = [sys.executable, "-I", "-c", _TETHER, str(os.getpid()), sys.executable, interchange]
+        super().__init__(interchange_launch_cmd=tether, block_error_handler=stop_at_unregistered_blocks, **options)
+
+    def connected_blocks(self) -> list[str]:
+        return self._ask("CONNECTED_BLOCKS")
+
+    def connected_managers(self) -> list[dict[str, Any]]:
+        return self._ask("MANAGERS")
+
+    def handle_errors(self, status: Mapping[str, JobStatus]) -> None:
+        if self._interchange_died():
+            return
+        super().handle_errors(status)
+
+    def set_bad_state_and_fail_all(self, exception: Exception) -> None:
+        """As the original, but safe against results that arrive at the same time."""
+        if self.bad_state_is_set:
+            return
+        self._executor_exception = exception
+        self._executor_bad_state.set()
+        for future in list(self._tasks.values()):
+            try:
+                future.set_exception(BadStateException(self, exception))
+            except InvalidStateError:
+                continue
+
+    def _interchange_died(self) -> bool:
+        process = self.interchange_proc
+        if process is None or process.poll() is None or self._result_queue_thread_exit.is_set():
+            return False
+        self.set_bad_state_and_fail_all(InterchangeLost(f"Parsl's interchange ended with code {process.returncode}"))
+        return True
+
+    def _ask(self, question: str) -> list[Any]:
+        """A query to the interchange that neither waits for a dead one nor for ever."""
+        if self._interchange_died() or self.bad_state_is_set:
+            return []
+        try:
+            return list(self.command_client.run(question, timeout_s=_COMMAND_TIMEOUT))
+        except Exception as error:
+            self.set_bad_state_and_fail_all(InterchangeLost(f"Parsl's interchange doesn't answer: {error}"))
+            return []
+
+
+def stop_at_unregistered_blocks(executor: Any, status: Mapping[str, JobStatus]) -> None:
+    """Give the executor up once the last blocks ended, one after the other, without a worker that registered.
+
+    Parsl's own handlers give up at one crashed block, or never.
+    """
+    latest = [status[block] for block in sorted(status, key=int)[-_UNREGISTERED_BLOCKS:]]
+    if len(latest) == _UNREGISTERED_BLOCKS and all(block.state == JobState.MISSING for block in latest):
+        why = latest[-1].stderr_summary or latest[-1].message or "it left no message"
+        executor.set_bad_state_and_fail_all(
+            SiteError(f"the last {_UNREGISTERED_BLOCKS} blocks of workers ended before they registered: {why}")
+        )
+
+
+class WatchedProvider(LocalProvider):  # type: ignore[misc]
+    """LocalProvider that looks after its block every second, to replace a lost one soon."""
+
+    @property
+    def status_polling_interval(self) -> int:
+        return 1
+
+
+def parsl_config(site: Site, directory: Path) -> Config:
+    """The Parsl configuration of a site; Parsl keeps its files in ``directory``."""
+    executor = _threads(site) if site.scheduler == "threads" else _local(site)
+    return Config(
+        executors=[executor],
+        run_dir=str(directory),
+        strategy="simple",
+        strategy_period=1,
+        max_idletime=3600.0,
+        retries=0,
+        usage_tracking=0,
+        initialize_logging=False,
+    )
+
+
+def _threads(site: Site) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(label=LABEL, max_threads=site.workers)
+
+
+def _local(site: Site) -> WatchedExecutor:
+    pool = f"{shlex.quote(sys.executable)} {shlex.quote(script('process_worker_pool.py'))}"
+    return WatchedExecutor(
+        label=LABEL,
+        address=site.address,
+        loopback_address="127.0.0.1",
+        max_workers_per_node=site.workers,
+        available_accelerators=list(site.gpus[: site.workers]),
+        cores_per_worker=(os.cpu_count() or 1) / site.workers / 2,  # never the limit: Parsl caps workers at the cores
+        prefetch_capacity=0,
+        encrypted=True,
+        heartbeat_period=site.heartbeat_period,
+        heartbeat_threshold=site.heartbeat_threshold,
+        launch_cmd=_launch_command(pool),
+        provider=WatchedProvider(init_blocks=1, min_blocks=1, max_blocks=1),
+    )
+
+
+def _launch_command(pool: str) -> str:
+    """Parsl's own command with this interpreter's pool; braces of paths survive its two rounds of ``format``."""
+    from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
+
+    escaped = pool.replace("{", "{{{{").replace("}", "}}}}")
+    return str(DEFAULT_LAUNCH_CMD).replace("process_worker_pool.py", escaped, 1)
+
+
+def script(name: str) -> str:
+    """A script that Parsl installed; beside this interpreter, since a virtual environment need not be activated."""
+    beside = Path(sys.executable).parent / name
+    found = str(beside) if beside.is_file() else shutil.which(name)
+    if found is None:
+        raise SiteError(f"Parsl's {name} is not installed beside {sys.executable}: pip install parsl")
+    return found
+
+
+def plain_alias(directory: Path) -> tuple[Path, Path | None]:
+    """``directory`` under a name that Parsl's unquoted shell commands can carry.
+
+    Returns the name and, if one had to be made, the temporary directory that holds it: a symbolic link, to be removed
+    at the end.
+    """
+    plain = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%")
+    if set(str(directory)) <= plain:
+        return directory, None
+    holder = Path(tempfile.mkdtemp(prefix="workflow-"))
+    alias = holder / "run"
+    alias.symlink_to(directory, target_is_directory=True)
+    return alias, holder

@@ -1,0 +1,77 @@
+"""Initial populations from files."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from workflow.errors import Problems, listing, show
+from workflow.rundir import RunDir
+from workflow.space import Space
+from workflow.trial import Params, Value
+
+
+def read_initial(path: Path, space: Space, size: int, mode: str) -> list[Params]:
+    """Configurations from a CSV of hyperparameters, or the best ones from an earlier run's directory.
+
+    Columns that are no hyperparameter are ignored. At most ``size`` distinct rows are taken, in the file's order or,
+    for a run, best first. Raises InputError with all values that are outside the space.
+    """
+    from_run = path.is_dir()
+    file = RunDir(path).hpo_csv if from_run else path
+    problems = Problems(str(file))
+    rows = _read_csv(file, problems)
+    if from_run:
+        rows = _best_first([row for row in rows if row.get("result")], mode)
+    missing = [p.name for p in space.varying if rows and p.name not in rows[0]]
+    if missing:
+        problems.fail("header", f"has no column {listing(missing)}", "add one column for each hyperparameter")
+    chosen: dict[tuple[Any, ...], Params] = {}
+    for row in rows:
+        values = {}
+        for parameter in space.varying:
+            text = row[parameter.name] or ""
+            try:
+                values[parameter.name] = parameter.parse(text)
+            except ValueError as error:
+                place = f"line {row['_line']}: {parameter.name}"
+                problems.add(place, f"{show(text)} is not in the space", f"write {error}")
+        if len(values) == len(space.varying):
+            chosen.setdefault(tuple(values.values()), space.complete(values))
+    if not rows:
+        problems.add("", "has no row", "write one configuration a line below the header")
+    problems.raise_if_any()
+    return list(chosen.values())[:size]
+
+
+def _read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle)
+            return [{**row, "_line": reader.line_num} for row in reader]
+    except OSError as error:
+        problems.fail("", f"cannot be read ({error.strerror})", "give a CSV of hyperparameters or a run's directory")
+    except (UnicodeDecodeError, csv.Error) as error:
+        problems.fail("", f"is not a CSV file: {error}", "save it as UTF-8 with commas")
+
+
+def _best_first(rows: list[dict[str, Any]], mode: str) -> list[dict[str, Any]]:
+    sign = 1.0 if mode == "min" else -1.0
+    return sorted(rows, key=lambda row: sign * float(row["result"]))
+
+
+def write_initial(path: Path, space: Space, initial: Sequence[Params]) -> None:
+    """The CSV that ``read_initial`` reads back to the same configurations."""
+    names = [p.name for p in space.varying]
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(names)
+        writer.writerows([_cell(params[name]) for name in names] for params in initial)
+
+
+def _cell(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,205 @@
+"""The journal: one append-only file of JSON lines that holds the whole state of a campaign.
+
+    {"type": "campaign", ...}     first: format version, fingerprint of space, objective and search
+    {"type": "asked", "trial"}    before a trial's first attempt
+    {"type": "attempt", ...}      before an attempt of a trial or of a stage is submitted
+    {"type": "outcome", ...}      before the search hears of it
+    {"type": "stage", ...}        the outcome of preprocess or infer
+    {"type": "resumed", ...}  {"type": "ended", ...}  {"type": "note", ...}
+
+One process writes; every append is flushed and fsynced. State is a fold over the records (``State``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from workflow.errors import InputError, SiteError
+from workflow.trial import Outcome, Trial
+
+VERSION = 1
+
+Record = dict[str, Any]
+
+
+@dataclass
+class State:
+    """What the records say. Trials are in the order in which they were asked for."""
+
+    header: Record | None = None
+    trials: dict[int, Trial] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+    """Highest attempt number of each trial."""
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    """The final outcome of each trial that has one."""
+    lost: dict[int, int] = field(default_factory=dict)
+    """Attempts of each trial that the infrastructure lost."""
+    seconds: float = 0.0
+    """Wall time of all attempts of trials, on their workers."""
+    spans: list[tuple[float, float]] = field(default_factory=list)
+    """First start and last end of a trial, for each controller that had one."""
+    stage_attempts: dict[str, int] = field(default_factory=dict)
+    stage_outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """The last outcome of preprocess and of infer; infer's trial_id is the winner's."""
+    stage_runs: dict[str, int] = field(default_factory=dict)
+    """The attempt that each outcome in ``stage_outcomes`` came from."""
+    elapsed: float = 0.0
+    """Wall time of the controllers so far, in seconds, up to their last record."""
+    ended: bool = False
+    _new_span: bool = True
+    _last: float | None = None
+
+    @property
+    def unfinished(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.id not in self.outcomes]
+
+    def apply(self, record: Record) -> None:
+        """Fold one record in. Raises KeyError, TypeError or ValueError for one that is malformed."""
+        kind = record["type"]
+        at = float(record["at"])
+        if kind in ("campaign", "resumed"):
+            self._last, self._new_span = at, True
+            self.header = self.header or (record if kind == "campaign" else None)
+        elif kind == "asked":
+            trial = Trial.from_json(record["trial"])
+            self.trials.setdefault(trial.id, trial)
+        elif kind == "attempt":
+            key = record["trial"]
+            attempts: dict[Any, int] = self.attempts if isinstance(key, int) else self.stage_attempts
+            attempts[key] = max(attempts.get(key, 0), int(record["attempt"]))
+        elif kind == "outcome":
+            self._apply_outcome(Outcome.from_json(record["outcome"]))
+        elif kind == "stage":
+            outcome = Outcome.from_json(record["outcome"])
+            self.stage_outcomes[record["stage"]] = outcome
+            self.stage_runs[record["stage"]] = outcome.attempt
+        self.ended = kind == "ended" and bool(record["complete"])
+        self.elapsed += max(0.0, at - self._last) if self._last is not None else 0.0
+        self._last = at
+
+    def _apply_outcome(self, outcome: Outcome) -> None:
+        if outcome.trial_id in self.outcomes:
+            return
+        self.seconds += outcome.seconds
+        if outcome.started is not None and outcome.ended is not None:
+            self._extend_span(outcome.started, outcome.ended)
+        if outcome.final:
+            self.outcomes[outcome.trial_id] = outcome
+        elif outcome.cause == "infrastructure":
+            self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1
+
+
+    def _extend_span(self, started: float, ended: float) -> None:
+        if self._new_span:
+            self.spans.append((started, ended))
+            self._new_span = False
+        first, last = self.spans[-1]
+        self.spans[-1] = (min(first, started), max(last, ended))
+
+
+class Journal:
+    """An open journal. ``state`` follows every append; ``notes`` say what was repaired when it was opened."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create ``path``, replay it, and repair a torn end.
+
+        Raises InputError for a journal of a newer version.
+        """
+        self.path = path
+        self.state = State()
+        self.notes: list[str] = []
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._replay(_read_all(self._file))
+
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Write records to the disk, then fold them in.
+
+        Raises SiteError if the disk takes them not; the journal is then as it was before.
+        """
+        stamped = [{"type": r["type"], "at": time.time(), **r} for r in records]
+        data = b"".join(json.dumps(r, separators=(",", ":")).encode() + b"\n" for r in stamped)
+        size = os.fstat(self._file).st_size
+        try:
+            _write_all(self._file, data)
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, size)
+            raise SiteError(
+                f"{self.path}: cannot be written ({error.strerror}); nothing is lost: make room, then resume the run"
+            ) from error
+        for record in stamped:
+            self.state.apply(record)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _replay(self, data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        for number, line in enumerate(lines, start=1):
+            if problem := self._take(line):
+                self.notes.append(
+                    f"{self.path}: line {number} is corrupt ({problem}) and was left out; what it held is taken from "
+                    "the trials' result files or run again"
+                )
+        if not rest:
+            return
+        if self._take(rest) is None:
+            _write_all(self._file, b"\n")
+            self.notes.append(f"{self.path}: line {len(lines) + 1} lacked its end; it is complete and was kept")
+        else:
+            os.ftruncate(self._file, len(data) - len(rest))
+            self.notes.append(
+                f"{self.path}: line {len(lines) + 1} was torn in mid-write ({len(rest)} bytes) and was removed; what "
+                "it held is taken from the trials' result files or run again"
+            )
+        os.fsync(self._file)
+
+    def _take(self, line: bytes) -> str | None:
+        """Fold one line in; why not, if it cannot be."""
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            return "no JSON"
+        if not isinstance(record, dict):
+            return "no record"
+        if record.get("type") == "campaign" and record.get("version") != VERSION:
+            raise InputError(
+                f"{self.path}: has format version {record.get('version')!r}, this program reads {VERSION}: "
+                "resume with the version of the program that began the run"
+            )
+        try:
+            self.state.apply(record)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return f"no valid record: {type(error).__name__} {error}"
+        return None
+
+
+def campaign_record(fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> Record:
+    return {"type": "campaign", "version": VERSION, "fingerprint": fingerprint, **about}
+
+
+def differences(old: object, new: object, place: str = "") -> Iterable[str]:
+    """Where two fingerprints differ, a line each: ``search.seed: 1 -> 2``."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
+    elif old != new:
+        yield f"{place}: {json.dumps(old)} -> {json.dumps(new)}"
+
+
+def _read_all(descriptor: int) -> bytes:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        file.seek(0)
+        return file.read()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]

@@ -1,0 +1,184 @@
+"""One controller a run: a lock file with owner and beat.
+
+The beat, not a file lock, tells a living owner from a dead one: it works over network file systems and across hosts,
+and the supervisors of running trials read the same file to learn that their controller is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from workflow.errors import InputError, SiteError
+
+BEAT = 2.0
+"""Seconds between two beats of a controller."""
+
+PATIENCE = 20.0
+"""Seconds without a beat after which a controller counts as dead."""
+
+
+class RunLock:
+    """Held by the controller of a run from ``acquire`` to ``release``.
+
+    ``nonce`` is in the file as long as this controller owns the run.
+    """
+
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        self.path = path
+        self.patience = patience
+        self.nonce = secrets.token_hex(8)
+        self._beats = 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.lost = ""
+        """Why the run no longer belongs to this controller; empty while it does."""
+
+    def acquire(self, say: Callable[[str], None] = lambda text: None) -> None:
+        """Take the run over, waiting for a silent owner's beat to become stale.
+
+        Raises InputError while another controller lives.
+        """
+        while not self._create():
+            owner = self._read()
+            if owner is not None:
+                self._outwait(owner, say)
+                self._remove(owner)
+        self._thread = threading.Thread(target=self._beat_for_ever, name="run-lock", daemon=True)
+        self._thread.start()
+
+    def release(self) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        if not self.lost and (owner := self._read()) is not None and owner.get("nonce") == self.nonce:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    def _create(self) -> bool:
+        """Appear with full content at once: a link to a finished file, which fails if the name is taken."""
+        draft = self.path.with_name(f".{self.path.name}.{self.nonce}")
+        try:
+            draft.write_text(self._content())
+            os.link(draft, self.path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            what = f"{self.path}: cannot be written ({error.strerror})"
+            raise SiteError(f"{what}; make room or mend the directory, then resume") from error
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+        return True
+
+    def _content(self) -> str:
+        return json.dumps({**_identity(), "nonce": self.nonce, "beats": self._beats})
+
+    def _read(self) -> dict[str, Any] | None:
+        try:
+            owner = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError):
+            return {}
+        return owner if isinstance(owner, dict) else {}
+
+    def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> None:
+        """Return once the owner is known to be dead."""
+        alive = _is_alive(owner)
+        if alive is True:
+            self._refuse(owner)
+        if alive is False:
+            return
+        say(f"the run was last led by {_named(owner)}, waiting {self.patience:g} s for a sign of life")
+        deadline = time.monotonic() + self.patience
+        while time.monotonic() < deadline:
+            time.sleep(min(1.0, self.patience / 10))
+            if self._read() != owner:
+                self._refuse(owner)
+
+    def _refuse(self, owner: dict[str, Any]) -> None:
+        raise InputError(
+            f"{self.path}: another controller leads this run: {_named(owner)}\n"
+            "    -> wait until it ends, or stop it (kill) and try again"
+        )
+
+    def _remove(self, owner: dict[str, Any]) -> None:
+        """Move the dead owner's file away; put back what another newcomer may have written in the meantime."""
+        grave = self.path.with_name(f".{self.path.name}.{self.nonce}.old")
+        try:
+            self.path.rename(grave)
+        except FileNotFoundError:
+            return
+        try:
+            moved = json.loads(grave.read_text())
+        except (OSError, ValueError):
+            moved = {}
+        if moved.get("nonce") != owner.get("nonce"):
+            with contextlib.suppress(FileExistsError):
+                os.link(grave, self.path)
+        grave.unlink()
+
+    def _beat_for_ever(self) -> None:
+        while not self._stop.wait(BEAT):
+            owner = self._read()
+            if owner is None or (owner and owner.get("nonce") != self.nonce):
+                self.lost = "the lock file is gone" if owner is None else f"{_named(owner)} took the run over"
+                return
+            self._beats += 1
+            draft = self.path.with_name(f".{self.path.name}.{self.nonce}")
+            try:
+                draft.write_text(self._content())
+                draft.replace(self.path)
+            except OSError:
+                # A full disk: overwriting in place needs no new block.
+                with contextlib.suppress(OSError):
+                    draft.unlink()
+                with contextlib.suppress(OSError):
+                    self.path.write_text(self._content())
+
+
+def _identity() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "namespace": _namespace(),
+        "pid": os.getpid(),
+        "started": _start_time(os.getpid()),
+    }
+
+
+def _is_alive(owner: dict[str, Any]) -> bool | None:
+    """Whether the owner's process lives; None if that can't be known from here (another host, an unreadable file)."""
+    if owner.get("host") != socket.gethostname() or owner.get("namespace") != _namespace():
+        return None
+    return _start_time(int(owner["pid"])) == owner.get("started")
+
+
+def _named(owner: dict[str, Any]) -> str:
+    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
+
+
+def _namespace() -> str:
+    """Process ids mean the same only within one boot and one namespace of process ids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return ""
+
+
+def _start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None if there is no such process, or only its zombie."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else fields[19].decode()

@@ -1,0 +1,148 @@
+"""From what an attempt left behind to its outcome. All of it is pure.
+
+A metric is never guessed: one that is missing, malformed, nan or infinite makes the attempt a failed one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workflow.errors import show
+from workflow.trial import Cause, Kind, Outcome
+
+_SCORES_FILE = {"train": "val_scores.json", "infer": "test_scores.json"}
+
+_RESULT = re.compile(r"(?:^|\s)IMPROVE_RESULT\b[ \t]*:?[ \t]*(.*)$")
+_RESULT_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
+_LABELLED = re.compile(r"([A-Za-z_][\w.\-]*?)(?:[ \t]*[:=][ \t]*|[ \t]+)(\S.*)")
+
+
+class MetricError(ValueError):
+    """The metric cannot be read; the text says why."""
+
+
+def read_metric(name: str, stage: str, scores: Mapping[str, str], lines: Sequence[str]) -> float:
+    """The metric ``name`` of an attempt: from its scores file, else from its last ``IMPROVE_RESULT`` line.
+
+    ``scores`` maps names of the ``*_scores.json`` files that this attempt wrote to their text; ``lines`` are the log's
+    lines that hold ``IMPROVE_RESULT``. Raises MetricError where it is missing, malformed, nan or infinite.
+    """
+    value = _from_scores(name, stage, scores)
+    if value is None:
+        value = _from_lines(name, lines)
+    if value is None:
+        where = f"neither {_SCORES_FILE.get(stage, '*_scores.json')} nor an IMPROVE_RESULT line of this attempt has it"
+        raise MetricError(f"no metric {name!r}: {where}")
+    if not math.isfinite(value):
+        raise MetricError(f"metric {name!r} is {value}")
+    return value
+
+
+def read_scores(stage: str, scores: Mapping[str, str]) -> dict[str, float]:
+    """All numbers of the stage's scores file. Raises MetricError if the file is no JSON dictionary."""
+    file = _SCORES_FILE.get(stage, "")
+    if file not in scores:
+        return {}
+    try:
+        data = json.loads(scores[file])
+    except (ValueError, RecursionError) as error:
+        raise MetricError(f"{file} is not JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise MetricError(f"{file} holds no dictionary")
+    return {key: float(v) for key, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _from_scores(name: str, stage: str, scores: Mapping[str, str]) -> float | None:
+    numbers = read_scores(stage, scores)
+    file = _SCORES_FILE.get(stage, "")
+    aliases = (name, "mse") if name == "val_loss" else (name,)
+    for key in aliases:
+        if key in numbers:
+            return numbers[key]
+        if file in scores and key in json.loads(scores[file]):
+            raise MetricError(f"{key!r} in {file} is {show(json.loads(scores[file])[key])}, not a number")
+    return None
+
+
+def _from_lines(name: str, lines: Sequence[str]) -> float | None:
+    found = None
+    for line in lines:
+        label, text = _parse_result(line)
+        if label == name or (label is None and name == "val_loss"):
+            found = text
+    if found is None:
+        return None
+    if not _RESULT_NUMBER.fullmatch(found):
+        raise MetricError(f"the last IMPROVE_RESULT line of {name!r} has {show(found)}, not a number")
+    return float(found)
+
+
+def _parse_result(line: str) -> tuple[str | None, str]:
+    """(label or None, the text that should be a number) of a log line."""
+    match = _RESULT.search(line.split("\r")[-1] or line)
+    rest = match.group(1).strip() if match else ""
+    labelled = _LABELLED.fullmatch(rest)
+    if labelled is None or _RESULT_NUMBER.fullmatch(rest):
+        return None, rest
+    return labelled.group(1), labelled.group(2).strip()
+
+
+# -- outcomes --------------------------------------------------------------------------------------------------------
+
+_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_NOT_RUN = {126: "is not executable", 127: "was not found"}
+
+
+def judge(result: Mapping[str, Any], stage: str, metric: str | None, trial_id: int, attempt: int) -> Outcome:
+    """The outcome that a ``result.json`` stands for.
+
+    ``metric`` names the objective; None for a stage that has none (preprocess, infer).
+    """
+    kind, cause, value, evidence = _verdict(result, stage, metric)
+    metrics: Mapping[str, float] = {}
+    if kind == "ok":
+        metrics = read_scores(stage, result["scores"])
+    started, ended = result["started"], result["ended"]
+    gpu_seconds = ended - started if result["gpu"] is not None else 0.0
+    host, gpu = result["host"], result["gpu"]
+    return Outcome(
+        trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host, gpu, evidence, cause
+    )
+
+
+def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple[Kind, Cause, float | None, str]:
+    ended_by, code, tail = result["ended_by"], result["exit_code"], last_line(result["log_tail"])
+    if ended_by.startswith("cannot start"):
+        return "lost", "setup", None, ended_by
+    if ended_by.startswith("stopped"):
+        return "lost", "infrastructure", None, ended_by
+    if ended_by != "exit":
+        return "failed", "model", None, f"{ended_by}; last line: {tail}"
+    if (number := _signal_from_outside(code)) is not None:
+        return "lost", "infrastructure", None, f"killed by {number.name} from outside; last line: {tail}"
+    if code in _NOT_RUN:
+        return "lost", "setup", None, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
+    if code != 0:
+        return "failed", "model", None, f"exit code {code}; last line: {tail}"
+    try:
+        read_scores(stage, result["scores"])
+        value = None if metric is None else read_metric(metric, stage, result["scores"], result["result_lines"])
+    except MetricError as error:
+        return "failed", "model", None, str(error)
+    return "ok", "", value, ""
+
+
+def _signal_from_outside(code: int) -> signal.Signals | None:
+    """The signal that ended a process, also as a shell passes it on (128 + n), if a model doesn't send it itself."""
+    number = -code if code < 0 else code - 128
+    return signal.Signals(number) if number in _FROM_OUTSIDE else None
+
+
+def last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip()[:300] if lines else "(the log is empty)"

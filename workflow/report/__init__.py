@@ -1,0 +1,1 @@
+"""From the journal's state to what people read."""

@@ -1,0 +1,84 @@
+"""Live progress of a running campaign: one line in a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from workflow.campaign import Campaign, best
+from workflow.config import Experiment
+from workflow.report.tables import counts
+
+_PLAIN_INTERVAL = 10.0
+
+
+class Progress:
+    """Shows trials done, running and failed, the best value so far, the generation and the time left.
+
+    ``refresh`` is called at every change; it may write files at its own pace.
+    """
+
+    def __init__(self, workers: int, experiment: Experiment, *, quiet: bool = False) -> None:
+        self.console = Console(highlight=False, soft_wrap=True)
+        self.mode = experiment.objective.mode
+        self.workers = workers
+        generational = experiment.search.strategy != "random"
+        self.generations = experiment.search.num_iterations if generational else None
+        self.quiet = quiet
+        self.refresh: Callable[[Campaign], None] = lambda campaign: None
+        self._live: Live | None = None
+        self._shown = 0.0
+        self._last = ""
+
+    def __enter__(self) -> Progress:
+        if self.console.is_terminal and not self.quiet:
+            self._live = Live(Text(""), console=self.console, refresh_per_second=4, transient=True)
+            self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.__exit__(kind, error, trace)
+            self._live = None
+        if self._last and not self.quiet:
+            self.console.print(self._last, markup=False)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def changed(self, campaign: Campaign) -> None:
+        self.refresh(campaign)
+        line = self._line(campaign)
+        if line == self._last:
+            return
+        self._last = line
+        if self._live is not None:
+            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
+        elif not self.quiet and time.monotonic() - self._shown >= _PLAIN_INTERVAL:
+            self._shown = time.monotonic()
+            self.console.print(line, markup=False)
+
+    def _line(self, campaign: Campaign) -> str:
+        state = campaign.state
+        number = counts(state)
+        done = number["ok"] + number["failed"] + number["stopped"]
+        parts = [f"{done}/{max(campaign.search.budget, done)} trials", f"{len(campaign.running)} running"]
+        parts.append(f"{number['failed']} failed")
+        if self.generations is not None:
+            generation = max((t.generation or 0 for t in state.trials.values()), default=0)
+            parts.insert(0, f"generation {generation}/{self.generations}")
+        if (winner := best(state, self.mode)) is not None and winner.value is not None:
+            parts.append(f"best {winner.value:.6g} (trial {winner.trial_id})")
+        if done:
+            left = max(0, campaign.search.budget - done) * state.seconds / done / self.workers
+            parts.append(f"about {timedelta(seconds=round(left))} left")
+        return " | ".join(parts)

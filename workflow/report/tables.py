@@ -1,0 +1,125 @@
+"""The files of a finished or interrupted run: ``hpo.csv``, ``best.json`` and ``summary.json``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workflow.campaign import best
+from workflow.errors import SiteError
+from workflow.journal import State
+from workflow.rundir import RunDir
+from workflow.search import Search
+from workflow.trial import Outcome, Trial, Value
+
+
+@dataclass(frozen=True)
+class Table:
+    """What the tables need to know of the experiment; ``varying`` names the hyperparameters that are searched."""
+
+    varying: tuple[str, ...]
+    metric: str
+    mode: str
+    population_size: int
+    workers: int
+
+
+def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
+    """Write all three files, each one at once. Raises SiteError if the disk takes them not."""
+    winner = best(state, table.mode)
+    write_text(run.hpo_csv, hpo_csv(table, state))
+    if winner is not None:
+        write_text(run.best, json.dumps(dict(state.trials[winner.trial_id].params), indent=2) + "\n")
+    write_text(run.summary, json.dumps(summary(table, state, search), indent=2) + "\n")
+
+
+def hpo_csv(table: Table, state: State) -> str:
+    """The reference's result table: one row for each evaluated trial, by id; a failed trial's result is empty.
+
+    ``iteration`` counts from 001, ``sample`` from 0000 within its iteration, ``walltime`` is in whole seconds.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["iteration", "sample", *table.varying, "metric", "result", "walltime"])
+    samples: Counter[int] = Counter()
+    for trial in sorted(state.trials.values(), key=lambda t: t.id):
+        iteration = trial.generation or 1 + trial.id // table.population_size
+        sample = samples[iteration]
+        samples[iteration] += 1
+        outcome = state.outcomes.get(trial.id)
+        if outcome is not None:
+            writer.writerow(_row(table, trial, outcome, iteration, sample))
+    return text.getvalue()
+
+
+def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: int) -> list[str]:
+    values = [_cell(trial.params[name]) for name in table.varying]
+    result = "" if outcome.value is None else repr(outcome.value)
+    return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
+
+
+def _cell(value: Value) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else repr(value)
+
+
+def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
+    """Times are in seconds. ``utilization`` is None where no trial ran."""
+    winner = best(state, table.mode)
+    available = table.workers * sum(last - first for first, last in state.spans)
+    infer = state.stage_outcomes.get("infer")
+    scored = infer is not None and winner is not None and infer.trial_id == winner.trial_id and infer.kind == "ok"
+    return {
+        "metric": table.metric,
+        "mode": table.mode,
+        "best_value": winner.value if winner else None,
+        "best_trial": winner.trial_id if winner else None,
+        "best_metrics": dict(winner.metrics) if winner else None,
+        "test_scores": dict(infer.metrics) if infer is not None and scored else None,
+        "trials": counts(state),
+        "wall_seconds": round(state.elapsed, 3),
+        "busy_seconds": round(state.seconds, 3),
+        "gpu_seconds": round(sum(outcome.gpu_seconds for outcome in state.outcomes.values()), 3),
+        "workers": table.workers,
+        "utilization": round(state.seconds / available, 4) if available > 0 else None,
+        "generations": [vars(s) for s in getattr(search, "statistics", [])],
+        "complete": state.ended,
+        "message": search.message,
+    }
+
+
+def counts(state: State) -> dict[str, int]:
+    """Trials by state; ``lost_attempts`` counts attempts that ran again."""
+    kinds = Counter(outcome.kind for outcome in state.outcomes.values())
+    return {
+        "asked": len(state.trials),
+        "ok": kinds["ok"],
+        "failed": kinds["failed"],
+        "stopped": kinds["stopped"],
+        "unfinished": len(state.unfinished),
+        "lost_attempts": sum(state.lost.values()),
+    }
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file at once, so that a reader never sees half of it. Raises SiteError."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise SiteError(f"{path}: cannot be written ({error.strerror}); make room, then resume the run") from error
+
+
+def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:
+    return ", ".join(f"{name}={_cell(parameters[name])}" for name in names)

@@ -1,0 +1,170 @@
+"""``python -m workflow.run``: run or resume a campaign."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflow import __version__
+from workflow.config import Experiment, load_experiment
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError
+from workflow.initial import write_initial
+from workflow.rundir import RunDir
+from workflow.site import Site, find_site, load_site, shipped
+from workflow.stages import Command, Place
+from workflow.strict import parse_overrides
+
+_EXIT_CODES = """\
+exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
+(resumable); 130 interrupted by Ctrl-C or TERM (resumable)"""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the command line asks for, checked."""
+
+    experiment: Experiment
+    site: Site
+    run: RunDir
+    resume: bool
+    quiet: bool
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        job = _job(args)
+        for warning in job.experiment.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        return _dry_run(job) if args.dry_run else _execute(job)
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.run",
+        description="Search the hyperparameters of a containerized model.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--site", help="site by name (./sites, $WORKFLOW_SITES, shipped ones) or path of its YAML file")
+    parser.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
+    parser.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
+    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="print the command lines of the first trial and exit")
+    parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
+    parser.add_argument("--version", action="version", version=f"workflow {__version__}")
+    return parser
+
+
+# -- reading the command line ----------------------------------------------------------------------------------------
+
+
+def _job(args: argparse.Namespace) -> Job:
+    overrides = parse_overrides(args.settings)
+    for_site = {key.removeprefix("site."): value for key, value in overrides.items() if key.startswith("site.")}
+    for_experiment = {key: value for key, value in overrides.items() if not key.startswith("site.")}
+    if args.resume is None:
+        if args.site is None:
+            raise InputError("--site is missing\n    -> name a site, for example --site local")
+        site = load_site(find_site(args.site), for_site)
+        experiment = load_experiment(args.experiment or shipped("configs") / "demo.yaml", for_experiment)
+        return Job(experiment, site, _new_run(args.output, experiment.name), resume=False, quiet=args.quiet)
+    for option in ("experiment", "output"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option} does not go with --resume\n    -> leave it out: the run has its own")
+    run = RunDir(args.resume.absolute())
+    if not run.experiment.is_file():
+        raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
+    site = load_site(find_site(args.site) if args.site else run.site, for_site)
+    return Job(load_experiment(run.experiment, for_experiment), site, run, resume=True, quiet=args.quiet)
+
+
+def _new_run(output: Path | None, name: str) -> RunDir:
+    if output is None:
+        stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        candidates = (Path(f"{stem}{suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
+        output = next(path for path in candidates if not path.exists())
+    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+        resume = f", or go on with it by --resume {shlex.quote(str(output))}" if RunDir(output).journal.exists() else ""
+        raise InputError(f"--output {output}: exists already\n    -> name a new directory{resume}")
+    return RunDir(output.absolute())
+
+
+# -- a dry run -------------------------------------------------------------------------------------------------------
+
+
+def _dry_run(job: Job) -> int:
+    """Print what the first trial would run, ready to be pasted into a shell on a worker."""
+    pipeline = job.experiment.pipeline(job.site.container, job.run)
+    search = job.experiment.make_search()
+    trial = search.ask()
+    assert trial is not None, "a new search asks at least once"
+    data = None
+    if "preprocess" in job.experiment.stages:
+        data = Place(str(job.run.stage_attempt("preprocess", 1)), job.run.name)
+        _print_command("preprocess, once", pipeline.preprocess(data), job)
+    place = Place(str(job.run.trial_attempt(trial.id, 1)), job.run.name, trial.id)
+    train = pipeline.train(place, trial.params, data)
+    _print_command(f"train, trial {trial.id} of at most {search.budget}, {job.site.workers} at a time", train, job)
+    if "infer" in job.experiment.stages:
+        place = Place(str(job.run.stage_attempt("infer", 1)), job.run.name)
+        _print_command("infer, with the winner's model", pipeline.infer(place, train, data), job)
+    return EXIT_DONE
+
+
+def _print_command(title: str, command: Command, job: Job) -> None:
+    directories = [command.directory] if job.experiment.model.data_dir else [command.directory, str(job.run.data)]
+    print(f"# {title}")
+    print(f"mkdir -p {shlex.join(directories)} && cd {shlex.quote(command.directory)}")
+    prefix = "" if command.programs else f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" '
+    print(prefix + command.shell() + "\n")
+
+
+# -- a campaign ------------------------------------------------------------------------------------------------------
+
+
+def _execute(job: Job) -> int:
+    """Own the run from its first file to its last; everything heavy is imported here, after the input was checked."""
+    from workflow.controller import control
+
+    if not job.resume:
+        _create(job)
+    return control(job.experiment, job.site, job.run, quiet=job.quiet)
+
+
+def _create(job: Job) -> None:
+    """Make the run's directory with what a resume needs, all at once: it exists whole or not at all."""
+    draft = RunDir(job.run.path.with_name(f".{job.run.name}.{os.getpid()}"))
+    try:
+        draft.path.mkdir(parents=True)
+        draft.experiment.write_text(job.experiment.to_yaml(), encoding="utf-8")
+        draft.site.write_text(job.site.to_yaml(), encoding="utf-8")
+        draft.space.write_text(json.dumps(job.experiment.space.entries, indent=2) + "\n", encoding="utf-8")
+        if job.experiment.initial:
+            write_initial(draft.initial, job.experiment.space, job.experiment.initial)
+        draft.path.rename(job.run.path)
+    except OSError as error:
+        what = f"--output {job.run.path}: cannot be made ({error.strerror})"
+        raise InputError(f"{what}\n    -> choose another directory") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""The files of a run: every path comes from here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """``path`` is absolute."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def site(self) -> Path:
+        return self.path / "site.yaml"
+
+    @property
+    def space(self) -> Path:
+        return self.path / "space.json"
+
+    @property
+    def initial(self) -> Path:
+        return self.path / "initial.csv"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        return self.path / "controller.lock"
+
+    @property
+    def hpo_csv(self) -> Path:
+        return self.path / "hpo.csv"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "best.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def data(self) -> Path:
+        """The data directory of an experiment that names none."""
+        return self.path / "data"
+
+    @property
+    def parsl(self) -> Path:
+        return self.path / "parsl"
+
+    def stage_attempt(self, stage: str, attempt: int) -> Path:
+        """Directory of an attempt of preprocess or infer."""
+        return self.path / stage / f"attempt-{attempt}"
+
+    def trial_attempt(self, trial_id: int, attempt: int) -> Path:
+        return self.path / "trials" / f"{trial_id:04d}" / f"attempt-{attempt}"

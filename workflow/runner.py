@@ -1,0 +1,286 @@
+"""Stages as Parsl bash_apps: what the campaign submits, and how it comes back as an outcome."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import json
+import logging
+import shlex
+import shutil
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from parsl import bash_app
+from parsl.app.errors import BashExitFailure
+from parsl.dataflow.dflow import DataFlowKernel
+
+from workflow import supervise
+from workflow.config import Experiment
+from workflow.errors import InputError, SiteError
+from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
+from workflow.lock import RunLock
+from workflow.metrics import judge
+from workflow.rundir import RunDir
+from workflow.site import Site
+from workflow.stages import Command, Place, StageName
+from workflow.trial import Outcome, Trial
+
+_MAX_COMMAND = 120_000
+"""Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
+
+_CLOSE_TIMEOUT = 30.0
+
+
+def _command(command: str) -> str:
+    return command
+
+
+def _app_function() -> types.FunctionType:
+    """A bash_app's function that travels by value: workers then need Parsl, but not this package."""
+    function = types.FunctionType(_command.__code__, {"__builtins__": builtins}, "stage")
+    function.__module__ = "__main__"
+    return function
+
+
+class ParslRunner:
+    """Runs stages on a site. Use as a context manager, on the main thread.
+
+    ``lock`` is held: a stage stops once another controller stands in its file.
+    """
+
+    def __init__(self, site: Site, experiment: Experiment, run: RunDir, lock: RunLock) -> None:
+        self.site = site
+        self.run = run
+        self.lock = lock
+        self.experiment = experiment
+        self.pipeline = experiment.pipeline(site.container, run)
+        self._data: Place | None = None
+        self._running: dict[Future[Outcome], Path] = {}
+        self._collector = ThreadPoolExecutor(2, "collect")
+        self._alias: Path | None = None
+        self._kernel: DataFlowKernel | None = None
+
+    @property
+    def workers(self) -> int:
+        return self.site.workers
+
+    @property
+    def in_flight(self) -> int:
+        return self.site.in_flight
+
+    def __enter__(self) -> ParslRunner:
+        directory = self.run.parsl
+        directory.mkdir(parents=True, exist_ok=True)
+        self._log = _log_to(directory / "parsl.log")
+        alias, self._alias = plain_alias(directory)
+        try:
+            self._kernel = DataFlowKernel(parsl_config(self.site, alias))
+        except Exception as error:
+            self.__exit__()
+            raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error
+        self._app = bash_app(data_flow_kernel=self._kernel, executors=[LABEL])(_app_function())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop what runs and end every process of the site, waiting for a limited time."""
+        self.stop()
+        if self._kernel is not None:
+            self._clean_up(self._kernel)
+        self._collector.shutdown(wait=False, cancel_futures=True)
+        logging.getLogger("parsl").removeHandler(self._log)
+        self._log.close()
+        if self._alias is not None:
+            shutil.rmtree(self._alias, ignore_errors=True)
+
+    def prepared(self, attempt: int) -> None:
+        """Train on what this attempt of preprocess has written."""
+        self._data = self._place(self.run.stage_attempt("preprocess", attempt))
+
+    def preprocess(self, attempt: int) -> Future[Outcome]:
+        place = self._place(self.run.stage_attempt("preprocess", attempt))
+        return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
+
+    def train(self, trial: Trial, attempt: int) -> Future[Outcome]:
+        command = self._train_command(trial, attempt)
+        return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train")
+
+    def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]:
+        """Inference with the model of the winner's attempt ``trained``."""
+        place = self._place(self.run.stage_attempt("infer", attempt))
+        command = self.pipeline.infer(place, self._train_command(winner, trained), self._data)
+        return self._submit(command, winner.id, attempt, f"trial {winner.id}: infer, attempt {attempt}")
+
+    def stop(self) -> None:
+        """Ask every running stage to stop; their outcomes come as ``lost``."""
+        for directory in list(self._running.values()):
+            with contextlib.suppress(OSError):
+                (directory / supervise.STOP).touch()
+
+    def failure(self) -> str:
+        """Why no further stage can run on this site; empty while it works."""
+        if self.lock.lost:
+            return self.lock.lost
+        if self._kernel is None:
+            return "Parsl is not running"
+        executor = self._kernel.executors[LABEL]
+        if isinstance(executor, WatchedExecutor) and executor.bad_state_is_set:
+            return str(executor.executor_exception)
+        return ""
+
+    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
+        """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""
+        directories = {key: self._directory(stage, *key) for key in attempts}
+        _wait_for_end(directories.values(), self.site.poll)
+        found = [self._read(stage, directory, *key) for key, directory in directories.items()]
+        return [outcome for outcome in found if outcome is not None and outcome.final]
+
+    # -- one stage -----------------------------------------------------------------------------------------------
+
+    def _place(self, directory: Path, trial: int | None = None) -> Place:
+        return Place(str(directory), self.run.name, trial)
+
+    def _train_command(self, trial: Trial, attempt: int) -> Command:
+        place = self._place(self.run.trial_attempt(trial.id, attempt), trial.id)
+        return self.pipeline.train(place, trial.params, self._data)
+
+    def _directory(self, stage: StageName, trial_id: int, attempt: int) -> Path:
+        return self.run.trial_attempt(trial_id, attempt) if stage == "train" else self.run.stage_attempt(stage, attempt)
+
+    def _submit(self, command: Command, trial_id: int, attempt: int, title: str) -> Future[Outcome]:
+        directory = Path(command.directory)
+        line = self._shell_line(command, title)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SiteError(f"{directory}: cannot be made ({error.strerror}); make room, then resume") from error
+        outcome: Future[Outcome] = Future()
+        self._running[outcome] = directory
+        app_future = self._app(line)
+
+        def collect(done: Future[Any]) -> None:
+            # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
+            error = done.exception()
+            with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
+                self._collector.submit(self._collect, outcome, command.stage, trial_id, attempt, error)
+
+        app_future.add_done_callback(collect)
+        return outcome
+
+    def _collect(
+        self, outcome: Future[Outcome], stage: StageName, trial_id: int, attempt: int, error: BaseException | None
+    ) -> None:
+        """Set ``outcome`` from the result file, or from what Parsl says if there is none."""
+        try:
+            found = self._read(stage, self._running[outcome], trial_id, attempt)
+            if found is None:
+                reason = self._reason(outcome, error)
+                found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
+        except Exception as unexpected:
+            self._running.pop(outcome, None)
+            outcome.set_exception(unexpected)
+            return
+        self._running.pop(outcome, None)
+        outcome.set_result(found)
+
+    def _reason(self, outcome: Future[Outcome], error: BaseException | None) -> str:
+        if error is None:
+            return f"no {supervise.RESULT} was left behind"
+        if not isinstance(error, BashExitFailure):
+            return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+        said = ""
+        with contextlib.suppress(OSError):
+            said = (self._running[outcome] / supervise.ERRORS).read_text(errors="replace").strip()[-500:]
+        return f"the supervisor ended with exit code {error.exitcode}: {said}"
+
+    def _read(self, stage: StageName, directory: Path, trial_id: int, attempt: int) -> Outcome | None:
+        try:
+            result = json.loads((directory / supervise.RESULT).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        metric = self.experiment.objective.metric if stage == "train" else None
+        return judge(result, stage, metric, trial_id, attempt)
+
+    def _shell_line(self, command: Command, title: str) -> str:
+        spec: dict[str, Any] = {
+            "title": title,
+            "directory": command.directory,
+            "argv": command.argv,
+            "programs": command.programs,
+            "gpu_index": command.gpu_index,
+            "env": command.env,
+            "path_prefix": str(Path(sys.executable).parent) if not command.programs else None,
+            "timeout": command.timeout,
+            "grace": self.site.grace,
+            "poll": self.site.poll,
+            "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},
+        }
+        words = [sys.executable, "-I", "-S", str(Path(supervise.__file__)), json.dumps(spec)]
+        errors = shlex.quote(f"{command.directory}/{supervise.ERRORS}")
+        line = f"exec {shlex.join(words)} 2>{errors}"
+        if len(line) > _MAX_COMMAND:
+            raise InputError(
+                f"{title}: its command line has {len(line)} characters\n"
+                f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
+            )
+        return line
+
+    def _clean_up(self, kernel: DataFlowKernel) -> None:
+        """Parsl's clean-up can wait for ever for a worker; the blocks are cancelled in any case."""
+        executor = kernel.executors[LABEL]
+        cleaner = threading.Thread(target=_quietly, args=(kernel.cleanup,), daemon=True)
+        cleaner.start()
+        cleaner.join(_CLOSE_TIMEOUT)
+        if isinstance(executor, WatchedExecutor):
+            _quietly(lambda: executor.provider.cancel(list(executor.provider.resources)))
+            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
+                executor.interchange_proc.kill()
+
+
+def _wait_for_end(directories: Iterable[Path], poll: float) -> None:
+    """Return once no attempt in ``directories`` that has no result yet shows a beat.
+
+    Their supervisors have read in the lock file that their controller was replaced, and stop by themselves.
+    """
+    waiting = {d: _stamp(d / supervise.HEARTBEAT) for d in directories if not (d / supervise.RESULT).exists()}
+    waiting = {directory: stamp for directory, stamp in waiting.items() if stamp is not None}
+    still_since = time.monotonic()
+    while waiting and time.monotonic() - still_since < 4 * poll + 1:
+        time.sleep(min(poll, 0.2))
+        for directory, stamp in list(waiting.items()):
+            if (directory / supervise.RESULT).exists():
+                del waiting[directory]
+            elif (now := _stamp(directory / supervise.HEARTBEAT)) != stamp:
+                waiting[directory] = now
+                still_since = time.monotonic()
+
+
+def _stamp(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+def _quietly(action: Any) -> None:
+    try:
+        action()
+    except Exception:
+        logging.getLogger("parsl").exception("clean-up")
+
+
+def _log_to(path: Path) -> logging.Handler:
+    """Parsl's warnings into a file of the run; at INFO its log costs more than the submission itself."""
+    logger = logging.getLogger("parsl")
+    logger.propagate = False
+    handler = logging.FileHandler(path, delay=True)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logger.addHandler(handler)
+    return handler

@@ -1,0 +1,253 @@
+"""The generational genetic algorithm of the reference system, with its two strategies.
+
+``simple`` and ``mu_plus_lambda`` have the operators and the order of DEAP's eaSimple and eaMuPlusLambda (Fortin et
+al. 2012; Baeck, Fogel & Michalewicz 2000, chapter 7): tournament selection, uniform crossover, and each parameter's
+own mutation. Three things differ. Randomness is keyed by (seed, generation, operator, index), so that a resumed search
+asks the identical sequence. A configuration that was evaluated before takes its known fitness unless ``reevaluate``.
+A failed trial ranks last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from workflow.errors import InputError
+from workflow.search.base import SearchSettings, fitness, keyed_rng
+from workflow.space import Space
+from workflow.trial import Outcome, Params, Trial, Value
+
+# What a random draw is for: the second part of its key, after the generation.
+_INITIAL, _SELECT, _CROSS, _MUTATE, _VARY, _SURVIVE = range(6)
+
+Genome = tuple[Value, ...]
+
+
+@dataclass(eq=False)
+class _Evaluation:
+    """The fitness of a genome; shared by all individuals that have it from the same trial."""
+
+    trial_id: int | None = None
+    fitness: float | None = None
+
+
+@dataclass(eq=False)
+class _Individual:
+    genome: Genome
+    evaluation: _Evaluation
+    parents: tuple[int, ...] = ()
+
+    @property
+    def fitness(self) -> float:
+        assert self.evaluation.fitness is not None, "selection reads evaluated individuals only"
+        return self.evaluation.fitness
+
+    @property
+    def trial_ids(self) -> tuple[int, ...]:
+        return () if self.evaluation.trial_id is None else (self.evaluation.trial_id,)
+
+
+@dataclass(frozen=True)
+class GenerationStatistics:
+    """Over the population after a generation's selection, in the objective's unit; failed trials are left out."""
+
+    generation: int
+    nevals: int
+    avg: float
+    std: float
+    min: float
+    max: float
+
+
+@dataclass
+class GeneticSearch:
+    """The strategies ``simple`` and ``mu_plus_lambda``.
+
+    ``initial`` are configurations that take the first places of the initial population. ``statistics`` holds one
+    entry a finished generation.
+    """
+
+    space: Space
+    settings: SearchSettings
+    mode: str = "min"
+    initial: Sequence[Params] = ()
+    statistics: list[GenerationStatistics] = field(default_factory=list)
+    message: str = ""
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        self.generation = 1
+        self._next_id = 0
+        self._evaluated = 0
+        self._known: dict[Genome, _Evaluation] = {}
+        self._queue: deque[_Individual] = deque()
+        self._lost: deque[Trial] = deque()
+        self._running: dict[int, _Individual] = {}
+        self._population: list[_Individual] = []
+        self._offspring: list[_Individual] = []
+        self._enqueue([self._draw(index) for index in range(self.settings.population_size)])
+
+    @property
+    def budget(self) -> int:
+        later = self.settings.population_size if self.settings.strategy == "simple" else self.settings.offspring
+        return int(min(self.settings.population_size + (self.settings.num_iterations - 1) * later, self._ceiling))
+
+    @property
+    def _ceiling(self) -> float:
+        return math.inf if self.settings.reevaluate else self.space.size
+
+    def ask(self) -> Trial | None:
+        if self._lost:
+            return self._lost.popleft()
+        return self._next_trial()
+
+    def tell(self, outcome: Outcome) -> None:
+        individual = self._running.pop(outcome.trial_id)
+        individual.evaluation.fitness = fitness(outcome, self.mode)
+        self._settle()
+
+    def restore(self, trial: Trial, outcome: Outcome | None) -> None:
+        """Take a recorded trial as it is.
+
+        Trials of which the record was lost (a corrupt line) are made again: their draws are keyed. Raises InputError
+        if the record doesn't fit this search.
+        """
+        while self._next_id < trial.id and (lost := self._next_trial()) is not None:
+            self._lost.append(lost)
+        if self._queue:
+            self._queue[0].genome = tuple(trial.params[p.name] for p in self.space.varying)
+        expected = self._next_trial()
+        if expected is None or (expected.id, expected.generation) != (trial.id, trial.generation):
+            what = f"trial {trial.id} of generation {trial.generation}"
+            raise InputError(f"journal: {what} is not one that this search asks for; was num_iterations reduced?")
+        if outcome is not None:
+            self.tell(outcome)
+
+    def report(self, trial_id: int, step: int, value: float) -> bool:
+        return True
+
+    def _next_trial(self) -> Trial | None:
+        if not self._queue:
+            return None
+        individual = self._queue.popleft()
+        trial_id, self._next_id = self._next_id, self._next_id + 1
+        individual.evaluation.trial_id = trial_id
+        self._evaluated += 1
+        self._running[trial_id] = individual
+        known = self._known.setdefault(individual.genome, individual.evaluation)
+        params = self.space.complete(dict(zip((p.name for p in self.space.varying), individual.genome, strict=True)))
+        config_id = trial_id if known.trial_id is None else known.trial_id
+        return Trial(trial_id, config_id, params, self.generation, individual.parents)
+
+    # -- generations ---------------------------------------------------------------------------------------------
+
+    def _enqueue(self, individuals: list[_Individual]) -> None:
+        """Start a generation: queue its individuals that need an evaluation, and share the evaluations known."""
+        self._offspring = individuals
+        self._evaluated = 0
+        for individual in individuals:
+            if individual.evaluation.fitness is not None:
+                continue
+            if not self.settings.reevaluate:
+                known = self._known.setdefault(individual.genome, individual.evaluation)
+                if known is not individual.evaluation:
+                    individual.evaluation = known
+                    continue
+            self._queue.append(individual)
+
+    def _settle(self) -> None:
+        """Once nothing runs and nothing waits: end the generation, and begin the next that needs an evaluation."""
+        while not self._queue and not self._running and not self.done:
+            self._end_generation()
+            if self.generation >= self.settings.num_iterations:
+                self.done = True
+            elif len(self._known) >= self._ceiling:
+                self.done = True
+                self.message = f"the space holds only {int(self._ceiling)} configurations, and each one was evaluated"
+            else:
+                self.generation += 1
+                vary = self._vary_simple if self.settings.strategy == "simple" else self._vary_mu_plus_lambda
+                self._enqueue(vary())
+
+    def _end_generation(self) -> None:
+        if self.generation == 1 or self.settings.strategy == "simple":
+            self._population = self._offspring
+        else:
+            survivors = self.settings.population_size - self.settings.offspring
+            self._population = self._select(self._population + self._offspring, survivors, _SURVIVE)
+        self.statistics.append(self._describe())
+
+    def _describe(self) -> GenerationStatistics:
+        sign = 1.0 if self.mode == "min" else -1.0
+        values = [sign * i.fitness for i in self._population if math.isfinite(i.fitness)] or [math.nan]
+        average, deviation = float(np.mean(values)), float(np.std(values))
+        return GenerationStatistics(self.generation, self._evaluated, average, deviation, min(values), max(values))
+
+    # -- operators -----------------------------------------------------------------------------------------------
+
+    def _rng(self, operator: int, index: int) -> np.random.Generator:
+        return keyed_rng(self.settings.seed, self.generation, operator, index)
+
+    def _draw(self, index: int) -> _Individual:
+        if index < len(self.initial):
+            genome = tuple(self.initial[index][p.name] for p in self.space.varying)
+        else:
+            rng = self._rng(_INITIAL, index)
+            genome = tuple(p.draw(rng) for p in self.space.varying)
+        return _Individual(genome, _Evaluation())
+
+    def _select(self, individuals: list[_Individual], count: int, operator: int) -> list[_Individual]:
+        """``count`` winners of tournaments drawn with replacement; the first drawn wins a tie."""
+        winners = []
+        for index in range(count):
+            drawn = self._rng(operator, index).integers(len(individuals), size=self.settings.tournsize)
+            winners.append(min((individuals[i] for i in drawn), key=lambda individual: individual.fitness))
+        return winners
+
+    def _cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
+        """Uniform crossover: each hyperparameter changes places with probability ``cx_indpb``."""
+        swap = rng.random(len(first)) < self.settings.cx_indpb
+        pairs = [(b, a) if s else (a, b) for a, b, s in zip(first, second, swap, strict=True)]
+        return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
+
+    def _mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        chosen = rng.random(len(genome)) < self.settings.mut_indpb
+        varied = zip(self.space.varying, genome, chosen, strict=True)
+        return tuple(p.mutate(value, rng) if c else value for p, value, c in varied)
+
+    def _vary_simple(self) -> list[_Individual]:
+        """Crossover of neighbours *and* mutation; an offspring that neither touched keeps its evaluation."""
+        selected = self._select(self._population, len(self._population), _SELECT)
+        offspring = [_Individual(i.genome, i.evaluation, i.trial_ids) for i in selected]
+        for index in range(1, len(offspring), 2):
+            rng = self._rng(_CROSS, index)
+            if rng.random() < self.settings.cx_prob:
+                first, second = offspring[index - 1], offspring[index]
+                parents = first.parents + second.parents
+                genomes = self._cross(first.genome, second.genome, rng)
+                offspring[index - 1 : index + 1] = [_Individual(g, _Evaluation(), parents) for g in genomes]
+        for index, individual in enumerate(offspring):
+            rng = self._rng(_MUTATE, index)
+            if rng.random() < self.settings.mut_prob:
+                genome = self._mutate(individual.genome, rng)
+                offspring[index] = _Individual(genome, _Evaluation(), individual.parents)
+        return offspring
+
+    def _vary_mu_plus_lambda(self) -> list[_Individual]:
+        return [self._vary_one(self._rng(_VARY, index)) for index in range(self.settings.offspring)]
+
+    def _vary_one(self, rng: np.random.Generator) -> _Individual:
+        """An offspring from crossover *or* mutation *or* reproduction, of parents drawn uniformly."""
+        choice = rng.random()
+        if choice < self.settings.cx_prob and len(self._population) > 1:
+            first, second = (self._population[i] for i in rng.choice(len(self._population), size=2, replace=False))
+            genome, _ = self._cross(first.genome, second.genome, rng)
+            return _Individual(genome, _Evaluation(), first.trial_ids + second.trial_ids)
+        parent = self._population[int(rng.integers(len(self._population)))]
+        if choice < self.settings.cx_prob + self.settings.mut_prob:
+            return _Individual(self._mutate(parent.genome, rng), _Evaluation(), parent.trial_ids)
+        return _Individual(parent.genome, parent.evaluation, parent.trial_ids)

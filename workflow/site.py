@@ -1,0 +1,160 @@
+"""Site files: what a machine offers, as strict YAML to a dataclass."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workflow.errors import InputError, Problems, listing, show
+from workflow.stages import Container
+from workflow.strict import HOME, Section, apply_overrides, read_yaml
+
+SCHEDULERS = ("local", "threads")
+VENDORS = ("nvidia", "amd", "intel", "none")
+_GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where trials run.
+
+    ``workers`` run at a time, each with one of ``gpus`` where there are any (names as the vendor's mask takes them).
+    ``heartbeat_period`` and ``heartbeat_threshold`` are Parsl's, in seconds. ``grace`` is the time from TERM to KILL,
+    ``poll`` the interval at which a trial looks for its controller, ``patience`` the silence after which it gives up,
+    all in seconds.
+    """
+
+    name: str
+    scheduler: str
+    workers: int
+    gpus: tuple[str, ...] = ()
+    gpu_vendor: str = "none"
+    container_command: str | None = None
+    address: str = "127.0.0.1"
+    heartbeat_period: int = 5
+    heartbeat_threshold: int = 20
+    grace: float = 5.0
+    poll: float = 0.5
+    patience: float = 20.0
+
+    @property
+    def in_flight(self) -> int:
+        """Trials that are submitted at a time: one for each worker, and a few that wait at its door."""
+        return self.workers + max(1, self.workers // 16)
+
+    @property
+    def container(self) -> Container:
+        programs = (self.container_command,) if self.container_command else Container.programs
+        return Container(programs, _GPU_FLAGS[self.gpu_vendor])
+
+    def to_yaml(self) -> str:
+        data = {**vars(self), "gpus": list(self.gpus)}
+        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+
+
+def find_site(name: str) -> Path:
+    """The file of a site given by name or path.
+
+    A name is looked for in ./sites, $WORKFLOW_SITES and the shipped sites, in this order. Raises InputError.
+    """
+    if name.endswith((".yaml", ".yml")) or os.sep in name:
+        return Path(name)
+    directories = site_directories()
+    for directory in directories:
+        if (path := directory / f"{name}.yaml").is_file():
+            return path
+    known = sorted({path.stem for directory in directories for path in directory.glob("*.yaml")})
+    raise InputError(
+        f"--site {name}: no such site\n    -> known: {listing(known)}; looked in {listing(map(str, directories))}; "
+        "or give the path of a .yaml file"
+    )
+
+
+def site_directories() -> list[Path]:
+    own = os.environ.get("WORKFLOW_SITES", "")
+    candidates = [Path("sites"), *map(Path, filter(None, own.split(os.pathsep))), shipped("sites")]
+    return [directory for directory in candidates if directory.is_dir()]
+
+
+def shipped(folder: str) -> Path:
+    """A folder that a wheel carries inside the package and a checkout beside it."""
+    inside = HOME / folder
+    return inside if inside.is_dir() else HOME.parent / folder
+
+
+def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
+    """Read and check a site file. Raises InputError with all its problems."""
+    data = read_yaml(path, "site")
+    apply_overrides(data, overrides)
+    problems = Problems(str(path))
+    top = Section(data, "", problems, path.absolute().parent)
+    name = top.text("name", path.stem) or path.stem
+    scheduler = top.text("scheduler", None, SCHEDULERS)
+    if scheduler is None and "scheduler" not in data:
+        problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
+    vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
+    gpus = _read_gpus(top, vendor)
+    workers = _read_workers(top, gpus)
+    settings = {
+        "container_command": top.text("container_command"),
+        "address": top.text("address", Site.address),
+        "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
+        "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),
+        "grace": top.number("grace", Site.grace, least=0),
+        "poll": top.number("poll", Site.poll, least=0.05),
+        "patience": top.number("patience", Site.patience, least=1),
+    }
+    top.finish()
+    problems.raise_if_any()
+    if vendor == "auto":
+        vendor = "nvidia" if gpus else "none"
+    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings)  # type: ignore[arg-type]
+
+
+def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:
+    value = top.raw("gpus")
+    if value is None or value == "auto":
+        return visible_gpus() if vendor in ("auto", "nvidia") else ()
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1024:
+        return tuple(map(str, range(value)))
+    names = value if isinstance(value, list) else None
+    if names is None or not all(isinstance(n, str | int) and not isinstance(n, bool) and str(n) for n in names):
+        top.wrong("gpus", value, 'write auto, a number of GPUs, or a list of their names such as ["0", "1"]')
+        return ()
+    if len({str(n) for n in names}) < len(names):
+        top.wrong("gpus", value, "name each GPU once: two workers on one would slow each other")
+    return tuple(str(n) for n in names)
+
+
+def _read_workers(top: Section, gpus: tuple[str, ...]) -> int:
+    without_gpu = top.integer("workers_without_gpu", 2, least=1) or 2
+    if top.data.get("workers") == "auto":
+        top.raw("workers")
+        return len(gpus) or without_gpu
+    workers = top.integer("workers", len(gpus) or without_gpu, least=1) or 1
+    if gpus and workers > len(gpus):
+        remedy = f"write at most {len(gpus)}, one GPU for each worker, or set gpus"
+        top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
+    return workers
+
+
+def visible_gpus() -> tuple[str, ...]:
+    """The NVIDIA GPUs of this machine that this process may use, by number or as CUDA_VISIBLE_DEVICES names them."""
+    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if mask is not None and mask.strip() in ("", "-1", "NoDevFiles"):
+        return ()
+    if shutil.which("nvidia-smi") is None:
+        return ()
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ()
+    count = sum(line.startswith("GPU ") for line in listed.splitlines())
+    return tuple(part.strip() for part in mask.split(",")) if mask and count else tuple(map(str, range(count)))

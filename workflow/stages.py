@@ -1,0 +1,308 @@
+"""From a stage and its parameters to a command. All of it is pure.
+
+A stage is one call of an interface script of the model: ``preprocess`` (once a campaign), ``train`` (once a trial) and
+``infer`` (once, for the winner). The contract is that of IMPROVE's HPO page.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from workflow.errors import listing
+from workflow.trial import Value
+
+Argument = Value | tuple[Value, ...]
+"""A stage's argument; a tuple is several words after one flag."""
+
+StageName = Literal["preprocess", "train", "infer"]
+
+CONTRACTS = ("improve", "candle")
+RUNTIMES = ("apptainer", "none")
+PLACEHOLDERS = ("trial", "run", "data_dir")
+
+OUTPUT_DIRS = ("model_outdir", "output_dir", "infer_outdir")
+"""Parameters that always become the attempt's own directory, so that no two trials share one."""
+
+_IMAGE_DATA_DIR = {"improve": "/IMPROVE_DATA_DIR", "candle": "/candle_data_dir"}
+_DATA_DIR_VARIABLE = {"improve": "IMPROVE_DATA_DIR", "candle": "CANDLE_DATA_DIR"}
+
+# improvelib renamed its directories in 2024; a model knows the old names or the new ones.
+_NEW_NAMES = frozenset({"input_dir", "output_dir", "input_data_dir", "input_model_dir"})
+_DATA_INPUTS = {
+    ("train", "old"): ("train_ml_data_dir", "val_ml_data_dir"),
+    ("train", "new"): ("input_dir",),
+    ("infer", "old"): ("test_ml_data_dir",),
+    ("infer", "new"): ("input_data_dir",),
+}
+_OUTPUT_DIR = {
+    ("preprocess", "old"): "ml_data_outdir",
+    ("train", "old"): "model_outdir",
+    ("infer", "old"): "infer_outdir",
+}
+_MODEL_DIR = {"old": "model_dir", "new": "input_model_dir"}
+
+# Input directories: left as the page's "<...>" they are taken for not filled in.
+PATH_NAMES = frozenset(
+    {"train_ml_data_dir", "val_ml_data_dir", "test_ml_data_dir", "input_dir", "input_data_dir", *OUTPUT_DIRS}
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Where the model is and how it is called. Paths are absolute; ``data_dir`` is the host's."""
+
+    runtime: str
+    contract: str
+    data_dir: str
+    image: str | None = None
+    scripts: str | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The settings of one stage. ``timeout`` is in seconds; None means no limit."""
+
+    args: Mapping[str, Argument] = field(default_factory=dict)
+    timeout: float | None = None
+    config_file: str | None = None
+    gpu_arg: bool = False
+
+
+@dataclass(frozen=True)
+class Container:
+    """How this site runs containers: program names in order of preference, GPU flag ('--nv', '--rocm' or '')."""
+
+    programs: tuple[str, ...] = ("apptainer", "singularity")
+    gpu_flag: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an attempt runs: its own directory (absolute), the run's name, the trial's id."""
+
+    directory: str
+    run: str
+    trial: int | None = None
+
+
+@dataclass(frozen=True)
+class Command:
+    """A rendered stage.
+
+    ``argv[gpu_index]`` stands for the GPU's number, which only the worker knows. ``programs`` are alternatives for
+    ``argv[0]``, also found on the worker. ``binds`` are (host path, path in the container).
+    """
+
+    stage: StageName
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    directory: str
+    binds: tuple[tuple[str, str], ...] = ()
+    gpu_index: int | None = None
+    programs: tuple[str, ...] = ()
+    timeout: float | None = None
+    args: Mapping[str, Argument] = field(default_factory=dict)
+
+    def shell(self, gpu: str = '"${CUDA_VISIBLE_DEVICES:-0}"') -> str:
+        """One line for a POSIX shell; ``gpu`` is put in unquoted."""
+        words = [shlex.quote(word) for word in self.argv]
+        if self.gpu_index is not None:
+            words[self.gpu_index] = gpu
+        assignments = [f"{name}={shlex.quote(value)}" for name, value in self.env.items()]
+        return " ".join([*assignments, *words])
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of one campaign, wired: preprocess's output to train, train's output to infer.
+
+    ``constants`` names the hyperparameters of type constant: placeholders are filled in those alone. ``data`` in the
+    methods is where preprocess ran, None without that stage.
+    """
+
+    model: Model
+    stages: Mapping[StageName, Stage]
+    constants: frozenset[str] = frozenset()
+    container: Container = Container()
+
+    def preprocess(self, place: Place) -> Command:
+        return self._command("preprocess", place, self._preprocess_args(place))
+
+    def train(self, place: Place, params: Mapping[str, Value], data: Place | None) -> Command:
+        """One trial's training."""
+        return self._command("train", place, self._train_args(place, params, data))
+
+    def infer(self, place: Place, trained: Command, data: Place | None) -> Command:
+        """Inference with the model that ``trained`` left in its directory."""
+        given = dict(self.stages["infer"].args)
+        names = "new" if _NEW_NAMES & (given.keys() | trained.args.keys()) else "old"
+        args = self._filled(given, given, place)
+        data_dir = trained.args.get("test_ml_data_dir") or trained.args.get("input_dir") or self._data_output(data)
+        _fill_inputs(args, _DATA_INPUTS["infer", names], data_dir)
+        args[_MODEL_DIR[names]] = trained.directory
+        _set_output(args, "infer", names, place.directory)
+        return self._command("infer", place, args, [(trained.directory, trained.directory)])
+
+    def _preprocess_args(self, place: Place) -> dict[str, Argument]:
+        given = self.stages["preprocess"].args
+        args = self._filled(given, given, place)
+        if "ml_data_outdir" not in args:
+            _set_output(args, "preprocess", "new" if _NEW_NAMES & args.keys() else "old", place.directory)
+        return args
+
+    def _train_args(self, place: Place, params: Mapping[str, Value], data: Place | None) -> dict[str, Argument]:
+        given: dict[str, Argument] = {**self.stages["train"].args, **params}
+        fixed = (self.stages["train"].args.keys() - params.keys()) | self.constants
+        args = self._filled(given, fixed, place)
+        names = "new" if _NEW_NAMES & args.keys() else "old"
+        _fill_inputs(args, _DATA_INPUTS["train", names], self._data_output(data))
+        for name in PATH_NAMES & args.keys():
+            if unfilled(args[name]) and (output := self._data_output(data)):
+                args[name] = output
+        if self.model.contract == "improve" or set(OUTPUT_DIRS) & args.keys():
+            _set_output(args, "train", names, place.directory)
+        return args
+
+    def _data_output(self, data: Place | None) -> str | None:
+        """Where preprocess writes, as the model sees it."""
+        if data is None or "preprocess" not in self.stages:
+            return None
+        args = self._preprocess_args(data)
+        return str(args.get("ml_data_outdir") or args.get("output_dir"))
+
+    def _filled(self, args: Mapping[str, Argument], fixed: Iterable[str], place: Place) -> dict[str, Argument]:
+        trial = "" if place.trial is None else f"{place.trial:04d}"
+        values = {"trial": trial, "run": place.run, "data_dir": self._data_dir}
+        fixed = set(fixed)
+        return {name: fill(value, values) if name in fixed else value for name, value in args.items()}
+
+    @property
+    def _data_dir(self) -> str:
+        return self.model.data_dir if self.model.runtime == "none" else _IMAGE_DATA_DIR[self.model.contract]
+
+    def _command(
+        self,
+        stage: StageName,
+        place: Place,
+        args: Mapping[str, Argument],
+        extra_binds: Sequence[tuple[str, str]] = (),
+    ) -> Command:
+        settings = self.stages[stage]
+        takes_gpu = stage == "train" or (stage == "infer" and settings.gpu_arg)
+        call = [self._script(stage)] + ["0"] * takes_gpu + [self._data_dir]
+        if settings.config_file is not None:
+            call.append(settings.config_file)
+        call += _words(args)
+        if self.model.contract == "candle":
+            trial = stage if place.trial is None else f"{place.trial:04d}"
+            call += ["--experiment_id", place.run, "--run_id", trial]
+        prefix, env, binds = self._wrapper(stage, place, [*extra_binds, (place.directory, place.directory)])
+        gpu_index = len(prefix) + 1 if takes_gpu else None
+        programs = self.container.programs if prefix else ()
+        argv = (*prefix, *call)
+        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, settings.timeout, args)
+
+    def _script(self, stage: StageName) -> str:
+        name = f"{stage}.sh"
+        return f"{self.model.scripts}/{name}" if self.model.runtime == "none" else name
+
+    def _wrapper(
+        self, stage: StageName, place: Place, own_binds: Sequence[tuple[str, str]]
+    ) -> tuple[list[str], dict[str, str], tuple[tuple[str, str], ...]]:
+        """The words before the script, the environment, and the binds."""
+        variable = _DATA_DIR_VARIABLE[self.model.contract]
+        if self.model.runtime == "none":
+            return [], {variable: self.model.data_dir}, ()
+        writes_elsewhere = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
+        binds = ((self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
+        words = [self.container.programs[0], "exec"]
+        if self.container.gpu_flag and stage != "preprocess":
+            words.append(self.container.gpu_flag)
+        for host, inside in binds:
+            words += ["--bind", f"{_bind_path(host)}:{_bind_path(inside)}"]
+        if self.model.contract == "candle":
+            words += ["--env", f"{variable}={self._data_dir}"]
+        assert self.model.image is not None
+        return [*words, self.model.image], {}, binds
+
+
+def _bind_path(path: str) -> str:
+    return re.sub(r"([\\:,])", r"\\\1", path)
+
+
+def _set_output(args: dict[str, Argument], stage: str, names: str, directory: str) -> None:
+    """Point every output directory to the attempt's own; add the one that the model knows if none was given."""
+    given = [name for name in OUTPUT_DIRS if name in args]
+    for name in given or [_OUTPUT_DIR.get((stage, names), "output_dir")]:
+        args[name] = directory
+
+
+def _fill_inputs(args: dict[str, Argument], names: Iterable[str], directory: Argument | None) -> None:
+    if directory is None:
+        return
+    for name in names:
+        if name not in args or unfilled(args[name]):
+            args[name] = directory
+
+
+def unfilled(value: object) -> bool:
+    """Whether a path is still the placeholder of the page's sample file, as in "<train_data_dir>"."""
+    return isinstance(value, str) and re.fullmatch(r"<[^<>/]*>", value) is not None
+
+
+# -- values ----------------------------------------------------------------------------------------------------------
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
+
+
+def fill(value: Argument, values: Mapping[str, str]) -> Argument:
+    """Replace ``{name}`` in a string by ``values[name]``; ``{{`` and ``}}`` stand for one brace.
+
+    Raises ValueError for an unknown name or a single brace.
+    """
+    if isinstance(value, tuple):
+        return tuple(str(fill(v, values)) if isinstance(v, str) else v for v in value)
+    if not isinstance(value, str):
+        return value
+
+    def one(match: re.Match[str]) -> str:
+        token = match.group()
+        if token in ("{{", "}}"):
+            return token[0]
+        if match.group(1) not in values:
+            known = listing(f"{{{name}}}" for name in values)
+            raise ValueError(f"{token!r} is no placeholder; known: {known}; write '{{{{' for a brace")
+        return values[match.group(1)]
+
+    return _PLACEHOLDER.sub(one, value)
+
+
+def words(value: Argument) -> list[str]:
+    """The command-line words of one value: a string of numbers is several, every other value exactly one."""
+    if isinstance(value, tuple):
+        return [word for element in value for word in words(element)]
+    if isinstance(value, bool):
+        return ["true" if value else "false"]
+    if isinstance(value, str):
+        parts = value.split()
+        return parts if parts and all(_NUMBER.fullmatch(part) for part in parts) else [value]
+    return [repr(value)]
+
+
+def _words(args: Mapping[str, Argument]) -> list[str]:
+    return [word for name, value in args.items() for word in (f"--{name}", *words(value))]
+
+
+def fragile(value: Argument) -> str:
+    """Why published interface scripts, which pass ``$@`` on unquoted, would change this value; empty if not."""
+    for word in words(value):
+        if not word or any(character.isspace() for character in word):
+            return "is empty or holds white space: a script that passes $@ on unquoted splits it again"
+        if set(word) & set("*?["):
+            return "holds a wildcard: a script that passes $@ on unquoted may expand it to file names"
+    return ""

@@ -1,0 +1,239 @@
+"""Strict YAML: typed values, and an error with file, key, value and remedy for everything that is wrong."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from workflow.errors import Problems, did_you_mean, show
+from workflow.space import unusable_text
+
+HOME = Path(__file__).resolve().parent
+"""The package's directory, ``$WORKFLOW_HOME`` in paths."""
+
+PATH_KEYS = frozenset({"model.image", "model.scripts", "model.data_dir", "space", "search.initial_population"})
+"""Keys whose relative paths mean the working directory when they come from --set."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, and keeps dates as the text that was written."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            problem = f"the key {show(key)} is not a string"
+            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: str(node.value))
+
+
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """A YAML dictionary; ``what`` names the kind of file in messages. Raises InputError."""
+    problems = Problems(str(path))
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problems.fail("", f"cannot be read ({error.strerror})", f"check the path of the {what}")
+    except UnicodeDecodeError as error:
+        problems.fail("", f"is not UTF-8 text (byte {error.start})", "save the file as UTF-8")
+    try:
+        data = yaml.load(text, _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        place = f"line {mark.line + 1} column {mark.column + 1}" if mark else ""
+        problems.fail(place, f"is not valid YAML: {error.problem}", "mend the YAML there")
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        problems.fail("", f"is not valid YAML: {reason}", "mend the YAML")
+    if not isinstance(data, dict):
+        problems.fail("", f"holds {show(data)}, not a dictionary", f"write the {what} as 'key: value' lines")
+    return data
+
+
+def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
+    """``key=value`` of --set to {dotted key: value}; values are YAML. Raises InputError."""
+    problems = Problems("--set")
+    found: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
+            problems.add(show(setting), "is not key=value", "write --set search.population_size=8")
+            continue
+        try:
+            value = yaml.load(text, _Loader)
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            problems.add(show(setting), f"the value is not valid YAML ({type(error).__name__})", "put it in quotes")
+            continue
+        if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "~")):
+            value = str(Path.cwd() / value)
+        found[key] = value
+    problems.raise_if_any()
+    return found
+
+
+def apply_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Put dotted keys into nested dictionaries, in place. Raises InputError."""
+    for key, value in overrides.items():
+        *sections, last = key.split(".")
+        target = data
+        for section in sections:
+            inner = target.get(section)
+            if inner is None:
+                inner = target[section] = {}
+            if not isinstance(inner, dict):
+                Problems("--set").fail(key, f"{section!r} is {show(inner)}, not a section", "check the key")
+            target = inner
+        target[last] = value
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Section:
+    """Reads one dictionary strictly: typed values, defaults, and at the end an error for every unknown key."""
+
+    def __init__(self, data: object, place: str, problems: Problems, base: Path) -> None:
+        self.problems = problems
+        self.place = place
+        self.base = base
+        self.known: list[str] = []
+        self.data: dict[str, Any] = {}
+        if isinstance(data, dict):
+            self.data = data
+        elif data is not None:
+            problems.add(place, f"is {show(data)}, not a section", f"write '{place or 'key'}:' with keys below it")
+
+    def at(self, key: str) -> str:
+        return f"{self.place}.{key}" if self.place else key
+
+    def raw(self, key: str) -> Any:
+        self.known.append(key)
+        return self.data.get(key)
+
+    def section(self, key: str) -> Section:
+        return Section(self.raw(key), self.at(key), self.problems, self.base)
+
+    def wrong(self, key: str, value: object, remedy: str) -> None:
+        self.problems.add(self.at(key), f"{show(value)} is not allowed", remedy)
+
+    def text(self, key: str, default: str | None = None, choices: Sequence[str] = ()) -> str | None:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if isinstance(value, bool | list | dict):
+            self.wrong(key, value, "write a string")
+            return default
+        value = str(value)
+        if reason := unusable_text(value):
+            self.problems.add(self.at(key), f"{show(value)} {reason}", "remove that character")
+            return default
+        if choices and value not in choices:
+            self.wrong(key, value, did_you_mean(value, choices))
+            return default
+        return value
+
+    def integer(self, key: str, default: int | None, least: int | None = None) -> int | None:
+        value = self.raw(key)
+        if value is None:
+            return default
+        number = self._number(value)
+        if number is None or not number.is_integer() or abs(number) > 2**53:
+            self.wrong(key, value, "write a whole number")
+            return default
+        if least is not None and number < least:
+            self.wrong(key, value, f"write at least {least}")
+            return default
+        return int(number)
+
+    def number(self, key: str, default: float, least: float | None = None) -> float:
+        value = self.raw(key)
+        if value is None:
+            return default
+        number = self._number(value)
+        if number is None:
+            self.wrong(key, value, "write a finite number")
+            return default
+        if least is not None and number < least:
+            self.wrong(key, value, f"write at least {least:g}")
+            return default
+        return number
+
+    def boolean(self, key: str, default: bool) -> bool:
+        value = self.raw(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.wrong(key, value, "write true or false")
+            return default
+        return value
+
+    def duration(self, key: str, default: float | None = None) -> float | None:
+        """Seconds, from a number of seconds or a text such as 90s, 30m, 2h, 1d, 1h30m."""
+        value = self.raw(key)
+        if value is None:
+            return default
+        seconds = self._number(value)
+        if seconds is None and isinstance(value, str) and re.fullmatch(r"(\d+(\.\d+)?[smhd])+", value):
+            seconds = sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"([\d.]+)([smhd])", value))
+        if seconds is None or seconds <= 0:
+            self.wrong(key, value, "write a time such as 90s, 30m, 2h or 1h30m")
+            return default
+        return seconds
+
+    def path(self, key: str) -> str | None:
+        """An absolute path: environment variables and ~ expanded, relative to the file's directory."""
+        text = self.text(key)
+        if text is None:
+            return None
+        if not text:
+            self.wrong(key, text, "write a path, or leave the key out")
+            return None
+        expanded = self._expand(key, text)
+        return None if expanded is None else os.path.normpath(self.base / Path(expanded).expanduser())
+
+    def _expand(self, key: str, text: str) -> str | None:
+        variables = {"WORKFLOW_HOME": str(HOME), **os.environ}
+        missing = []
+
+        def one(match: re.Match[str]) -> str:
+            name = match.group(1) or match.group(2)
+            if name not in variables:
+                missing.append(name)
+            return variables.get(name, "")
+
+        expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", one, text)
+        for name in missing:
+            what = f"{show(text)} needs the environment variable {name}, which is not set"
+            self.problems.add(self.at(key), what, f"export {name}=..., or write the path")
+        return None if missing else expanded
+
+    def _number(self, value: object) -> float | None:
+        """Also a text such as 1e-3, which YAML 1.1 takes for a string."""
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        try:
+            number = float(value)
+        except (ValueError, OverflowError):
+            return None
+        return number if math.isfinite(number) else None
+
+    def finish(self) -> None:
+        for key in self.data:
+            if key not in self.known:
+                self.problems.add(self.at(key), "is not a known key", did_you_mean(key, self.known))

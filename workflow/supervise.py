@@ -1,0 +1,367 @@
+"""Runs one stage on a worker, beside the container: ``python supervise.py SPEC``, standard library only.
+
+It is started by file path, so that no package import is paid and workers need no installation of this package. SPEC is
+a JSON object (see ``Spec``). The stage gets a session and process group of its own; whatever it starts is stopped with
+it. ``command.sh``, ``model.log``, ``heartbeat`` and, last and atomically, ``result.json`` are written into the
+attempt's directory. The exit code is 0 once ``result.json`` is there, whatever the stage did: what a trial is worth is
+decided by the controller.
+
+A supervisor whose controller is gone (the lock file names another one, is missing, or its beat stands still) stops its
+stage: a resumed campaign never meets trials of the one before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
+    from collections.abc import Iterator
+    from typing import Any, TypedDict
+
+    class Controller(TypedDict):
+        """Whom the trial belongs to: the lock file, its owner's nonce, and seconds until a still beat means death."""
+
+        lock: str
+        nonce: str
+        patience: float
+
+    class Spec(TypedDict):
+        """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number."""
+
+        title: str
+        directory: str
+        argv: list[str]
+        programs: list[str]
+        gpu_index: int | None
+        env: dict[str, str]
+        path_prefix: str | None
+        timeout: float | None
+        grace: float
+        poll: float
+        controller: Controller | None
+
+
+RESULT, HEARTBEAT, STOP = "result.json", "heartbeat", "stop"
+LOG, COMMAND, ERRORS = "model.log", "command.sh", "supervisor.log"
+
+EXIT_FENCED = 76
+"""The controller that sent this trial is gone: nothing was started and nothing written."""
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+_GPU_MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+_RESULT_LINES = 200
+_MAX_LINE = 1 << 16
+_MAX_SCORES = 1 << 20
+_TAIL = 4000
+
+
+class Fence:
+    """Tells whether the controller that sent this trial still lives."""
+
+    def __init__(self, controller: Controller | None) -> None:
+        self.controller = controller
+        self._seen = ""
+        self._changed = time.monotonic()
+
+    def broken(self) -> str:
+        """Why the trial has to stop; empty while the controller lives."""
+        if self.controller is None:
+            return ""
+        try:
+            with open(self.controller["lock"], encoding="utf-8") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return "the controller has ended"
+        except OSError:
+            text = self._seen  # a file system's hiccup is no news
+        if text and self.controller["nonce"] not in text:
+            return "another controller has taken over"
+        now = time.monotonic()
+        if text != self._seen:
+            self._seen, self._changed = text, now
+        if now - self._changed > self.controller["patience"]:
+            return f"the controller has not moved for {self.controller['patience']:g} s"
+        return ""
+
+
+class Supervisor:
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.fence = Fence(spec["controller"])
+        self.parent = os.getppid()
+        self.child = 0
+        self.status: int | None = None
+        self.started = time.time()
+        self.gpu = next((os.environ[name] for name in _GPU_MASKS if os.environ.get(name)), None)
+
+    def run(self) -> int:
+        if self.fence.broken():
+            return EXIT_FENCED
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        os.makedirs(self.spec["directory"], exist_ok=True)
+        self._beat()
+        before = _scores_files(self.spec["directory"])
+        argv, env = self._command()
+        self._write_command(argv)
+        error = self._spawn(argv, env)
+        ended_by = f"cannot start {argv[0]!r}: {error}" if error else self._watch()
+        self._stop_tree()
+        self._write_result(ended_by, before)
+        return 0
+
+    # -- starting ------------------------------------------------------------------------------------------------
+
+    def _command(self) -> tuple[list[str], dict[str, str]]:
+        argv = list(self.spec["argv"])
+        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self.spec["env"]}
+        if self.spec["path_prefix"]:
+            env["PATH"] = self.spec["path_prefix"] + os.pathsep + env.get("PATH", os.defpath)
+        if self.spec["gpu_index"] is not None:
+            argv[self.spec["gpu_index"]] = self.gpu or "0"
+        programs = self.spec["programs"]
+        if programs:
+            argv[0] = next((p for p in programs if shutil.which(p, path=env.get("PATH"))), argv[0])
+        return argv, env
+
+    def _write_command(self, argv: list[str]) -> None:
+        lines = ["#!/bin/bash", f"# {self.spec['title']}, as {socket.gethostname()} ran it. Runs again by hand."]
+        lines.append(f"cd {shlex.quote(self.spec['directory'])}")
+        if self.spec["path_prefix"]:
+            lines.append(f'export PATH={shlex.quote(self.spec["path_prefix"])}:"$PATH"')
+        settings = {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
+        lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
+        lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
+        path = self._path(COMMAND)
+        with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("\n".join(lines) + "\n")
+        os.chmod(path, 0o755)
+
+    def _spawn(self, argv: list[str], env: dict[str, str]) -> str:
+        """Start the stage; the reason if it cannot be started."""
+        log = os.open(self._path(LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        receive, send = os.pipe()
+        supervisor = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            try:
+                os.setsid()
+                _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != supervisor:
+                    os._exit(1)
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec keeps that
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                os.dup2(log, 1)
+                os.dup2(log, 2)
+                os.chdir(self.spec["directory"])
+                os.execvpe(argv[0], argv, env)
+            except BaseException as error:
+                os.write(send, str(error).encode())
+            finally:
+                os._exit(127)
+        os.close(send)
+        os.close(log)
+        with os.fdopen(receive, "rb") as pipe:
+            return pipe.read().decode(errors="replace")
+
+    # -- watching ------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> str:
+        """Wait until the stage ends or has to be stopped; returns what ended it."""
+        timeout = self.spec["timeout"]
+        deadline = None if timeout is None else time.monotonic() + timeout
+        next_look = time.monotonic()
+        while True:
+            self._reap()
+            if self.status is not None:
+                return "exit"
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return f"timeout after {timeout:g} s"
+            if now >= next_look:
+                next_look = now + self.spec["poll"]
+                self._beat()
+                if reason := self._interrupted():
+                    return f"stopped: {reason}"
+            wake = next_look if deadline is None else min(next_look, deadline)
+            info = signal.sigtimedwait(_SIGNALS, max(0.0, wake - time.monotonic()))
+            if info is not None and info.si_signo != signal.SIGCHLD:
+                gone = "its worker died" if os.getppid() != self.parent else "by its worker's side"
+                return f"stopped: signal {signal.Signals(info.si_signo).name}, {gone}"
+
+    def _interrupted(self) -> str:
+        if os.getppid() != self.parent:
+            return "its worker died"
+        if os.path.exists(self._path(STOP)):
+            return "the campaign asked for it"
+        return self.fence.broken()
+
+    def _beat(self) -> None:
+        try:
+            with open(self._path(HEARTBEAT), "w", encoding="utf-8") as file:
+                file.write(f"{socket.gethostname()} {os.getpid()} {time.time()}\n")
+        except OSError:
+            pass  # a full disk must not end a training
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.status = status
+
+    # -- stopping ------------------------------------------------------------------------------------------------
+
+    def _stop_tree(self) -> None:
+        """TERM, TERM again, then KILL to everything that the stage started; returns when nothing of it is left.
+
+        As a subreaper this process is the ancestor of all of them, setsid or not. The second TERM is for runtimes that
+        lose the first one while they start.
+        """
+        start = time.monotonic()
+        grace = self.spec["grace"]
+        sent = 0
+        while processes := self._alive():
+            elapsed = time.monotonic() - start
+            if elapsed >= grace:
+                _signal_all(processes, signal.SIGKILL)
+            elif elapsed >= sent * grace / 2:
+                sent += 1
+                _signal_all(processes, signal.SIGTERM)
+            signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+            self._beat_now_and_then(elapsed)
+        self._reap()
+
+    def _alive(self) -> list[int]:
+        self._reap()
+        return list(_descendants(os.getpid()))
+
+    def _beat_now_and_then(self, elapsed: float) -> None:
+        if int(elapsed / self.spec["poll"]) != int((elapsed - 0.02) / self.spec["poll"]):
+            self._beat()
+
+    # -- the result ----------------------------------------------------------------------------------------------
+
+    def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]]) -> None:
+        code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
+        lines, tail = _read_log(self._path(LOG))
+        directory = self.spec["directory"]
+        fresh = [name for name, stamp in _scores_files(directory).items() if before.get(name) != stamp]
+        result: dict[str, Any] = {
+            "version": 1,
+            "title": self.spec["title"],
+            "ended_by": ended_by,
+            "exit_code": code if ended_by == "exit" else None,
+            "started": self.started,
+            "ended": time.time(),
+            "host": socket.gethostname(),
+            "gpu": self.gpu,
+            "pid": self.child,
+            "scores": {name: _read_scores(os.path.join(directory, name)) for name in fresh},
+            "result_lines": lines,
+            "log_tail": tail,
+        }
+        os.makedirs(directory, exist_ok=True)  # some models clear their output directory, this one included
+        temporary = self._path(f".{RESULT}.{os.getpid()}")
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(result, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self._path(RESULT))
+        errors = self._path(ERRORS)
+        if os.path.exists(errors) and os.path.getsize(errors) == 0:
+            os.unlink(errors)
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.spec["directory"], name)
+
+
+def _prctl(option: int, value: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+
+
+def _descendants(root: int) -> Iterator[int]:
+    """Process ids below ``root`` that have not ended, from the process table."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    state, parent = file.read().rpartition(b")")[2].split()[:2]
+            except OSError:
+                continue
+            if state not in (b"Z", b"X"):
+                children.setdefault(int(parent), []).append(int(name))
+            else:
+                children.setdefault(int(parent), [])
+    waiting = [root]
+    while waiting:
+        for pid in children.get(waiting.pop(), ()):
+            yield pid
+            waiting.append(pid)
+
+
+def _signal_all(processes: list[int], number: int) -> None:
+    for pid in processes:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            pass
+
+
+def _scores_files(directory: str) -> dict[str, tuple[int, int, int]]:
+    """The ``*_scores.json`` files of a directory, with what changes when one is written anew."""
+    found = {}
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return {}
+    for entry in entries:
+        if entry.name.endswith("_scores.json") and entry.is_file():
+            stat = entry.stat()
+            found[entry.name] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+    return found
+
+
+def _read_scores(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_SCORES)
+    except OSError:
+        return ""
+
+
+def _read_log(path: str) -> tuple[list[str], str]:
+    """The last lines with IMPROVE_RESULT, and the end of the log."""
+    lines: list[str] = []
+    try:
+        with open(path, "rb") as file:
+            while line := file.readline(_MAX_LINE):
+                if b"IMPROVE_RESULT" in line:
+                    lines.append(line.decode(errors="replace").rstrip("\n"))
+                    del lines[:-_RESULT_LINES]
+            file.seek(max(0, file.tell() - _TAIL))
+            return lines, file.read().decode(errors="replace")
+    except OSError:
+        return lines, ""
+
+
+if __name__ == "__main__":
+    sys.exit(Supervisor(json.loads(sys.argv[1])).run())

@@ -1,0 +1,83 @@
+"""What the search asks for and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Value = int | float | str | bool
+Params = Mapping[str, Value]
+
+Kind = Literal["ok", "failed", "stopped", "lost", "deferred"]
+
+Cause = Literal["", "model", "infrastructure", "setup"]
+"""Whose fault it was that an attempt didn't end well: who must act on it."""
+
+FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
+"""Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration at one fidelity.
+
+    ``params`` holds every hyperparameter of the space, constants included. ``generation`` counts from 1
+    and is None for searches without generations. ``parents`` are trial ids. Trials of one configuration
+    share ``config_id``, the id of the first of them.
+    """
+
+    id: int
+    config_id: int
+    params: Params
+    generation: int | None = None
+    parents: tuple[int, ...] = ()
+    fidelity: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        return cls(**{**data, "parents": tuple(data["parents"])})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one attempt of a trial (or of a stage) ended.
+
+    ``value`` is the objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
+    all scores that the attempt wrote. ``started`` and ``ended`` are seconds since the epoch on the worker's
+    clock, None where the attempt never started. ``evidence`` says in one line why it ended so.
+    """
+
+    trial_id: int
+    attempt: int
+    kind: Kind
+    value: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    started: float | None = None
+    ended: float | None = None
+    gpu_seconds: float = 0.0
+    host: str = ""
+    gpu: str | None = None
+    evidence: str = ""
+    cause: Cause = ""
+
+    @property
+    def final(self) -> bool:
+        return self.kind in FINAL_KINDS
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the attempt on its worker, in seconds."""
+        if self.started is None or self.ended is None:
+            return 0.0
+        return max(0.0, self.ended - self.started)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        return cls(**data)
