@@ -23,7 +23,9 @@ from parsl.executors.errors import BadStateException
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 
+from workflow import supervise
 from workflow.errors import SiteError
+from workflow.lock import RunLock
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)
@@ -118,9 +120,12 @@ class WatchedProvider(LocalProvider):  # type: ignore[misc]
         return 1
 
 
-def parsl_config(site: Site, directory: Path) -> Config:
-    """The Parsl configuration of a site; Parsl keeps its files in ``directory``."""
-    executor = _threads(site) if site.scheduler == "threads" else _local(site)
+def parsl_config(site: Site, lock: RunLock, directory: Path) -> Config:
+    """The Parsl configuration of a site; Parsl keeps its files in ``directory``.
+
+    Blocks of workers end when ``lock`` changes hands or its owner falls silent.
+    """
+    executor = _threads(site) if site.scheduler == "threads" else _local(site, lock)
     return Config(
         executors=[executor],
         run_dir=str(directory),
@@ -137,8 +142,9 @@ def _threads(site: Site) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(label=LABEL, max_threads=site.workers)
 
 
-def _local(site: Site) -> WatchedExecutor:
-    pool = f"{shlex.quote(sys.executable)} {shlex.quote(script('process_worker_pool.py'))}"
+def _local(site: Site, lock: RunLock) -> WatchedExecutor:
+    watch = [sys.executable, "-I", "-S", supervise.__file__, "block", str(lock.path), lock.nonce, f"{site.patience:g}"]
+    pool = shlex.join([*watch, sys.executable, script("process_worker_pool.py")])
     return WatchedExecutor(
         label=LABEL,
         address=site.address,

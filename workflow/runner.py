@@ -81,7 +81,7 @@ class ParslRunner:
         self._log = _log_to(directory / "parsl.log")
         alias, self._alias = plain_alias(directory)
         try:
-            self._kernel = DataFlowKernel(parsl_config(self.site, alias))
+            self._kernel = DataFlowKernel(parsl_config(self.site, self.lock, alias))
         except Exception as error:
             self.__exit__()
             raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error

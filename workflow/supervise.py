@@ -94,34 +94,152 @@ class Fence:
         return ""
 
 
-class Supervisor:
-    def __init__(self, spec: Spec) -> None:
-        self.spec = spec
-        self.fence = Fence(spec["controller"])
+class Tree:
+    """A process and all that it starts, watched and stopped together.
+
+    ``run`` makes this process the subreaper of the tree, so that children that called setsid belong to it too.
+    """
+
+    def __init__(self, fence: Fence, poll: float, grace: float) -> None:
+        self.fence = fence
+        self.poll = poll
+        self.grace = grace
         self.parent = os.getppid()
         self.child = 0
         self.status: int | None = None
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def start(self, argv: list[str], env: dict[str, str], directory: str | None = None, log: int | None = None) -> str:
+        """Start the process, with ``log`` as its output; the reason if it cannot be started."""
+        receive, send = os.pipe()
+        supervisor = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            try:
+                os.setsid()
+                _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() != supervisor:
+                    os._exit(1)
+                for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec keeps that
+                    signal.signal(number, signal.SIG_DFL)
+                signal.pthread_sigmask(signal.SIG_SETMASK, ())
+                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+                if log is not None:
+                    os.dup2(log, 1)
+                    os.dup2(log, 2)
+                if directory is not None:
+                    os.chdir(directory)
+                os.execvpe(argv[0], argv, env)
+            except BaseException as error:
+                os.write(send, str(error).encode())
+            finally:
+                os._exit(127)
+        os.close(send)
+        with os.fdopen(receive, "rb") as pipe:
+            return pipe.read().decode(errors="replace")
+
+    def watch(self, timeout: float | None = None) -> str:
+        """Wait until the process ends or has to be stopped; returns what ended it."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        next_look = time.monotonic()
+        while True:
+            self._reap()
+            if self.status is not None:
+                return "exit"
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                return f"timeout after {timeout:g} s"
+            if now >= next_look:
+                next_look = now + self.poll
+                self.beat()
+                if reason := self.interrupted():
+                    return self._stopped(reason)
+            wake = next_look if deadline is None else min(next_look, deadline)
+            info = signal.sigtimedwait(_SIGNALS, max(0.0, wake - time.monotonic()))
+            if info is not None and info.si_signo != signal.SIGCHLD:
+                return self._stopped(self.interrupted() or f"signal {signal.Signals(info.si_signo).name}")
+
+    def stop(self) -> None:
+        """TERM, TERM again, then KILL to the whole tree; returns when nothing of it is left.
+
+        The second TERM is for runtimes that lose the first one while they start.
+        """
+        start = time.monotonic()
+        sent = 0
+        next_beat = start
+        while processes := self._alive():
+            now = time.monotonic()
+            if now - start >= self.grace:
+                _signal_all(processes, signal.SIGKILL)
+            elif now - start >= sent * self.grace / 2:
+                sent += 1
+                _signal_all(processes, signal.SIGTERM)
+            if now >= next_beat:
+                next_beat = now + self.poll
+                self.beat()
+            signal.sigtimedwait({signal.SIGCHLD}, 0.02)
+
+    def beat(self) -> None:
+        """Show that the tree is watched."""
+
+    def interrupted(self) -> str:
+        """Why the tree has to stop; empty if it need not."""
+        return "its worker died" if os.getppid() != self.parent else self.fence.broken()
+
+    def _stopped(self, reason: str) -> str:
+        """A process that ended by itself in the meantime has ended, not been stopped: its work counts."""
+        self._reap()
+        return "exit" if self.status is not None else f"stopped: {reason}"
+
+    def _alive(self) -> list[int]:
+        self._reap()
+        return list(_descendants(os.getpid()))
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid == self.child:
+                self.status = status
+
+
+class Supervisor(Tree):
+    """One stage: a tree with a directory of its own, and a result."""
+
+    def __init__(self, spec: Spec, fence: Fence) -> None:
+        super().__init__(fence, spec["poll"], spec["grace"])
+        self.spec = spec
         self.started = time.time()
         self.gpu = next((os.environ[name] for name in _GPU_MASKS if os.environ.get(name)), None)
 
     def run(self) -> int:
-        if self.fence.broken():
-            return EXIT_FENCED
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
         os.makedirs(self.spec["directory"], exist_ok=True)
-        self._beat()
+        self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()
         self._write_command(argv)
-        error = self._spawn(argv, env)
-        ended_by = f"cannot start {argv[0]!r}: {error}" if error else self._watch()
-        self._stop_tree()
+        log = os.open(self._path(LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        error = self.start(argv, env, self.spec["directory"], log)
+        ended_by = f"cannot start {argv[0]!r}: {error}" if error else self.watch(self.spec["timeout"])
+        self.stop()
         self._write_result(ended_by, before)
         return 0
 
-    # -- starting ------------------------------------------------------------------------------------------------
+    def interrupted(self) -> str:
+        return "the campaign asked for it" if os.path.exists(self._path(STOP)) else super().interrupted()
+
+    def beat(self) -> None:
+        try:
+            with open(self._path(HEARTBEAT), "w", encoding="utf-8") as file:
+                file.write(f"{socket.gethostname()} {os.getpid()} {time.time()}\n")
+        except OSError:
+            pass  # a full disk must not end a training
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         argv = list(self.spec["argv"])
@@ -147,117 +265,6 @@ class Supervisor:
         with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
             file.write("\n".join(lines) + "\n")
         os.chmod(path, 0o755)
-
-    def _spawn(self, argv: list[str], env: dict[str, str]) -> str:
-        """Start the stage; the reason if it cannot be started."""
-        log = os.open(self._path(LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        receive, send = os.pipe()
-        supervisor = os.getpid()
-        self.child = os.fork()
-        if self.child == 0:
-            try:
-                os.setsid()
-                _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != supervisor:
-                    os._exit(1)
-                for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec keeps that
-                    signal.signal(number, signal.SIG_DFL)
-                signal.pthread_sigmask(signal.SIG_SETMASK, ())
-                os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-                os.dup2(log, 1)
-                os.dup2(log, 2)
-                os.chdir(self.spec["directory"])
-                os.execvpe(argv[0], argv, env)
-            except BaseException as error:
-                os.write(send, str(error).encode())
-            finally:
-                os._exit(127)
-        os.close(send)
-        os.close(log)
-        with os.fdopen(receive, "rb") as pipe:
-            return pipe.read().decode(errors="replace")
-
-    # -- watching ------------------------------------------------------------------------------------------------
-
-    def _watch(self) -> str:
-        """Wait until the stage ends or has to be stopped; returns what ended it."""
-        timeout = self.spec["timeout"]
-        deadline = None if timeout is None else time.monotonic() + timeout
-        next_look = time.monotonic()
-        while True:
-            self._reap()
-            if self.status is not None:
-                return "exit"
-            now = time.monotonic()
-            if deadline is not None and now >= deadline:
-                return f"timeout after {timeout:g} s"
-            if now >= next_look:
-                next_look = now + self.spec["poll"]
-                self._beat()
-                if reason := self._interrupted():
-                    return f"stopped: {reason}"
-            wake = next_look if deadline is None else min(next_look, deadline)
-            info = signal.sigtimedwait(_SIGNALS, max(0.0, wake - time.monotonic()))
-            if info is not None and info.si_signo != signal.SIGCHLD:
-                gone = "its worker died" if os.getppid() != self.parent else "by its worker's side"
-                return f"stopped: signal {signal.Signals(info.si_signo).name}, {gone}"
-
-    def _interrupted(self) -> str:
-        if os.getppid() != self.parent:
-            return "its worker died"
-        if os.path.exists(self._path(STOP)):
-            return "the campaign asked for it"
-        return self.fence.broken()
-
-    def _beat(self) -> None:
-        try:
-            with open(self._path(HEARTBEAT), "w", encoding="utf-8") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()} {time.time()}\n")
-        except OSError:
-            pass  # a full disk must not end a training
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            if pid == self.child:
-                self.status = status
-
-    # -- stopping ------------------------------------------------------------------------------------------------
-
-    def _stop_tree(self) -> None:
-        """TERM, TERM again, then KILL to everything that the stage started; returns when nothing of it is left.
-
-        As a subreaper this process is the ancestor of all of them, setsid or not. The second TERM is for runtimes that
-        lose the first one while they start.
-        """
-        start = time.monotonic()
-        grace = self.spec["grace"]
-        sent = 0
-        while processes := self._alive():
-            elapsed = time.monotonic() - start
-            if elapsed >= grace:
-                _signal_all(processes, signal.SIGKILL)
-            elif elapsed >= sent * grace / 2:
-                sent += 1
-                _signal_all(processes, signal.SIGTERM)
-            signal.sigtimedwait({signal.SIGCHLD}, 0.02)
-            self._beat_now_and_then(elapsed)
-        self._reap()
-
-    def _alive(self) -> list[int]:
-        self._reap()
-        return list(_descendants(os.getpid()))
-
-    def _beat_now_and_then(self, elapsed: float) -> None:
-        if int(elapsed / self.spec["poll"]) != int((elapsed - 0.02) / self.spec["poll"]):
-            self._beat()
-
-    # -- the result ----------------------------------------------------------------------------------------------
 
     def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]]) -> None:
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
@@ -363,5 +370,19 @@ def _read_log(path: str) -> tuple[list[str], str]:
         return lines, ""
 
 
+def main(argv: list[str]) -> int:
+    """``SPEC`` runs a stage; ``block LOCK NONCE PATIENCE COMMAND...`` workers that end with their controller."""
+    if argv[0] == "block":
+        lock, nonce, patience, *command = argv[1:]
+        tree = Tree(Fence({"lock": lock, "nonce": nonce, "patience": float(patience)}), poll=1.0, grace=3.0)
+        if not tree.fence.broken() and not tree.start(command, dict(os.environ)):
+            tree.watch()
+        tree.stop()
+        return 0 if tree.status is None else os.waitstatus_to_exitcode(tree.status) & 0xFF
+    spec: Spec = json.loads(argv[0])
+    fence = Fence(spec["controller"])
+    return EXIT_FENCED if fence.broken() else Supervisor(spec, fence).run()
+
+
 if __name__ == "__main__":
-    sys.exit(Supervisor(json.loads(sys.argv[1])).run())
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,115 @@
+"""Shared parts of the tests: a fast model, experiments around it, and campaigns as real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+TOY = ROOT / "tests" / "models" / "toy"
+FULL = os.environ.get("WORKFLOW_FULL") == "1"
+MARKER = "WORKFLOW_TEST_MARKER"
+
+
+def toy_space(sleep: float = 0.0) -> list[dict[str, Any]]:
+    return [
+        {"name": "x", "type": "float", "lower": 0, "upper": 1},
+        {"name": "y", "type": "float", "lower": 0, "upper": 1},
+        {"name": "sleep", "type": "constant", "value": sleep},
+        {"name": "model_outdir", "type": "constant", "value": "/nowhere/shared"},
+    ]
+
+
+def toy_experiment(**changes: Any) -> dict[str, Any]:
+    """An experiment on the toy model; ``changes`` replace its top-level keys."""
+    return {
+        "name": "toy",
+        "model": {"scripts": str(TOY)},
+        "stages": {"preprocess": {}, "train": {}, "infer": {}},
+        "space": toy_space(),
+        "search": {"num_iterations": 3, "population_size": 6},
+        **changes,
+    }
+
+
+@dataclass
+class Workflow:
+    """Runs ``python -m workflow.run`` in ``directory``; every process that it leaves can be found by ``marker``."""
+
+    directory: Path
+    marker: str
+
+    def experiment(self, **changes: Any) -> Path:
+        path = self.directory / "experiment.yaml"
+        path.write_text(yaml.safe_dump(toy_experiment(**changes), allow_unicode=True))
+        return path
+
+    def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
+        env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: self.marker, **options.pop("env", {})}
+        command = [sys.executable, "-m", "workflow.run", *map(str, arguments)]
+        options = {"cwd": self.directory, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
+        return subprocess.Popen(command, text=True, env=env, **options)
+
+    def run(self, *arguments: str | Path, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments, **options)
+        output, _ = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    def processes(self) -> list[psutil.Process]:
+        """All living processes that descend from this workflow, found in the whole process table."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get(MARKER) == self.marker and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        return found
+
+
+@pytest.fixture
+def workflow(tmp_path: Path) -> Iterator[Workflow]:
+    flow = Workflow(tmp_path, uuid.uuid4().hex)
+    yield flow
+    for process in flow.processes():
+        process.kill()
+
+
+def journal(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+
+
+def results(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """The result.json of every attempt, by trial directory."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((run / "trials").glob("*/attempt-*/result.json")):
+        found.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
+    return found
+
+
+def without_walltime(csv: str) -> list[str]:
+    return [line.rpartition(",")[0] for line in csv.splitlines()]
+
+
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    """Whether the condition comes true within a time that only a failure uses up."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True
