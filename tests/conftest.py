@@ -68,15 +68,20 @@ class Workflow:
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     def processes(self) -> list[psutil.Process]:
-        """All living processes that descend from this workflow, found in the whole process table."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get(MARKER) == self.marker and process.status() != psutil.STATUS_ZOMBIE:
-                    found.append(process)
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
-        return found
+        """All living processes that descend from this workflow, found in the whole process table.
+
+        Parsl's interchange overwrites its environment with its title: it is known by its working directory.
+        """
+        return [process for process in psutil.process_iter() if self._owns(process)]
+
+    def _owns(self, process: psutil.Process) -> bool:
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return False
+            titled = " ".join(process.cmdline()).startswith("parsl: ") and Path(process.cwd()) == self.directory
+            return titled or process.environ().get(MARKER) == self.marker
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return False
 
 
 @pytest.fixture
@@ -101,8 +106,6 @@ def results(run: Path) -> dict[str, list[dict[str, Any]]]:
 
 def without_walltime(csv: str) -> list[str]:
     return [line.rpartition(",")[0] for line in csv.splitlines()]
-
-
 
 
 def eventually(condition: Callable[[], bool], seconds: float) -> bool:

@@ -205,6 +205,8 @@ class Campaign:
         return [future for future in ended if future is not None]
 
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.cause == "site":
+            raise SiteError(f"trial {trial.id}: {outcome.evidence}")
         outcome = self._limit_attempts(outcome)
         self.journal.append(_outcome_record(outcome))
         if outcome.final:

@@ -67,9 +67,7 @@ def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Jo
     return journal
 
 
-def _lead(
-    experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journal: Journal, progress: Progress
-) -> int:
+def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journal: Journal, progress: Progress) -> int:
     runner = ParslRunner(site, experiment, run, lock)
     search = experiment.make_search()
     plan = Plan(
@@ -88,20 +86,20 @@ def _lead(
     about = {"host": socket.gethostname(), "package": __version__, "command": shlex.join(sys.argv), "site": site.name}
     progress.say(f"run {run.path} on site {site.name}, {site.workers} workers, at most {search.budget} trials")
     try:
-        with _signals(campaign, progress), progress, runner:
+        with _signals(campaign), progress, runner:
             _begin(journal, experiment, about)
             campaign.run()
-    except Interrupted:
-        _after(journal, "interrupted")
-        print(f"interrupted; {_resume_hint(run)}", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    except WorkflowError as error:
-        _after(journal, str(error))
-        if error.exit_code != InputError.exit_code:
-            raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
-        raise
-    finally:
         writer.write(campaign)
+    except (Interrupted, WorkflowError) as error:
+        with suppress(SiteError):  # a full disk: the first error is the one to show
+            journal.append({"type": "ended", "complete": False, "reason": str(error) or "interrupted"})
+            writer.write(campaign)
+        if isinstance(error, Interrupted):
+            print(f"interrupted; {_resume_hint(run)}", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        if isinstance(error, InputError):
+            raise
+        raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
     return _conclude(campaign, table, run, quiet=progress.quiet)
 
 
@@ -110,11 +108,6 @@ def _begin(journal: Journal, experiment: Experiment, about: dict[str, str]) -> N
         journal.append(campaign_record(experiment.fingerprint(), about))
     else:
         journal.append({"type": "resumed", **about})
-
-
-def _after(journal: Journal, reason: str) -> None:
-    with suppress(SiteError):  # a full disk: the reason is shown to the user
-        journal.append({"type": "ended", "complete": False, "reason": reason})
 
 
 def _resume_hint(run: RunDir) -> str:
@@ -139,7 +132,7 @@ class _TableWriter:
 
 
 @contextmanager
-def _signals(campaign: Campaign, progress: Progress) -> Iterator[None]:
+def _signals(campaign: Campaign) -> Iterator[None]:
     """Ctrl-C once drains, twice stops; TERM and HUP stop, since KILL may follow."""
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:

@@ -94,7 +94,6 @@ class State:
         elif outcome.cause == "infrastructure":
             self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1
 
-
     def _extend_span(self, started: float, ended: float) -> None:
         if self._new_span:
             self.spans.append((started, ended))

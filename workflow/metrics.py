@@ -110,9 +110,7 @@ def judge(result: Mapping[str, Any], stage: str, metric: str | None, trial_id: i
     started, ended = result["started"], result["ended"]
     gpu_seconds = ended - started if result["gpu"] is not None else 0.0
     host, gpu = result["host"], result["gpu"]
-    return Outcome(
-        trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host, gpu, evidence, cause
-    )
+    return Outcome(trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host, gpu, evidence, cause)
 
 
 def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple[Kind, Cause, float | None, str]:

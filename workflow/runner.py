@@ -14,6 +14,7 @@ import time
 import types
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
 
 _CLOSE_TIMEOUT = 30.0
+
+_PROBE = 1 << 18
+"""Bytes that a disk must take to count as not full."""
 
 
 def _command(command: str) -> str:
@@ -182,6 +186,8 @@ class ParslRunner:
             if found is None:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
+            if found.kind != "ok" and (reason := _disk_full(self.run.path)):
+                found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
             self._running.pop(outcome, None)
             outcome.set_exception(unexpected)
@@ -261,6 +267,19 @@ def _wait_for_end(directories: Iterable[Path], poll: float) -> None:
                 still_since = time.monotonic()
 
 
+def _disk_full(directory: Path) -> str:
+    """Why nothing more can be written there; empty if it can. Only a write tells: free space knows no quota."""
+    probe = directory / f".probe.{threading.get_ident()}"
+    try:
+        probe.write_bytes(bytes(_PROBE))
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        return f"{directory}: {error.strerror}; make room"
+    return ""
+
+
 def _stamp(path: Path) -> int | None:
     try:
         return path.stat().st_mtime_ns
@@ -275,11 +294,20 @@ def _quietly(action: Any) -> None:
         logging.getLogger("parsl").exception("clean-up")
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:
+        """A full disk costs the log; the journal is what reports it."""
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
+
+
 def _log_to(path: Path) -> logging.Handler:
     """Parsl's warnings into a file of the run; at INFO its log costs more than the submission itself."""
     logger = logging.getLogger("parsl")
     logger.propagate = False
-    handler = logging.FileHandler(path, delay=True)
+    handler = _LogFile(path, delay=True)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logger.addHandler(handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import shutil
 import subprocess
@@ -104,7 +105,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     workers = _read_workers(top, gpus)
     settings = {
         "container_command": top.text("container_command"),
-        "address": top.text("address", Site.address),
+        "address": _read_address(top),
         "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
         "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),
         "grace": top.number("grace", Site.grace, least=0),
@@ -143,6 +144,15 @@ def _read_workers(top: Section, gpus: tuple[str, ...]) -> int:
         remedy = f"write at most {len(gpus)}, one GPU for each worker, or set gpus"
         top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
     return workers
+
+
+def _read_address(top: Section) -> str:
+    address = top.text("address", Site.address) or Site.address
+    try:
+        return str(ipaddress.ip_address(address))
+    except ValueError:
+        top.wrong("address", address, "write an IP address of this machine: Parsl waits minutes for a name")
+        return Site.address
 
 
 def visible_gpus() -> tuple[str, ...]:

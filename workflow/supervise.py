@@ -379,6 +379,8 @@ def main(argv: list[str]) -> int:
             tree.watch()
         tree.stop()
         return 0 if tree.status is None else os.waitstatus_to_exitcode(tree.status) & 0xFF
+    if os.getpid() != os.getpgrp():
+        os.setsid()  # a Ctrl-C at the controller's terminal lets trials end
     spec: Spec = json.loads(argv[0])
     fence = Fence(spec["controller"])
     return EXIT_FENCED if fence.broken() else Supervisor(spec, fence).run()

@@ -11,8 +11,9 @@ Params = Mapping[str, Value]
 
 Kind = Literal["ok", "failed", "stopped", "lost", "deferred"]
 
-Cause = Literal["", "model", "infrastructure", "setup"]
-"""Whose fault it was that an attempt didn't end well: who must act on it."""
+Cause = Literal["", "model", "infrastructure", "setup", "site"]
+"""Why an attempt didn't end well, by who must act: the search (it is data), nobody (it runs again), the curator (the
+set-up is broken for every trial), the user (the site cannot go on, for example with a full disk)."""
 
 FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
 """Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""

@@ -120,5 +120,3 @@ def fitness(outcome: Outcome, mode: str) -> float:
     if outcome.kind != "ok" or outcome.value is None:
         return math.inf
     return outcome.value if mode == "min" else -outcome.value
-
-

@@ -1,0 +1,220 @@
+"""The traps that Parsl sets, each caused for real: kills, Ctrl-C, a dead interchange, workers without this package."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from parsl.jobs.states import JobState, JobStatus
+from parsl.serialize import serialize
+
+from tests.conftest import ROOT, Workflow, eventually, journal, results, toy_space
+from workflow.executors import parsl_config, stop_at_unregistered_blocks
+from workflow.lock import RunLock
+from workflow.runner import _app_function
+from workflow.site import load_site
+
+LONG = {"num_iterations": 1, "population_size": 4}
+QUICK = ["--set", "site.heartbeat_period=1", "--set", "site.heartbeat_threshold=4"]
+
+
+Begun = tuple[Path, subprocess.Popen[str]]
+
+
+def begin(workflow: Workflow, sleep: float = 1.5, site: str = "local", **options: object) -> Begun:
+    """A campaign whose trials last, and its run directory, once the first trial runs."""
+    run = workflow.directory / "run"
+    experiment = workflow.experiment(space=toy_space(sleep=sleep), search=LONG, stages={"train": {}})
+    quick = QUICK if site == "local" else []
+    controller = workflow.start("--site", site, "--experiment", experiment, "--output", run, *quick, **options)
+    assert eventually(lambda: any((run / "trials").glob("*/attempt-1/argv.json")), 60)
+    return run, controller
+
+
+def named(workflow: Workflow, text: str) -> list[psutil.Process]:
+    return [p for p in workflow.processes() if text in " ".join(p.cmdline())]
+
+
+def workers(workflow: Workflow) -> list[psutil.Process]:
+    """The pool's worker processes: children of a manager that were spawned by multiprocessing."""
+    return [p for p in named(workflow, "spawn_main") if "resource_tracker" not in " ".join(p.cmdline())]
+
+
+def finish(controller: subprocess.Popen[str], code: int = 0) -> str:
+    output, _ = controller.communicate(timeout=120)
+    assert controller.returncode == code, output
+    return output
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_controller_cleans_up_and_is_resumable(workflow: Workflow, number: signal.Signals) -> None:
+    run, controller = begin(workflow)
+    controller.send_signal(number)
+    start = time.monotonic()
+    assert "resume with" in finish(controller, 130)
+    assert time.monotonic() - start < 20
+    assert eventually(lambda: not workflow.processes(), 10), workflow.processes()
+    done = workflow.run("--resume", run)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_ctrl_c_once_drains(workflow: Workflow, site: str) -> None:
+    """The whole foreground process group gets SIGINT, as from a terminal."""
+    run, controller = begin(workflow, site=site, start_new_session=True)
+    os.killpg(controller.pid, signal.SIGINT)
+    output = finish(controller, 130)
+    assert "waiting for" in output and "Ctrl-C again" in output
+    ok = [r for r in journal(run) if r["type"] == "outcome" and r["outcome"]["kind"] == "ok"]
+    assert ok, "the running trials were waited for"
+    assert not [r for r in journal(run) if r["type"] == "outcome" and r["outcome"]["kind"] == "lost"]
+    assert not workflow.processes()
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_ctrl_c_twice_stops_now(workflow: Workflow, site: str) -> None:
+    run, controller = begin(workflow, sleep=60, site=site, start_new_session=True)
+    os.killpg(controller.pid, signal.SIGINT)
+    time.sleep(0.5)
+    os.killpg(controller.pid, signal.SIGINT)
+    start = time.monotonic()
+    finish(controller, 130)
+    assert time.monotonic() - start < 20
+    assert eventually(lambda: not workflow.processes(), 10), workflow.processes()
+    assert (run / "summary.json").exists()
+
+
+def test_a_dead_interchange_ends_the_campaign_resumably(workflow: Workflow) -> None:
+    run, controller = begin(workflow)
+    (interchange,) = named(workflow, "HTEX interchange")
+    interchange.kill()
+    start = time.monotonic()
+    output = finish(controller, 3)
+    assert time.monotonic() - start < 40
+    assert "interchange" in output and "resume with" in output
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
+    done = workflow.run("--resume", run)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_killed_worker_takes_its_training_along_and_the_trial_runs_again(workflow: Workflow) -> None:
+    run, controller = begin(workflow, sleep=3)
+    training = named(workflow, "toy.py")[0]
+    pool = {worker.pid for worker in workers(workflow)}
+    victim = next(p for p in training.parents() if p.pid in pool)
+    victim.kill()
+    assert eventually(lambda: not training.is_running() or training.status() == psutil.STATUS_ZOMBIE, 10)
+    output = finish(controller)
+    assert "runs again" in output
+    attempts = [len(list(trial.glob("attempt-*"))) for trial in (run / "trials").iterdir()]
+    assert sorted(attempts)[-1] == 2
+    check_single_success(run)
+
+
+def test_a_killed_manager_is_replaced(workflow: Workflow) -> None:
+    run, controller = begin(workflow, sleep=3)
+    managers = [p for p in named(workflow, "process_worker_pool.py") if "supervise.py" not in " ".join(p.cmdline())]
+    managers = [p for p in managers if p.name() != "bash"]
+    assert managers
+    managers[0].kill()
+    assert "runs again" in finish(controller)
+    check_single_success(run)
+
+
+def check_single_success(run: Path) -> None:
+    for trial, attempts in results(run).items():
+        assert sum(a["exit_code"] == 0 for a in attempts) == 1, trial
+
+
+def test_a_timeout_frees_the_worker_and_kills_the_tree(workflow: Workflow) -> None:
+    run = workflow.directory / "run"
+    experiment = workflow.experiment(
+        space=toy_space(sleep=60),
+        search={"num_iterations": 1, "population_size": 2},
+        stages={"train": {"timeout": "1s"}},
+    )
+    start = time.monotonic()
+    done = workflow.run("--site", "local", "--experiment", experiment, "--output", run)
+    assert done.returncode == 4, done.stdout
+    assert "timeout after 1 s" in done.stdout
+    assert time.monotonic() - start < 40
+    assert not workflow.processes()
+
+
+def test_workers_need_parsl_but_not_this_package(tmp_path: Path) -> None:
+    """The app travels by value: a worker that cannot import ``workflow`` runs it."""
+    (tmp_path / "app").write_bytes(serialize(_app_function()))
+    code = (
+        "import sys; from parsl.serialize import deserialize\n"
+        "app = deserialize(open('app', 'rb').read())\n"
+        "assert app('a command') == 'a command' and 'workflow' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
+
+
+def test_addresses_are_numbers() -> None:
+    """A name would make Parsl wait two minutes, no address make it ask the outside."""
+    site = load_site(ROOT / "sites" / "local.yaml", {})
+    executor = parsl_config(site, RunLock(Path("lock")), Path("run")).executors[0]
+    assert executor.address == "127.0.0.1"
+    assert executor.all_addresses == {"127.0.0.1"}
+
+
+def test_every_worker_gets_a_gpu_of_its_own_and_none_is_lost_to_few_cores() -> None:
+    site = load_site(ROOT / "sites" / "local.yaml", {"gpus": ["2", "3", "5", "7"]})
+    executor = parsl_config(site, RunLock(Path("lock")), Path("run")).executors[0]
+    assert executor.available_accelerators == ["2", "3", "5", "7"]
+    assert executor.max_workers_per_node == executor.workers_per_node == 4
+    assert (os.cpu_count() or 1) / executor.cores_per_worker >= 4
+
+
+def test_blocks_that_never_register_end_the_site_but_crashed_ones_do_not() -> None:
+    found: list[Exception] = []
+    executor = SimpleNamespace(set_bad_state_and_fail_all=found.append)
+    crashed = {str(n): JobStatus(JobState.FAILED) for n in range(5)}
+    stop_at_unregistered_blocks(executor, crashed)
+    two_missing = {str(n): JobStatus(JobState.MISSING) for n in (5, 6)}
+    stop_at_unregistered_blocks(executor, {**crashed, **two_missing})
+    assert not found
+    missing = {str(n): JobStatus(JobState.MISSING, message="no python") for n in range(5, 8)}
+    stop_at_unregistered_blocks(executor, {**crashed, **missing})
+    assert "no python" in str(found[0])
+
+
+def test_one_task_for_each_stage_and_no_other(workflow: Workflow) -> None:
+    """Asking an AppFuture for an attribute would submit a task more."""
+    code = (
+        "import sys, workflow.runner as r\n"
+        "from workflow.run import main\n"
+        "end = r.ParslRunner.__exit__\n"
+        "def count(self, *a):\n"
+        "    print('tasks', self._kernel.task_count)\n"
+        "    return end(self, *a)\n"
+        "r.ParslRunner.__exit__ = count\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    experiment = workflow.experiment(search={"num_iterations": 1, "population_size": 3})
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--site", "local-threads", "--experiment", experiment, "--output", "run"],
+        cwd=workflow.directory, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert "tasks 5" in done.stdout
+
+
+def test_two_campaigns_in_one_process(workflow: Workflow) -> None:
+    code = (
+        "from workflow.run import main\n"
+        "for output in 'ab':\n"
+        "    assert main(['--site', 'local', '--experiment', 'experiment.yaml', '--output', output]) == 0"
+    )
+    workflow.experiment(search={"num_iterations": 1, "population_size": 2})
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=workflow.directory, env=env, check=True, timeout=120)
+    assert (workflow.directory / "a/hpo.csv").read_text() == (workflow.directory / "b/hpo.csv").read_text()

@@ -1,0 +1,266 @@
+"""The command line: exit codes, resuming, dry run, and what a user does wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, TOY, Workflow, eventually, journal, toy_space, without_walltime
+
+SHORT = {"num_iterations": 2, "population_size": 4}
+
+
+def run_threads(workflow: Workflow, *arguments: str | Path, **changes: object) -> subprocess.CompletedProcess[str]:
+    experiment = workflow.experiment(**{"search": SHORT, **changes})
+    return workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", *arguments)
+
+
+def model(workflow: Workflow, **scripts: str) -> dict[str, str]:
+    """The toy model with some of its scripts replaced by a bash text."""
+    directory = workflow.directory / "model"
+    shutil.copytree(TOY, directory, dirs_exist_ok=True)
+    for name, text in scripts.items():
+        path = directory / f"{name}.sh"
+        path.write_text(f"#!/bin/bash\n{text}\n")
+        path.chmod(0o755)
+    return {"scripts": str(directory)}
+
+
+def test_a_campaign_leaves_what_the_readme_says(workflow: Workflow) -> None:
+    done = run_threads(workflow)
+    assert done.returncode == 0, done.stdout
+    run = workflow.directory / "run"
+    names = {"experiment.yaml", "site.yaml", "space.json", "journal.jsonl", "hpo.csv", "best.json", "summary.json"}
+    assert names <= {path.name for path in run.iterdir()}
+    attempt = run / "trials" / "0000" / "attempt-1"
+    assert {"command.sh", "model.log", "result.json"} <= {path.name for path in attempt.iterdir()}
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["complete"] and summary["test_scores"] == {"mse": 0.5}
+    assert 0 < summary["utilization"] <= 1
+    assert (run / "hpo.csv").read_text().startswith("iteration,sample,x,y,metric,result,walltime\n001,0000,")
+    assert not (run / "controller.lock").exists()
+
+
+def test_the_command_of_a_trial_runs_again_by_hand(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    attempt = workflow.directory / "run/trials/0000/attempt-1"
+    before = (attempt / "argv.json").read_text()
+    (attempt / "argv.json").unlink()
+    subprocess.run([attempt / "command.sh"], check=True)
+    assert (attempt / "argv.json").read_text() == before
+
+
+def test_the_dry_run_can_be_pasted_into_a_shell(workflow: Workflow) -> None:
+    experiment = workflow.experiment()
+    output = workflow.directory / "it's a run"
+    done = workflow.run("--site", "local", "--experiment", experiment, "--dry-run", "--output", output)
+    assert done.returncode == 0, done.stdout
+    assert not output.exists()
+    subprocess.run(["bash", "-euc", done.stdout], check=True, cwd=workflow.directory)
+    assert (output / "trials/0000/attempt-1/val_scores.json").exists()
+    assert (output / "infer/attempt-1/test_scores.json").exists()
+
+
+def test_no_success_is_exit_code_4(workflow: Workflow) -> None:
+    done = run_threads(workflow, model=model(workflow, train="echo broken by design; exit 3"))
+    assert done.returncode == 4
+    assert "broken by design" in done.stdout
+    rows = (workflow.directory / "run/hpo.csv").read_text().splitlines()[1:]
+    assert rows and all(row.split(",")[-2] == "" for row in rows)
+
+
+def test_a_failed_preprocess_is_exit_code_5_and_resumable(workflow: Workflow) -> None:
+    done = run_threads(workflow, model=model(workflow, preprocess="echo no data here >&2; exit 1"))
+    assert done.returncode == 5
+    assert "preprocess failed" in done.stdout and "no data here" in done.stdout
+    model(workflow, preprocess="exit 0")
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_missing_command_stops_the_campaign_at_its_first_trial(workflow: Workflow) -> None:
+    done = run_threads(workflow, model=model(workflow, train="no-such-command"), search={"population_size": 50})
+    assert done.returncode == 5
+    assert "no-such-command" in done.stdout
+    assert sum(r["type"] == "attempt" and r["trial"] != "preprocess" for r in journal(workflow.directory / "run")) <= 3
+
+
+def test_a_failed_inference_loses_no_search(workflow: Workflow) -> None:
+    done = run_threads(workflow, model=model(workflow, infer="echo cannot infer; exit 1"))
+    assert done.returncode == 5 and "cannot infer" in done.stdout
+    before = (workflow.directory / "run/hpo.csv").read_text()
+    model(workflow, infer='exec python3 -S "$(dirname "$0")/toy.py" infer "$@"')
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0, done.stdout
+    assert (workflow.directory / "run/hpo.csv").read_text() == before
+    assert json.loads((workflow.directory / "run/summary.json").read_text())["test_scores"] == {"mse": 0.5}
+
+
+def test_a_trial_without_its_metric_fails_and_ranks_last(workflow: Workflow) -> None:
+    train = '[ $((RANDOM % 2)) = 0 ] && echo "IMPROVE_RESULT val_loss: nan" || echo "IMPROVE_RESULT val_loss: 1e-3"'
+    changed = model(workflow, train=train)
+    done = run_threads(workflow, model=changed, stages={"train": {}}, search={"population_size": 20})
+    assert done.returncode == 0, done.stdout
+    assert json.loads((workflow.directory / "run/summary.json").read_text())["best_value"] == 1e-3
+
+
+def test_resuming_a_finished_run_does_nothing(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    before = len(list((workflow.directory / "run/trials").glob("*/attempt-*")))
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0 and "best" in done.stdout
+    assert len(list((workflow.directory / "run/trials").glob("*/attempt-*"))) == before
+
+
+def test_a_larger_budget_extends_a_finished_run_as_if_it_had_been_there(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    done = workflow.run("--resume", "run", "--set", "search.num_iterations=4")
+    assert done.returncode == 0, done.stdout
+    experiment = workflow.experiment(search={**SHORT, "num_iterations": 4})
+    assert workflow.run("--site", "local", "--experiment", experiment, "--output", "long").returncode == 0
+    tables = [(workflow.directory / name / "hpo.csv").read_text() for name in ("run", "long")]
+    assert without_walltime(tables[0]) == without_walltime(tables[1])
+
+
+@pytest.mark.parametrize("change", ["search.seed=2", "objective.mode=max", "search.population_size=8"])
+def test_a_resume_with_another_definition_is_refused_with_the_difference(workflow: Workflow, change: str) -> None:
+    assert run_threads(workflow).returncode == 0
+    done = workflow.run("--resume", "run", "--set", change)
+    assert done.returncode == 2
+    assert change.partition("=")[0] in done.stdout and "->" in done.stdout
+
+
+def test_a_resume_may_move_to_another_site(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    done = workflow.run("--resume", "run", "--site", "local", "--set", "search.num_iterations=3")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_second_controller_is_refused_while_the_first_lives(workflow: Workflow) -> None:
+    experiment = workflow.experiment(space=toy_space(sleep=1), search=SHORT)
+    first = workflow.start("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    assert eventually((workflow.directory / "run/journal.jsonl").exists, 30)
+    second = workflow.run("--resume", "run")
+    assert second.returncode == 2
+    assert f"process {first.pid}" in second.stdout
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 0, output
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", directory], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
+def test_a_full_disk_stops_the_run_and_room_resumes_it(workflow: Workflow) -> None:
+    disk = workflow.directory / "disk"
+    experiment = workflow.experiment(search={"num_iterations": 4, "population_size": 8})
+    with small_disk(disk):
+        filler = disk / "filler"
+        filler.write_bytes(b"\0" * 400_000)
+        done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", disk / "run")
+        assert done.returncode == 3, done.stdout
+        assert "No space left" in done.stdout and "Traceback" not in done.stdout
+        filler.unlink()
+        subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
+        done = workflow.run("--resume", disk / "run")
+        assert done.returncode == 0, done.stdout
+        broken = without_walltime((disk / "run/hpo.csv").read_text())
+    done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    assert broken == without_walltime((workflow.directory / "run/hpo.csv").read_text())
+
+
+def test_a_corrupt_line_is_named_and_its_trial_recovered(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    run = workflow.directory / "run"
+    before = without_walltime((run / "hpo.csv").read_text())
+    lines = (run / "journal.jsonl").read_text().splitlines()
+    number = next(n for n, line in enumerate(lines) if '"type":"outcome"' in line)
+    lines[number] = lines[number][:20] + "\x00garbage"
+    (run / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0, done.stdout
+    assert f"line {number + 1} is corrupt" in done.stdout
+    assert without_walltime((run / "hpo.csv").read_text()) == before
+    assert len(list((run / "trials").glob("*/attempt-2"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["--site", "local"]),
+        (["--site", "nowhere"], ["nowhere", "known:", "local-threads"]),
+        (["--site", "local", "--experiment", "none.yaml"], ["none.yaml", "cannot be read"]),
+        (["--site", "local", "--set", "search.population=3"], ["search.population", "population_size"]),
+        (["--site", "local", "--set", "site.worker=3"], ["worker", "workers"]),
+        (["--site", "local", "--set", "nonsense"], ["nonsense", "key=value"]),
+        (["--resume", "nothing"], ["nothing", "not a run"]),
+        (["--resume", "nothing", "--output", "x"], ["--output", "--resume"]),
+        (["--site", "local", "--output", "taken"], ["taken", "exists already"]),
+    ],
+)
+def test_mistakes_are_exit_code_2_with_a_remedy(workflow: Workflow, arguments: list[str], words: list[str]) -> None:
+    (workflow.directory / "taken").mkdir()
+    (workflow.directory / "taken" / "file").touch()
+    done = workflow.run(*arguments)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stdout
+    for word in words:
+        assert word in done.stdout
+    assert not (workflow.directory / "runs").exists()
+
+
+def test_a_missing_script_is_found_before_anything_starts(workflow: Workflow) -> None:
+    changed = model(workflow)
+    (Path(changed["scripts"]) / "infer.sh").unlink()
+    (Path(changed["scripts"]) / "train.sh").chmod(0o644)
+    done = run_threads(workflow, model=changed)
+    assert done.returncode == 2
+    assert "infer.sh" in done.stdout and "chmod +x" in done.stdout
+    assert not (workflow.directory / "run").exists()
+
+
+def test_quiet_says_nothing(workflow: Workflow) -> None:
+    done = run_threads(workflow, "--quiet")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_pages_sample_file_runs_as_it_is(workflow: Workflow) -> None:
+    """Also with its "<train_data_dir>" not filled in: preprocess's output takes its place."""
+    sample = json.loads((ROOT / "configs/spaces/improve_sample.json").read_text())
+    for entry in sample:
+        if entry["name"].endswith("dir"):
+            entry["value"] = "<somewhere>"
+    done = run_threads(workflow, space=sample)
+    assert done.returncode == 0, done.stdout
+    argv = json.loads((workflow.directory / "run/trials/0000/attempt-1/argv.json").read_text())
+    expected = str(workflow.directory / "run/preprocess/attempt-1")
+    assert argv[argv.index("--train_ml_data_dir") + 1] == expected
+
+
+def test_every_shipped_experiment_loads(workflow: Workflow) -> None:
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        done = workflow.run("--site", "local", "--experiment", path, "--dry-run")
+        assert done.returncode == 0, done.stdout
+        assert yaml.safe_load(path.read_text())["name"]
+
+
+def test_no_run_directory_half_made(workflow: Workflow) -> None:
+    locked = workflow.directory / "file"
+    locked.touch()
+    done = workflow.run("--site", "local", "--experiment", workflow.experiment(), "--output", locked / "run")
+    assert done.returncode == 2
+    assert "cannot be made" in done.stdout
+    assert not list(workflow.directory.glob(".*"))
