@@ -265,11 +265,23 @@ class Campaign:
         return outcome
 
 
-def best(state: State, mode: str) -> Outcome | None:
-    """The outcome with the best value; the earliest trial of equals. None if no trial succeeded."""
+def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
+    """The outcomes with the best values, one for each configuration; the earliest trial of equals first."""
     sign = 1.0 if mode == "min" else -1.0
-    done = [outcome for outcome in state.outcomes.values() if outcome.kind == "ok" and outcome.value is not None]
-    return min(done, key=lambda o: (sign * (o.value or 0.0), o.trial_id), default=None)
+    ranked = sorted(
+        (sign * outcome.value, outcome.trial_id)
+        for outcome in state.outcomes.values()
+        if outcome.kind == "ok" and outcome.value is not None and outcome.trial_id in state.trials
+    )
+    first: dict[int, int] = {}
+    for _, trial_id in ranked:
+        first.setdefault(state.trials[trial_id].config_id, trial_id)
+    return [state.outcomes[trial_id] for trial_id in list(first.values())[:size]]
+
+
+def best(state: State, mode: str) -> Outcome | None:
+    """The outcome with the best value; None if no trial succeeded."""
+    return next(iter(hall_of_fame(state, mode, 1)), None)
 
 
 def _failed(outcome: Outcome, evidence: str) -> Outcome:

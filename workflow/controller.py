@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import socket
@@ -140,11 +141,11 @@ def _signals(campaign: Campaign) -> Iterator[None]:
         campaign.interrupt(now=second)
         running = ", ".join(str(trial.id) for trial in list(campaign.running.values())[:20])
         wait = f"waiting for {len(campaign.running)} trials to end ({running})" if running else "ending"
-        print("\nstopping the trials now" if second else f"\n{wait}; Ctrl-C again stops them now", file=sys.stderr)
+        _tell("stopping the trials now" if second else f"{wait}; Ctrl-C again stops them now")
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
         campaign.interrupt(now=True)
-        print(f"\n{signal.Signals(number).name}: stopping the trials now", file=sys.stderr)
+        _tell(f"{signal.Signals(number).name}: stopping the trials now")
 
     handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate, signal.SIGHUP: on_terminate}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -153,6 +154,11 @@ def _signals(campaign: Campaign) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _tell(text: str) -> None:
+    """Print from a signal handler, which may have interrupted a print."""
+    os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
 
 
 def _conclude(campaign: Campaign, table: Table, run: RunDir, *, quiet: bool) -> int:

@@ -7,6 +7,7 @@ and the supervisors of running trials read the same file to learn that their con
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -24,6 +25,8 @@ BEAT = 2.0
 
 PATIENCE = 20.0
 """Seconds without a beat after which a controller counts as dead."""
+
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class RunLock:
@@ -64,11 +67,20 @@ class RunLock:
                 self.path.unlink()
 
     def _create(self) -> bool:
-        """Appear with full content at once: a link to a finished file, which fails if the name is taken."""
+        """Appear with full content at once: a link to a finished file, which fails if the name is taken.
+
+        A file system without hard links gets an exclusive file, of which a reader may see the empty beginning.
+        """
         draft = self.path.with_name(f".{self.path.name}.{self.nonce}")
         try:
             draft.write_text(self._content())
-            os.link(draft, self.path)
+            try:
+                os.link(draft, self.path)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
+                with self.path.open("x") as file:
+                    file.write(self._content())
         except FileExistsError:
             return False
         except OSError as error:

@@ -15,7 +15,8 @@ from workflow.campaign import Campaign, best
 from workflow.config import Experiment
 from workflow.report.tables import counts
 
-_PLAIN_INTERVAL = 10.0
+_PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 0.25
+"""Seconds between two lines, since a line reads all trials."""
 
 
 class Progress:
@@ -33,8 +34,8 @@ class Progress:
         self.quiet = quiet
         self.refresh: Callable[[Campaign], None] = lambda campaign: None
         self._live: Live | None = None
-        self._shown = 0.0
-        self._last = ""
+        self._shown = -_PLAIN_INTERVAL
+        self._campaign: Campaign | None = None
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal and not self.quiet:
@@ -48,8 +49,8 @@ class Progress:
         if self._live is not None:
             self._live.__exit__(kind, error, trace)
             self._live = None
-        if self._last and not self.quiet:
-            self.console.print(self._last, markup=False)
+        if self._campaign is not None and not self.quiet:
+            self.console.print(self._line(self._campaign), markup=False)
 
     def say(self, text: str) -> None:
         if not self.quiet:
@@ -57,28 +58,29 @@ class Progress:
 
     def changed(self, campaign: Campaign) -> None:
         self.refresh(campaign)
-        line = self._line(campaign)
-        if line == self._last:
+        now = time.monotonic()
+        interval = _PLAIN_INTERVAL if self._live is None else _LIVE_INTERVAL
+        if self.quiet or not campaign.state.trials or now - self._shown < interval:
             return
-        self._last = line
+        self._campaign, self._shown = campaign, now
         if self._live is not None:
-            self._live.update(Text(line, no_wrap=True, overflow="ellipsis"))
-        elif not self.quiet and time.monotonic() - self._shown >= _PLAIN_INTERVAL:
-            self._shown = time.monotonic()
-            self.console.print(line, markup=False)
+            self._live.update(Text(self._line(campaign), no_wrap=True, overflow="ellipsis"))
+        else:
+            self.console.print(self._line(campaign), markup=False)
 
     def _line(self, campaign: Campaign) -> str:
         state = campaign.state
         number = counts(state)
         done = number["ok"] + number["failed"] + number["stopped"]
-        parts = [f"{done}/{max(campaign.search.budget, done)} trials", f"{len(campaign.running)} running"]
+        budget = done if campaign.search.done else max(campaign.search.budget, done)
+        parts = [f"{done}/{budget} trials", f"{min(len(campaign.running), self.workers)} running"]
         parts.append(f"{number['failed']} failed")
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"generation {generation}/{self.generations}")
         if (winner := best(state, self.mode)) is not None and winner.value is not None:
             parts.append(f"best {winner.value:.6g} (trial {winner.trial_id})")
-        if done:
-            left = max(0, campaign.search.budget - done) * state.seconds / done / self.workers
+        if done and not campaign.search.done:
+            left = (budget - done) * state.seconds / done / self.workers
             parts.append(f"about {timedelta(seconds=round(left))} left")
         return " | ".join(parts)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow.campaign import best
+from workflow.campaign import best, hall_of_fame
 from workflow.errors import SiteError
 from workflow.journal import State
 from workflow.rundir import RunDir
 from workflow.search import Search
 from workflow.trial import Outcome, Trial, Value
+
+_HALL_OF_FAME = 10
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,10 @@ def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
         "best_trial": winner.trial_id if winner else None,
         "best_metrics": dict(winner.metrics) if winner else None,
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
+        "hall_of_fame": [
+            {"trial": o.trial_id, "value": o.value, "params": dict(state.trials[o.trial_id].params)}
+            for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
+        ],
         "trials": counts(state),
         "wall_seconds": round(state.elapsed, 3),
         "busy_seconds": round(state.seconds, 3),
