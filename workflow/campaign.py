@@ -33,6 +33,9 @@ class Runner(Protocol):
 
     def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]: ...
 
+    def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
+        """All attempts (trial id, attempt) of which there is a trace on the disk."""
+
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]: ...
 
     def stop(self) -> None: ...
@@ -77,6 +80,7 @@ class Campaign:
         self.observer = observer
         self.running: dict[Future[Outcome], Trial] = {}
         self.waiting: deque[Trial] = deque()
+        self._on_disk: dict[int, int] = {}
         self.draining = False
         self.stopping = False
         self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
@@ -109,10 +113,12 @@ class Campaign:
     # -- resuming ------------------------------------------------------------------------------------------------
 
     def _adopt(self) -> None:
-        """Take over what had finished while no controller lived."""
+        """Take over what had finished while no controller lived, also where the record of its start was lost."""
         self._adopt_stage("preprocess")
-        latest = self.state.attempts
-        found = self.runner.recover("train", [(t.id, latest[t.id]) for t in self.state.unfinished if t.id in latest])
+        for trial_id, attempt in self.runner.attempts("train"):
+            self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
+        open_attempts = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
+        found = self.runner.recover("train", open_attempts)
         if found:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
             self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
@@ -121,8 +127,12 @@ class Campaign:
     def _adopt_stage(self, stage: StageName) -> None:
         attempt = self.state.stage_attempts.get(stage, 0)
         if attempt > self.state.stage_runs.get(stage, 0):
-            for outcome in self.runner.recover(stage, [(-1, attempt)]):
+            for outcome in self.runner.recover(stage, [(self.state.stage_trials[stage], attempt)]):
                 self.journal.append(_stage_record(stage, outcome))
+
+    def _last_attempt(self, trial_id: int) -> int:
+        """Number of a trial's last attempt; 0 if it had none."""
+        return max(self.state.attempts.get(trial_id, 0), self._on_disk.get(trial_id, 0))
 
     def _restore(self) -> None:
         """Tell the search what it asked and heard before; queue what has no outcome yet."""
@@ -155,7 +165,7 @@ class Campaign:
         while len(chosen) < room and (trial := self._next()) is not None:
             if trial.id not in self.state.trials:
                 records.append({"type": "asked", "trial": trial.to_json()})
-            attempt = self.state.attempts.get(trial.id, 0) + 1
+            attempt = self._last_attempt(trial.id) + 1
             records.append({"type": "attempt", "trial": trial.id, "attempt": attempt})
             chosen.append((trial, attempt))
         if not chosen:
@@ -232,7 +242,7 @@ class Campaign:
         done = self.state.stage_outcomes.get("preprocess")
         if done is None or done.kind != "ok":
             self.observer.say("preprocess")
-            done = self._run_stage("preprocess", self.runner.preprocess)
+            done = self._run_stage("preprocess", -1, self.runner.preprocess)
         if done.kind != "ok":
             raise SetupError(f"preprocess failed: {done.evidence}")
         self.runner.prepared(done.attempt)
@@ -243,26 +253,29 @@ class Campaign:
             return
         trial = self.state.trials[winner.trial_id]
         self.observer.say(f"infer with the winner, trial {trial.id}")
-        done = self._run_stage("infer", lambda attempt: self.runner.infer(trial, winner.attempt, attempt))
+        done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner.attempt, attempt))
         if done.kind != "ok":
             raise SetupError(f"the search is done, but inference with its winner failed: {done.evidence}")
 
-    def _run_stage(self, stage: StageName, start: Callable[[int], Future[Outcome]]) -> Outcome:
+    def _run_stage(self, stage: StageName, winner: int, start: Callable[[int], Future[Outcome]]) -> Outcome:
         """Run a stage, again while the infrastructure loses it."""
         for _ in range(self.plan.max_attempts):
-            attempt = self.state.stage_attempts.get(stage, 0) + 1
-            self.journal.append({"type": "attempt", "trial": stage, "attempt": attempt})
+            on_disk = (number for _, number in self.runner.attempts(stage))
+            attempt = max(self.state.stage_attempts.get(stage, 0), *on_disk, 0) + 1
+            self.journal.append({"type": "attempt", "trial": stage, "attempt": attempt, "winner": winner})
             future = start(attempt)
             future.add_done_callback(self._finished.put)
             while not self._wait():
                 self.observer.changed(self)
             outcome = future.result()
+            if outcome.cause == "site":
+                raise SiteError(f"{stage}: {outcome.evidence}")
             self.journal.append(_stage_record(stage, outcome))
+            if self.draining:
+                raise Interrupted
             if outcome.cause != "infrastructure":
-                break
-        if self.draining:
-            raise Interrupted
-        return outcome
+                return outcome
+        raise SiteError(f"{stage} was lost {self.plan.max_attempts} times, the last time: {outcome.evidence}")
 
 
 def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:

@@ -34,7 +34,7 @@ from workflow.stages import (
     fragile,
     unfilled,
 )
-from workflow.strict import Section, apply_overrides, read_yaml
+from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml
 from workflow.trial import Params
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
@@ -92,14 +92,14 @@ class Experiment:
         """The file that a resume reads: all resolved, with the space and the initial population in files beside it."""
         data = {
             "name": self.name,
-            "model": {**vars(self.model), "data_dir": self.model.data_dir or None},
+            "model": {key: literal_path(value) if value else None for key, value in vars(self.model).items()},
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
             "objective": vars(self.objective),
             "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
         }
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        return yaml.safe_dump(data, sort_keys=False, width=120)
 
 
 def _described(parameter: object) -> dict[str, Any]:
@@ -155,20 +155,20 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | 
     section.finish()
     if runtime == "apptainer" and image is None:
         section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
-    elif runtime == "apptainer" and not Path(str(image)).exists():
+    elif runtime == "apptainer" and not is_there(Path(str(image))):
         section.wrong("image", image, "no such file: check the path, or pull or build the image")
     if runtime == "none" and scripts is None:
         remedy = "write the directory that holds train.sh, or an image"
         section.problems.add(section.at("scripts"), "is missing", remedy)
     elif runtime == "none":
         _check_scripts(section, Path(str(scripts)), stages)
-    if data_dir is not None and not Path(data_dir).is_dir():
+    if data_dir is not None and not is_there(Path(data_dir), directory=True):
         section.wrong("data_dir", data_dir, "no such directory: check the path, or leave it out for one in the run")
     return Model(runtime, contract, data_dir or "", image, scripts)
 
 
 def _check_scripts(section: Section, directory: Path, stages: Mapping[StageName, Stage]) -> None:
-    if not directory.is_dir():
+    if not is_there(directory, directory=True):
         section.wrong("scripts", str(directory), "no such directory: check the path")
         return
     for stage in stages:

@@ -91,7 +91,10 @@ _repr.maxlevel, _repr.maxstring, _repr.maxother, _repr.maxlong = 3, 80, 80, 80
 
 def show(value: object) -> str:
     """``repr`` of an offending value, short enough for a message whatever the value is."""
-    return _repr.repr(value)
+    try:
+        return _repr.repr(value)
+    except ValueError:  # an int of more digits than Python writes
+        return "a huge number"
 
 
 def listing(names: Iterable[str]) -> str:

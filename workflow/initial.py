@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from workflow.errors import Problems, listing, show
 from workflow.rundir import RunDir
 from workflow.space import Space
+from workflow.strict import is_there
 from workflow.trial import Params, Value
 
 
@@ -19,12 +21,12 @@ def read_initial(path: Path, space: Space, size: int, mode: str) -> list[Params]
     Columns that are no hyperparameter are ignored. At most ``size`` distinct rows are taken, in the file's order or,
     for a run, best first. Raises InputError with all values that are outside the space.
     """
-    from_run = path.is_dir()
+    from_run = is_there(path, directory=True)
     file = RunDir(path).hpo_csv if from_run else path
     problems = Problems(str(file))
     rows = _read_csv(file, problems)
     if from_run:
-        rows = _best_first([row for row in rows if row.get("result")], mode)
+        rows = _best_first([row for row in rows if row.get("result")], mode, problems)
     missing = [p.name for p in space.varying if rows and p.name not in rows[0]]
     if missing:
         problems.fail("header", f"has no column {listing(missing)}", "add one column for each hyperparameter")
@@ -57,21 +59,33 @@ def _read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:
         problems.fail("", f"is not a CSV file: {error}", "save it as UTF-8 with commas")
 
 
-def _best_first(rows: list[dict[str, Any]], mode: str) -> list[dict[str, Any]]:
+def _best_first(rows: list[dict[str, Any]], mode: str, problems: Problems) -> list[dict[str, Any]]:
     sign = 1.0 if mode == "min" else -1.0
-    return sorted(rows, key=lambda row: sign * float(row["result"]))
+    ranked = []
+    for row in rows:
+        try:
+            ranked.append((sign * float(row["result"]), row["_line"], row))
+        except ValueError:
+            problems.add(f"line {row['_line']}: result", f"{show(row['result'])} is not a number", "mend or clear it")
+    problems.raise_if_any()
+    return [row for *_, row in sorted(ranked, key=lambda entry: entry[:2])]
 
 
 def write_initial(path: Path, space: Space, initial: Sequence[Params]) -> None:
     """The CSV that ``read_initial`` reads back to the same configurations."""
     names = [p.name for p in space.varying]
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.writer(handle)
-        writer.writerow(names)
-        writer.writerows([_cell(params[name]) for name in names] for params in initial)
+    rows = [names, *([cell(params[name]) for name in names] for params in initial)]
+    path.write_text("".join(csv_line(row) for row in rows), encoding="utf-8", newline="")
 
 
-def _cell(value: Value) -> str:
+def csv_line(cells: Sequence[str]) -> str:
+    """A line of a CSV file that ends in a newline; the writer's own line end makes it quote a carriage return too."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue()[:-2] + "\n"
+
+
+def cell(value: Value) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else repr(value)

@@ -7,7 +7,9 @@
     {"type": "stage", ...}        the outcome of preprocess or infer
     {"type": "resumed", ...}  {"type": "ended", ...}  {"type": "note", ...}
 
-One process writes; every append is flushed and fsynced. State is a fold over the records (``State``).
+Each record has the time (``at``, seconds since the epoch) and a check sum (``crc``, CRC-32 of the line before it), so
+that a flipped bit is noticed. One process writes; every append is flushed and fsynced. State is a fold over the records
+(``State``).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +48,8 @@ class State:
     spans: list[tuple[float, float]] = field(default_factory=list)
     """First start and last end of a trial, for each controller that had one."""
     stage_attempts: dict[str, int] = field(default_factory=dict)
+    stage_trials: dict[str, int] = field(default_factory=dict)
+    """The trial that the last attempt of infer was for; -1 for preprocess."""
     stage_outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The last outcome of preprocess and of infer; infer's trial_id is the winner's."""
     stage_runs: dict[str, int] = field(default_factory=dict)
@@ -73,12 +78,16 @@ class State:
             key = record["trial"]
             attempts: dict[Any, int] = self.attempts if isinstance(key, int) else self.stage_attempts
             attempts[key] = max(attempts.get(key, 0), int(record["attempt"]))
+            if "winner" in record:
+                self.stage_trials[key] = int(record["winner"])
         elif kind == "outcome":
             self._apply_outcome(Outcome.from_json(record["outcome"]))
         elif kind == "stage":
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
             self.stage_runs[record["stage"]] = outcome.attempt
+        elif kind not in ("ended", "note"):
+            raise ValueError(f"unknown type {kind!r}")
         self.ended = kind == "ended" and bool(record["complete"])
         self.elapsed += max(0.0, at - self._last) if self._last is not None else 0.0
         self._last = at
@@ -121,8 +130,9 @@ class Journal:
 
         Raises SiteError if the disk takes them not; the journal is then as it was before.
         """
-        stamped = [{"type": r["type"], "at": time.time(), **r} for r in records]
-        data = b"".join(json.dumps(r, separators=(",", ":")).encode() + b"\n" for r in stamped)
+        now = time.time()
+        lines = [_seal({"type": record["type"], "at": now, **record}) for record in records]
+        data = b"".join(lines)
         size = os.fstat(self._file).st_size
         try:
             _write_all(self._file, data)
@@ -132,8 +142,8 @@ class Journal:
             raise SiteError(
                 f"{self.path}: cannot be written ({error.strerror}); nothing is lost: make room, then resume the run"
             ) from error
-        for record in stamped:
-            self.state.apply(record)
+        for line in lines:
+            self.state.apply(json.loads(line))
 
     def close(self) -> None:
         os.close(self._file)
@@ -168,15 +178,29 @@ class Journal:
         if not isinstance(record, dict):
             return "no record"
         if record.get("type") == "campaign" and record.get("version") != VERSION:
+            os.close(self._file)
             raise InputError(
-                f"{self.path}: has format version {record.get('version')!r}, this program reads {VERSION}: "
-                "resume with the version of the program that began the run"
+                f"{self.path}: has format version {record.get('version')!r}, this program reads {VERSION}\n"
+                "    -> resume with the version of the program that began the run"
             )
+        if not _is_sealed(line):
+            return "its check sum is wrong"
         try:
             self.state.apply(record)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
             return f"no valid record: {type(error).__name__} {error}"
         return None
+
+
+def _seal(record: Mapping[str, Any]) -> bytes:
+    """The line of a record: compact JSON of which the last key is the check sum of all before it."""
+    body = json.dumps(record, separators=(",", ":")).encode()[:-1]
+    return body + f',"crc":{zlib.crc32(body)}}}\n'.encode()
+
+
+def _is_sealed(line: bytes) -> bool:
+    body, _, crc = line.rpartition(b',"crc":')
+    return crc == f"{zlib.crc32(body)}}}".encode()
 
 
 def campaign_record(fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> Record:

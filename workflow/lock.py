@@ -96,12 +96,11 @@ class RunLock:
 
     def _read(self) -> dict[str, Any] | None:
         try:
-            owner = json.loads(self.path.read_text())
+            return _parse(self.path.read_text(errors="replace"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError):
+        except OSError:
             return {}
-        return owner if isinstance(owner, dict) else {}
 
     def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> None:
         """Return once the owner is known to be dead."""
@@ -130,14 +129,10 @@ class RunLock:
             self.path.rename(grave)
         except FileNotFoundError:
             return
-        try:
-            moved = json.loads(grave.read_text())
-        except (OSError, ValueError):
-            moved = {}
-        if moved.get("nonce") != owner.get("nonce"):
-            with contextlib.suppress(FileExistsError):
-                os.link(grave, self.path)
-        grave.unlink()
+        if _parse(grave.read_text(errors="replace")).get("nonce") != owner.get("nonce") and not self.path.exists():
+            grave.rename(self.path)
+        else:
+            grave.unlink()
 
     def _beat_for_ever(self) -> None:
         while not self._stop.wait(BEAT):
@@ -158,6 +153,15 @@ class RunLock:
                     self.path.write_text(self._content())
 
 
+def _parse(text: str) -> dict[str, Any]:
+    """The owner that a lock file names; empty for one that is torn or foreign."""
+    try:
+        owner = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
 def _identity() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
@@ -171,7 +175,8 @@ def _is_alive(owner: dict[str, Any]) -> bool | None:
     """Whether the owner's process lives; None if that can't be known from here (another host, an unreadable file)."""
     if owner.get("host") != socket.gethostname() or owner.get("namespace") != _namespace():
         return None
-    return _start_time(int(owner["pid"])) == owner.get("started")
+    pid = owner.get("pid")
+    return _start_time(pid) == owner.get("started") if isinstance(pid, int) else None
 
 
 def _named(owner: dict[str, Any]) -> str:

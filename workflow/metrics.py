@@ -17,9 +17,9 @@ from workflow.trial import Cause, Kind, Outcome
 
 _SCORES_FILE = {"train": "val_scores.json", "infer": "test_scores.json"}
 
-_RESULT = re.compile(r"(?:^|\s)IMPROVE_RESULT\b[ \t]*:?[ \t]*(.*)$")
+_RESULT = re.compile(r"(?:^|\s)IMPROVE_RESULT(?:[ \t]*:[ \t]*|[ \t]+|$)(.*)$")
 _RESULT_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf|infinity)", re.ASCII | re.IGNORECASE)
-_LABELLED = re.compile(r"([A-Za-z_][\w.\-]*?)(?:[ \t]*[:=][ \t]*|[ \t]+)(\S.*)")
+_LABELLED = re.compile(r"([A-Za-z_][\w.\-]*)(?:[ \t]*[:=]|[ \t])[ \t]*(.*)")
 
 
 class MetricError(ValueError):
@@ -54,7 +54,14 @@ def read_scores(stage: str, scores: Mapping[str, str]) -> dict[str, float]:
         raise MetricError(f"{file} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise MetricError(f"{file} holds no dictionary")
-    return {key: float(v) for key, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {key: _float(v) for key, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # an int of more than 308 digits
+        return math.inf
 
 
 def _from_scores(name: str, stage: str, scores: Mapping[str, str]) -> float | None:
@@ -72,9 +79,10 @@ def _from_scores(name: str, stage: str, scores: Mapping[str, str]) -> float | No
 def _from_lines(name: str, lines: Sequence[str]) -> float | None:
     found = None
     for line in lines:
-        label, text = _parse_result(line)
-        if label == name or (label is None and name == "val_loss"):
-            found = text
+        for part in line.split("\r"):  # a progress bar writes over its line
+            label, text = _parse_result(part)
+            if text is not None and (label == name or (label is None and name == "val_loss")):
+                found = text
     if found is None:
         return None
     if not _RESULT_NUMBER.fullmatch(found):
@@ -82,14 +90,14 @@ def _from_lines(name: str, lines: Sequence[str]) -> float | None:
     return float(found)
 
 
-def _parse_result(line: str) -> tuple[str | None, str]:
-    """(label or None, the text that should be a number) of a log line."""
-    match = _RESULT.search(line.split("\r")[-1] or line)
-    rest = match.group(1).strip() if match else ""
+def _parse_result(line: str) -> tuple[str | None, str | None]:
+    """(label or None, the text that should be a number) of a line; the text is None if it is no result line."""
+    match = _RESULT.search(line)
+    if match is None:
+        return None, None
+    rest = match.group(1).strip()
     labelled = _LABELLED.fullmatch(rest)
-    if labelled is None or _RESULT_NUMBER.fullmatch(rest):
-        return None, rest
-    return labelled.group(1), labelled.group(2).strip()
+    return (labelled.group(1), labelled.group(2)) if labelled else (None, rest)
 
 
 # -- outcomes --------------------------------------------------------------------------------------------------------
@@ -106,7 +114,7 @@ def judge(result: Mapping[str, Any], stage: str, metric: str | None, trial_id: i
     kind, cause, value, evidence = _verdict(result, stage, metric)
     metrics: Mapping[str, float] = {}
     if kind == "ok":
-        metrics = read_scores(stage, result["scores"])
+        metrics = {k: v for k, v in read_scores(stage, result["scores"]).items() if math.isfinite(v)}
     started, ended = result["started"], result["ended"]
     gpu_seconds = ended - started if result["gpu"] is not None else 0.0
     host, gpu = result["host"], result["gpu"]

@@ -138,6 +138,16 @@ class ParslRunner:
             return str(executor.executor_exception)
         return ""
 
+    def attempts(self, stage: StageName) -> list[tuple[int, int]]:
+        """All attempts (trial id, attempt) of which there is a directory; the trial of the other stages is -1."""
+        pattern = "trials/*/attempt-*" if stage == "train" else f"{stage}/attempt-*"
+        found = []
+        for directory in self.run.path.glob(pattern):
+            attempt, trial = directory.name.removeprefix("attempt-"), directory.parent.name
+            if attempt.isdecimal() and (trial.isdecimal() or stage != "train"):
+                found.append((int(trial) if stage == "train" else -1, int(attempt)))
+        return found
+
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""
         directories = {key: self._directory(stage, *key) for key in attempts}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,8 +15,9 @@ from typing import Any
 import yaml
 
 from workflow.errors import InputError, Problems, listing, show
+from workflow.space import unusable_text
 from workflow.stages import Container
-from workflow.strict import HOME, Section, apply_overrides, read_yaml
+from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml
 
 SCHEDULERS = ("local", "threads")
 VENDORS = ("nvidia", "amd", "intel", "none")
@@ -57,7 +59,7 @@ class Site:
 
     def to_yaml(self) -> str:
         data = {**vars(self), "gpus": list(self.gpus)}
-        return yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=120)
+        return yaml.safe_dump(data, sort_keys=False, width=120)
 
 
 def find_site(name: str) -> Path:
@@ -68,8 +70,8 @@ def find_site(name: str) -> Path:
     if name.endswith((".yaml", ".yml")) or os.sep in name:
         return Path(name)
     directories = site_directories()
-    for directory in directories:
-        if (path := directory / f"{name}.yaml").is_file():
+    for directory in directories if not unusable_text(name) else []:
+        if is_there(path := directory / f"{name}.yaml"):
             return path
     known = sorted({path.stem for directory in directories for path in directory.glob("*.yaml")})
     raise InputError(
@@ -98,7 +100,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
     scheduler = top.text("scheduler", None, SCHEDULERS)
-    if scheduler is None and "scheduler" not in data:
+    if data.get("scheduler") is None:
         problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
     gpus = _read_gpus(top, vendor)
@@ -129,6 +131,8 @@ def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:
     if names is None or not all(isinstance(n, str | int) and not isinstance(n, bool) and str(n) for n in names):
         top.wrong("gpus", value, 'write auto, a number of GPUs, or a list of their names such as ["0", "1"]')
         return ()
+    for reason in filter(None, (unusable_text(str(name)) for name in names)):
+        top.problems.add(top.at("gpus"), f"{show(value)} {reason}", "remove that character")
     if len({str(n) for n in names}) < len(names):
         top.wrong("gpus", value, "name each GPU once: two workers on one would slow each other")
     return tuple(str(n) for n in names)
@@ -167,4 +171,7 @@ def visible_gpus() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     count = sum(line.startswith("GPU ") for line in listed.splitlines())
-    return tuple(part.strip() for part in mask.split(",")) if mask and count else tuple(map(str, range(count)))
+    if mask is None or not count:
+        return tuple(map(str, range(count)))
+    # CUDA takes a mask up to its first invalid entry.
+    return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), (part.strip() for part in mask.split(","))))

@@ -7,10 +7,12 @@ the list's length, at least 1, for ``ordered``); a categorical mutation may retu
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,18 +116,28 @@ class Number:
         return iter(range(int(self.lower), int(self.upper) + 1))
 
     def parse(self, text: str) -> Value:
-        number = float(text)
-        if not self.lower <= number <= self.upper or (self.integer and not number.is_integer()):
+        number = self._number(text)
+        if not self.lower <= number <= self.upper:
             kind = "a whole number" if self.integer else "a number"
             raise ValueError(f"{kind} from {self._clamp(self.lower)} to {self._clamp(self.upper)}")
         return self._clamp(number)
+
+    def _number(self, text: str) -> float:
+        """The number of a text; nan where it is none, or not whole and has to be."""
+        with contextlib.suppress(ValueError):
+            return int(text)  # exact beyond 53 bits, too
+        try:
+            number = float(text)
+        except ValueError:
+            return math.nan
+        return number if not self.integer or number.is_integer() else math.nan
 
     def _to_scale(self, value: float) -> float:
         return math.log10(value) if self.log else value
 
     def _from_scale(self, scaled: float) -> Value:
         scaled = min(max(scaled, self._to_scale(self.lower)), self._to_scale(self.upper))
-        return self._clamp(10.0**scaled if self.log else scaled)
+        return self._clamp(_power_of_ten(scaled) if self.log else scaled)
 
     def _clamp(self, value: float) -> Value:
         if self.integer:
@@ -193,7 +205,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Space:
-    """A list of parameters. ``entries`` are the JSON dictionaries that they were read from."""
+    """A list of parameters. ``entries`` are the dictionaries that they were read from, without ignored keys."""
 
     parameters: tuple[Parameter, ...]
     entries: tuple[Mapping[str, Any], ...]
@@ -241,7 +253,12 @@ def parse_space(entries: object, source: str) -> Space:
     parameters = [_read_entry(number, entry, problems, warnings) for number, entry in enumerate(entries, start=1)]
     _check_duplicates(entries, problems)
     problems.raise_if_any()
-    return Space(tuple(p for p in parameters if p is not None), tuple(entries), tuple(warnings))
+    return Space(tuple(p for p in parameters if p is not None), tuple(map(_meaning, entries)), tuple(warnings))
+
+
+def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys that this program reads; a comment in YAML can hold what JSON cannot."""
+    return {key: entry[key] for key in _KNOWN_KEYS if key in entry}
 
 
 class _Object(dict[str, Any]):
@@ -430,7 +447,7 @@ class _EntryReader:
     def _read_ordered(self, name: str) -> Parameter | None:
         elements = self._elements()
         sigma = self._sigma(max(1.0, len(elements) / 10))
-        return Choice(name, elements, self.entry["element_type"], max(1, _nearest(sigma))) if elements else None
+        return Choice(name, elements, self.entry["element_type"], _max_step(sigma)) if elements else None
 
     def _elements(self) -> tuple[Value, ...]:
         values, element_type = self.entry["values"], self.entry["element_type"]
@@ -485,6 +502,10 @@ def unusable_text(text: str) -> str:
     return ""
 
 
+def _max_step(sigma: float) -> int:
+    return min(max(1, _nearest(sigma)), _INT_LIMIT)
+
+
 def _is_of_type(value: object, element_type: str) -> bool:
     if element_type == "logical":
         return isinstance(value, bool)
@@ -503,9 +524,16 @@ def _is_finite(value: object) -> bool:
         return False
 
 
+def _power_of_ten(exponent: float) -> float:
+    try:
+        return math.pow(10.0, exponent)
+    except OverflowError:
+        return sys.float_info.max
+
+
 def _nearest(value: float) -> int:
     """The nearest int, halves upwards (``round`` would take halves to the even one)."""
-    return math.floor(value + 0.5)
+    return value if isinstance(value, int) else math.floor(value + 0.5)
 
 
 def _parse_logical(text: str) -> bool:

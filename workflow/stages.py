@@ -134,31 +134,31 @@ class Pipeline:
 
     def train(self, place: Place, params: Mapping[str, Value], data: Place | None) -> Command:
         """One trial's training."""
-        return self._command("train", place, self._train_args(place, params, data))
+        return self._command("train", place, self._train_args(place, params, data), self._data_binds(data))
 
     def infer(self, place: Place, trained: Command, data: Place | None) -> Command:
         """Inference with the model that ``trained`` left in its directory."""
         given = dict(self.stages["infer"].args)
-        names = "new" if _NEW_NAMES & (given.keys() | trained.args.keys()) else "old"
+        names = self._names(trained.args)
         args = self._filled(given, given, place)
         data_dir = trained.args.get("test_ml_data_dir") or trained.args.get("input_dir") or self._data_output(data)
         _fill_inputs(args, _DATA_INPUTS["infer", names], data_dir)
         args[_MODEL_DIR[names]] = trained.directory
         _set_output(args, "infer", names, place.directory)
-        return self._command("infer", place, args, [(trained.directory, trained.directory)])
+        return self._command("infer", place, args, [*self._data_binds(data), (trained.directory, trained.directory)])
 
     def _preprocess_args(self, place: Place) -> dict[str, Argument]:
         given = self.stages["preprocess"].args
         args = self._filled(given, given, place)
         if "ml_data_outdir" not in args:
-            _set_output(args, "preprocess", "new" if _NEW_NAMES & args.keys() else "old", place.directory)
+            _set_output(args, "preprocess", self._names(args), place.directory)
         return args
 
     def _train_args(self, place: Place, params: Mapping[str, Value], data: Place | None) -> dict[str, Argument]:
         given: dict[str, Argument] = {**self.stages["train"].args, **params}
         fixed = (self.stages["train"].args.keys() - params.keys()) | self.constants
         args = self._filled(given, fixed, place)
-        names = "new" if _NEW_NAMES & args.keys() else "old"
+        names = self._names(args)
         _fill_inputs(args, _DATA_INPUTS["train", names], self._data_output(data))
         for name in PATH_NAMES & args.keys():
             if unfilled(args[name]) and (output := self._data_output(data)):
@@ -166,6 +166,15 @@ class Pipeline:
         if self.model.contract == "improve" or set(OUTPUT_DIRS) & args.keys():
             _set_output(args, "train", names, place.directory)
         return args
+
+    def _names(self, args: Mapping[str, Argument]) -> str:
+        """Whether the model knows the old names of directories or the new ones, by those that anyone has used."""
+        used = set(args).union(*(stage.args for stage in self.stages.values()))
+        return "new" if _NEW_NAMES & used else "old"
+
+    def _data_binds(self, data: Place | None) -> list[tuple[str, str]]:
+        """Preprocess's own directory, where its output is there and not in the data directory."""
+        return [(data.directory, data.directory)] if data and self._data_output(data) == data.directory else []
 
     def _data_output(self, data: Place | None) -> str | None:
         """Where preprocess writes, as the model sees it."""

@@ -22,19 +22,37 @@ PATH_KEYS = frozenset({"model.image", "model.scripts", "model.data_dir", "space"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, and keeps dates as the text that was written."""
+    """Refuses a key that is given twice, keeps dates as the text that was written, and says where a value is wrong."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except yaml.YAMLError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
+            raise _wrong_node(node, f"the value cannot be read ({' '.join(str(error).split())})") from error
+        if isinstance(value, int) and value.bit_length() > _MAX_BITS:
+            raise _wrong_node(node, "the number has too many digits")
+        return value
+
+
+_MAX_BITS = 4096
+
+
+def _wrong_node(node: yaml.Node, problem: str) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, str):
-            problem = f"the key {show(key)} is not a string"
-            raise yaml.constructor.ConstructorError(None, None, problem, key_node.start_mark)
+            raise _wrong_node(key_node, f"the key {show(key)} is not a string")
         if key in seen:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            raise _wrong_node(key_node, f"the key {key!r} is given twice")
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
@@ -81,10 +99,15 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
             problems.add(show(setting), f"the value is not valid YAML ({type(error).__name__})", "put it in quotes")
             continue
         if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "~")):
-            value = str(Path.cwd() / value)
+            value = literal_path(str(Path.cwd() / value))
         found[key] = value
     problems.raise_if_any()
     return found
+
+
+def literal_path(path: str) -> str:
+    """A path that ``Section.path`` reads back unchanged."""
+    return path.replace("$", "$$")
 
 
 def apply_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> None:
@@ -94,12 +117,19 @@ def apply_overrides(data: dict[str, Any], overrides: Mapping[str, Any]) -> None:
         target = data
         for section in sections:
             inner = target.get(section)
-            if inner is None:
-                inner = target[section] = {}
-            if not isinstance(inner, dict):
+            if inner is not None and not isinstance(inner, dict):
                 Problems("--set").fail(key, f"{section!r} is {show(inner)}, not a section", "check the key")
-            target = inner
+            target[section] = dict(inner or {})  # a copy: an alias may have put it in other places too
+            target = target[section]
         target[last] = value
+
+
+def is_there(path: Path, *, directory: bool = False) -> bool:
+    """Whether a path exists; also False for one that the system cannot even look up, as one that is too long."""
+    try:
+        return path.is_dir() if directory else path.exists()
+    except OSError:
+        return False
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -197,7 +227,7 @@ class Section:
         return seconds
 
     def path(self, key: str) -> str | None:
-        """An absolute path: environment variables and ~ expanded, relative to the file's directory."""
+        """An absolute path: $NAME, ${NAME} and ~ expanded, $$ a dollar sign, relative to the file's directory."""
         text = self.text(key)
         if text is None:
             return None
@@ -205,7 +235,11 @@ class Section:
             self.wrong(key, text, "write a path, or leave the key out")
             return None
         expanded = self._expand(key, text)
-        return None if expanded is None else os.path.normpath(self.base / Path(expanded).expanduser())
+        try:
+            return None if expanded is None else os.path.normpath(self.base / Path(expanded).expanduser())
+        except RuntimeError:
+            self.wrong(key, text, "write the home directory of a user that exists")
+            return None
 
     def _expand(self, key: str, text: str) -> str | None:
         variables = {"WORKFLOW_HOME": str(HOME), **os.environ}
@@ -213,11 +247,13 @@ class Section:
 
         def one(match: re.Match[str]) -> str:
             name = match.group(1) or match.group(2)
+            if name is None:
+                return "$"
             if name not in variables:
                 missing.append(name)
             return variables.get(name, "")
 
-        expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", one, text)
+        expanded = re.sub(r"\$(?:\$|(\w+)|\{(\w+)\})", one, text)
         for name in missing:
             what = f"{show(text)} needs the environment variable {name}, which is not set"
             self.problems.add(self.at(key), what, f"export {name}=..., or write the path")

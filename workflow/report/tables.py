@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 
 from workflow.campaign import best, hall_of_fame
 from workflow.errors import SiteError
+from workflow.initial import cell, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
 from workflow.search import Search
@@ -39,7 +39,7 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
         write_text(run.best, json.dumps(dict(state.trials[winner.trial_id].params), indent=2) + "\n")
-    write_text(run.summary, json.dumps(summary(table, state, search), indent=2) + "\n")
+    write_text(run.summary, json.dumps(_strict(summary(table, state, search)), indent=2, allow_nan=False) + "\n")
 
 
 def hpo_csv(table: Table, state: State) -> str:
@@ -47,9 +47,7 @@ def hpo_csv(table: Table, state: State) -> str:
 
     ``iteration`` counts from 001, ``sample`` from 0000 within its iteration, ``walltime`` is in whole seconds.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["iteration", "sample", *table.varying, "metric", "result", "walltime"])
+    rows = [["iteration", "sample", *table.varying, "metric", "result", "walltime"]]
     samples: Counter[int] = Counter()
     for trial in sorted(state.trials.values(), key=lambda t: t.id):
         iteration = trial.generation or 1 + trial.id // table.population_size
@@ -57,20 +55,14 @@ def hpo_csv(table: Table, state: State) -> str:
         samples[iteration] += 1
         outcome = state.outcomes.get(trial.id)
         if outcome is not None:
-            writer.writerow(_row(table, trial, outcome, iteration, sample))
-    return text.getvalue()
+            rows.append(_row(table, trial, outcome, iteration, sample))
+    return "".join(csv_line(row) for row in rows)
 
 
 def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: int) -> list[str]:
-    values = [_cell(trial.params[name]) for name in table.varying]
+    values = [cell(trial.params[name]) for name in table.varying]
     result = "" if outcome.value is None else repr(outcome.value)
     return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
-
-
-def _cell(value: Value) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value if isinstance(value, str) else repr(value)
 
 
 def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
@@ -102,6 +94,15 @@ def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
     }
 
 
+def _strict(data: Any) -> Any:
+    """As JSON has it, which knows no nan: null."""
+    if isinstance(data, dict):
+        return {key: _strict(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return [_strict(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
 def counts(state: State) -> dict[str, int]:
     """Trials by state; ``lost_attempts`` counts attempts that ran again."""
     kinds = Counter(outcome.kind for outcome in state.outcomes.values())
@@ -128,4 +129,4 @@ def write_text(path: Path, text: str) -> None:
 
 
 def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:
-    return ", ".join(f"{name}={_cell(parameters[name])}" for name in names)
+    return ", ".join(f"{name}={cell(parameters[name])}" for name in names)

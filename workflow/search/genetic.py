@@ -86,6 +86,7 @@ class GeneticSearch:
         self._known: dict[Genome, _Evaluation] = {}
         self._queue: deque[_Individual] = deque()
         self._lost: deque[Trial] = deque()
+        self._recorded: dict[int, tuple[Trial | None, Outcome | None]] = {}
         self._running: dict[int, _Individual] = {}
         self._population: list[_Individual] = []
         self._offspring: list[_Individual] = []
@@ -103,36 +104,53 @@ class GeneticSearch:
     def ask(self) -> Trial | None:
         if self._lost:
             return self._lost.popleft()
-        return self._next_trial()
+        return self._next_trial() if self._queue else None
 
     def tell(self, outcome: Outcome) -> None:
-        individual = self._running.pop(outcome.trial_id)
-        individual.evaluation.fitness = fitness(outcome, self.mode)
-        self._settle()
+        if outcome.trial_id in self._recorded:
+            trial, _ = self._recorded[outcome.trial_id]
+            self._recorded[outcome.trial_id] = trial, outcome
+            return
+        self._learn(outcome)
+        self._replay()
 
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
-        """Take a recorded trial as it is.
+        """Take a recorded trial as it is, once its generation has come.
 
-        Trials of which the record was lost (a corrupt line) are made again: their draws are keyed. Raises InputError
-        if the record doesn't fit this search.
+        Trials of which the record was lost (a corrupt line) are asked for again: their draws are keyed, and their
+        outcome may be needed before later records fit. Raises InputError if a record doesn't fit this search.
         """
-        while self._next_id < trial.id and (lost := self._next_trial()) is not None:
-            self._lost.append(lost)
-        if self._queue:
-            self._queue[0].genome = tuple(trial.params[p.name] for p in self.space.varying)
-        expected = self._next_trial()
-        if expected is None or (expected.id, expected.generation) != (trial.id, trial.generation):
-            what = f"trial {trial.id} of generation {trial.generation}"
-            raise InputError(f"journal: {what} is not one that this search asks for; was num_iterations reduced?")
-        if outcome is not None:
-            self.tell(outcome)
+        self._recorded[trial.id] = trial, outcome
+        self._replay()
 
     def report(self, trial_id: int, step: int, value: float) -> bool:
         return True
 
-    def _next_trial(self) -> Trial | None:
-        if not self._queue:
-            return None
+    def _learn(self, outcome: Outcome) -> None:
+        individual = self._running.pop(outcome.trial_id)
+        individual.evaluation.fitness = fitness(outcome, self.mode)
+        self._settle()
+
+    def _replay(self) -> None:
+        """Ask again what the records say was asked, as far as what is known allows."""
+        while self._recorded and self._queue:
+            trial, outcome = self._recorded.pop(self._next_id, (None, None))
+            if trial is None:
+                self._lost.append(self._next_trial())
+                continue
+            if trial.generation != self.generation:
+                raise InputError(f"journal: trial {trial.id} of generation {trial.generation} does not fit the search")
+            self._queue[0].genome = tuple(trial.params[p.name] for p in self.space.varying)
+            self._next_trial()
+            if outcome is not None:
+                self._learn(outcome)
+        if self._recorded and self.done:
+            raise InputError(
+                f"journal: has {len(self._recorded)} trials beyond generation {self.generation}\n"
+                "    -> raise search.num_iterations to what it was, or more"
+            )
+
+    def _next_trial(self) -> Trial:
         individual = self._queue.popleft()
         trial_id, self._next_id = self._next_id, self._next_id + 1
         individual.evaluation.trial_id = trial_id

@@ -1,0 +1,793 @@
+"""The campaign's loop on a site made of futures: order of writes, retries, ends, and resumes after any crash."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import random
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workflow import campaign as module
+from workflow.campaign import Campaign, Interrupted, Plan, best
+from workflow.errors import SetupError, SiteError
+from workflow.journal import Journal, Record, State, campaign_record
+from workflow.report.tables import Table, hpo_csv
+from workflow.search import Search, SearchSettings, make_search
+from workflow.space import parse_space
+from workflow.trial import FINAL_KINDS, Outcome, Trial
+
+SPACE = parse_space(
+    [
+        {"name": "epochs", "type": "constant", "value": 3},
+        {"name": "rate", "type": "float", "lower": 0, "upper": 1},
+        {"name": "layers", "type": "int", "lower": 1, "upper": 99},
+        {"name": "dropout", "type": "float", "lower": 0, "upper": 0.5},
+        {"name": "warmup", "type": "logical"},
+    ],
+    "test",
+)
+SETTINGS = SearchSettings(num_iterations=4, population_size=8)
+PLAN = Plan(preprocess=True, infer=True, mode="min")
+TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
+
+Key = tuple[str, int, int]
+"""Stage, trial (-1 for preprocess) and attempt."""
+
+
+class Crash(BaseException):
+    """The controller dies here: nothing of the campaign may catch it."""
+
+
+@pytest.fixture(autouse=True)
+def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TICK", 0.01)
+
+
+def value_of(trial: Trial) -> float:
+    return zlib.crc32(repr(sorted(trial.params.items())).encode()) / 2**32
+
+
+def records(path: Path, text: str = "") -> list[Record]:
+    """The records on the disk whose line holds the text, without corrupt lines."""
+    found = []
+    for line in path.read_text().splitlines():
+        if text in line:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+    return found
+
+
+@dataclass
+class Disk:
+    """What outlives a controller: the results of attempts, and which attempts there were."""
+
+    results: dict[Key, Outcome] = field(default_factory=dict)
+    started: list[Key] = field(default_factory=list)
+
+    def trials_started(self) -> list[int]:
+        return [trial for stage, trial, _ in self.started if stage == "train"]
+
+    def stages_started(self) -> Counter[str]:
+        return Counter(stage for stage, _, _ in self.started if stage != "train")
+
+
+@dataclass
+class Site:
+    """Runner and observer in one. Every change of the campaign ends some of the pending trials, in random order.
+
+    ``faults`` replaces fields of the outcomes of attempts. ``crash`` is raised at the event number ``crash_at``.
+    """
+
+    path: Path
+    disk: Disk = field(default_factory=Disk)
+    seed: int = 0
+    in_flight: int = 3
+    faults: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    crash_at: int | None = None
+    crash: BaseException = field(default_factory=Crash)
+    hook: Callable[[Campaign], None] = lambda campaign: None
+    strict: bool = True
+
+    def __post_init__(self) -> None:
+        self.order = random.Random(self.seed)
+        self.pending: list[tuple[Future[Outcome], Key, Outcome]] = []
+        self.events = 0
+        self.said: list[str] = []
+        self.data: int | None = None
+        self.stopped = False
+        self.broken = ""
+        self.in_flight_seen = 0
+
+    def event(self) -> None:
+        self.events += 1
+        if self.events == self.crash_at:
+            raise self.crash
+
+    # -- what the campaign calls ---------------------------------------------------------------------------------
+
+    def preprocess(self, attempt: int) -> Future[Outcome]:
+        return self._stage(("preprocess", -1, attempt), Outcome(-1, attempt, "ok"))
+
+    def prepared(self, attempt: int) -> None:
+        self.event()
+        self.data = attempt
+
+    def train(self, trial: Trial, attempt: int) -> Future[Outcome]:
+        self.event()
+        key = ("train", trial.id, attempt)
+        self._check_start(trial, key)
+        self.disk.started.append(key)
+        kind, value = ("ok", value_of(trial)) if value_of(trial) > 0.1 else ("failed", None)
+        start = 1000.0 + trial.id
+        ended = start + self.order.random() * 100
+        outcome = Outcome(trial.id, attempt, kind, value, {}, start, ended)
+        future: Future[Outcome] = Future()
+        self.pending.append((future, key, replace(outcome, **self.faults.get(key, {}))))
+        self.in_flight_seen = max(self.in_flight_seen, len(self.pending))
+        return future
+
+    def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]:
+        assert ("train", winner.id, trained) in self.disk.results
+        return self._stage(("infer", winner.id, attempt), Outcome(winner.id, attempt, "ok", None, {"mse": 0.5}))
+
+    def attempts(self, stage: str) -> list[tuple[int, int]]:
+        return [(trial, attempt) for name, trial, attempt in self.disk.started if name == stage]
+
+    def recover(self, stage: str, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
+        """As the real one: a stage's directory is found by the attempt, the trial is what the caller says."""
+        self.event()
+        found = []
+        for trial, attempt in attempts:
+            for (name, number, count), outcome in self.disk.results.items():
+                if (name, count) == (stage, attempt) and (stage != "train" or number == trial):
+                    found.append(replace(outcome, trial_id=trial))
+        return found
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def failure(self) -> str:
+        self.event()
+        return self.broken
+
+    def changed(self, campaign: Campaign) -> None:
+        self.event()
+        self.hook(campaign)
+        for _ in range(self.order.randint(1, 2)):
+            if self.pending:
+                self._end(self.pending.pop(self.order.randrange(len(self.pending))))
+
+    def say(self, text: str) -> None:
+        self.event()
+        self.said.append(text)
+
+    # -- what happens on the site --------------------------------------------------------------------------------
+
+    def die(self) -> None:
+        """The controller is dead: of what was running some ends well, some is lost."""
+        for pending in self.pending:
+            if self.order.random() < 0.5:
+                self._end(pending)
+        self.pending.clear()
+
+    def _stage(self, key: Key, outcome: Outcome) -> Future[Outcome]:
+        self.event()
+        name, _, attempt = key
+        assert (name, attempt) in [(r["trial"], r["attempt"]) for r in records(self.path, '"type":"attempt"')]
+        self.disk.started.append(key)
+        future: Future[Outcome] = Future()
+        self._end((future, key, replace(outcome, **self.faults.get(key, {}))))
+        return future
+
+    def _end(self, pending: tuple[Future[Outcome], Key, Outcome]) -> None:
+        future, key, outcome = pending
+        if outcome.kind in FINAL_KINDS:
+            self.disk.results[key] = outcome
+        future.set_result(outcome)
+
+    def _check_start(self, trial: Trial, key: Key) -> None:
+        """What must be on the disk before a trial starts, and what must not."""
+        asked = records(self.path, f'"trial":{{"id":{trial.id},')
+        assert trial in [Trial.from_json(record["trial"]) for record in asked]
+        attempts = records(self.path, f'"trial":{trial.id},')
+        assert key[1:] in [(record["trial"], record["attempt"]) for record in attempts]
+        finished = [done for done in self.disk.results if done[:2] == key[:2]]
+        assert not finished, f"trial {trial.id} runs again, although {finished} has finished"
+        assert not self.strict or key not in self.disk.started, f"{key} runs twice, in one directory"
+
+
+class HonestSearch:
+    """A search that checks that what it is told is on the disk."""
+
+    def __init__(self, search: Search, site: Site) -> None:
+        self._search, self._site = search, site
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._search, name)
+
+    def tell(self, outcome: Outcome) -> None:
+        self._site.event()
+        found = records(self._site.path, f'"outcome":{{"trial_id":{outcome.trial_id},')
+        assert outcome in [Outcome.from_json(record["outcome"]) for record in found]
+        self._search.tell(outcome)
+
+
+class CrashingJournal(Journal):
+    site: Site
+
+    def append(self, *records: Any) -> None:
+        self.site.event()
+        super().append(*records)
+        self.site.event()
+
+
+def lead(
+    site: Site, plan: Plan = PLAN, settings: SearchSettings = SETTINGS, search: Search | None = None
+) -> tuple[State, Campaign]:
+    """What a controller does: open the journal, run the campaign, close it."""
+    journal = CrashingJournal(site.path)
+    journal.site = site
+    try:
+        first = journal.state.header is None
+        journal.append(campaign_record({}, {}) if first else {"type": "resumed"})
+        search = search or make_search(SPACE, settings, plan.mode)
+        campaign = Campaign(plan, HonestSearch(search, site), journal, site, site)
+        campaign.run()
+    finally:
+        journal.close()
+    return journal.state, campaign
+
+
+def table(state: State) -> list[list[str]]:
+    """hpo.csv without its last column, walltime."""
+    return [row[:-1] for row in csv.reader(io.StringIO(hpo_csv(TABLE, state)))]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.jsonl"
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[str]], int]:
+    """hpo.csv of a campaign that nothing disturbed, and its number of events."""
+    site = Site(tmp_path_factory.mktemp("unbroken") / "journal.jsonl")
+    return table(lead(site)[0]), site.events
+
+
+def lost(cause: str = "infrastructure", **keys: Any) -> dict[str, Any]:
+    return {"kind": "lost", "value": None, "cause": cause, "evidence": "the node died", **keys}
+
+
+def check_whole(state: State, disk: Disk) -> None:
+    """Every trial that was asked for has its outcome, no id is missing, inference ran for the winner."""
+    assert sorted(state.trials) == sorted(state.outcomes) == list(range(len(state.trials)))
+    assert state.ended
+    winner = best(state, "min")
+    assert winner is not None
+    assert state.stage_outcomes["infer"].trial_id == winner.trial_id
+
+
+# -- a whole campaign ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", ["random", "simple", "mu_plus_lambda"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_whole_campaign(path: Path, strategy: str, mode: str) -> None:
+    site = Site(path)
+    settings = replace(SETTINGS, strategy=strategy)
+    state, campaign = lead(site, replace(PLAN, mode=mode), settings)
+    assert sorted(state.outcomes) == list(range(len(state.trials)))
+    assert len(state.trials) > 6
+    assert sorted(site.disk.trials_started()) == list(range(len(state.trials)))
+    values = [outcome.value for outcome in state.outcomes.values() if outcome.value is not None]
+    winner = best(state, mode)
+    assert winner is not None
+    assert winner.value == (min if mode == "min" else max)(values)
+    assert site.disk.stages_started() == {"preprocess": 1, "infer": 1}
+    assert site.disk.started[0][0] == "preprocess"
+    assert site.disk.started[-1] == ("infer", winner.trial_id, 1)
+    assert site.data == 1
+    assert state.ended
+    assert campaign.running == {}
+
+
+@pytest.mark.parametrize(("preprocess", "infer"), [(False, False), (True, False), (False, True)])
+def test_stages_are_optional(path: Path, preprocess: bool, infer: bool) -> None:
+    site = Site(path)
+    state, _ = lead(site, Plan(preprocess, infer, "min"))
+    assert site.disk.stages_started() == Counter({"preprocess": int(preprocess), "infer": int(infer)})
+    assert state.ended
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 5, 100])
+def test_in_flight_is_a_limit_that_is_used(path: Path, in_flight: int, unbroken: tuple[list[list[str]], int]) -> None:
+    site = Site(path, in_flight=in_flight)
+    state, _ = lead(site)
+    assert site.in_flight_seen == min(in_flight, SETTINGS.population_size)
+    assert table(state) == unbroken[0]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_order_of_ends_does_not_change_the_table(path: Path, seed: int, unbroken: tuple[list[list[str]], int]) -> None:
+    assert table(lead(Site(path, seed=seed))[0]) == unbroken[0]
+
+
+def test_campaign_without_a_success_ends_without_inference(path: Path) -> None:
+    failed = {"kind": "failed", "value": None, "cause": "model"}
+    site = Site(path, faults={("train", number, 1): failed for number in range(100)})
+    state, _ = lead(site)
+    assert state.ended
+    assert {outcome.kind for outcome in state.outcomes.values()} == {"failed"}
+    assert site.disk.stages_started() == {"preprocess": 1}
+
+
+def test_search_that_waits_for_nobody_is_a_bug(path: Path) -> None:
+    class Waiting:
+        done = False
+
+        def ask(self) -> None:
+            return None
+
+    with pytest.raises(AssertionError, match="nobody runs"):
+        lead(Site(path), Plan(False, False, "min"), search=Waiting())
+
+
+def test_user_hears_what_is_going_on(path: Path) -> None:
+    site = Site(path, faults={("train", 4, 1): lost()})
+    lead(site)
+    text = "\n".join(site.said)
+    for part in ("preprocess", "trial 4: attempt 1 was lost, it runs again: the node died", "infer with the winner"):
+        assert part in text
+
+
+# -- attempts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_lost_attempts_run_again_under_the_same_id(
+    path: Path, times: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    site = Site(path, faults={("train", 3, attempt): lost() for attempt in range(1, times + 1)})
+    state, _ = lead(site)
+    assert [key for key in site.disk.started if key[1] == 3] == [("train", 3, n) for n in range(1, times + 2)]
+    assert state.outcomes[3].attempt == times + 1
+    assert state.lost == {3: times}
+    assert table(state) == unbroken[0]
+
+
+def test_trial_that_is_lost_too_often_has_failed(path: Path) -> None:
+    site = Site(path, faults={("train", 3, attempt): lost() for attempt in range(1, 9)})
+    state, _ = lead(site, replace(PLAN, max_attempts=3))
+    assert [key for key in site.disk.started if key[1] == 3] == [("train", 3, n) for n in (1, 2, 3)]
+    assert state.outcomes[3].kind == "failed"
+    assert state.outcomes[3].evidence == "lost 3 times, the last time: the node died"
+
+
+def test_lost_attempts_are_counted_across_resumes(path: Path) -> None:
+    site = Site(path, faults={("train", 0, attempt): lost() for attempt in range(1, 9)}, in_flight=1)
+
+    def crash_at_second_loss(campaign: Campaign) -> None:
+        if campaign.state.lost.get(0) == 2:
+            raise Crash
+
+    site.hook = crash_at_second_loss
+    with pytest.raises(Crash):
+        lead(site)
+    site.hook = lambda campaign: None
+    site.pending.clear()
+    state, _ = lead(site)
+    assert state.outcomes[0].kind == "failed"
+    assert len([key for key in site.disk.started if key[1] == 0]) <= 4
+
+
+def test_deferred_attempts_are_not_counted(path: Path) -> None:
+    deferred = {"kind": "deferred", "value": None, "evidence": "its block ends too soon"}
+    site = Site(path, faults={("train", 2, attempt): deferred for attempt in range(1, 6)})
+    state, _ = lead(site, replace(PLAN, max_attempts=3))
+    assert (state.outcomes[2].attempt, state.lost) == (6, {})
+
+
+def test_broken_setup_before_a_success_stops_the_campaign(path: Path) -> None:
+    site = Site(path, faults={("train", 0, 1): lost("setup", evidence="train.sh was not found")}, in_flight=1)
+    with pytest.raises(SetupError, match=r"trial 0 cannot run: train\.sh was not found"):
+        lead(site)
+    assert site.disk.trials_started() == [0]
+    state, _ = lead(Site(path, site.disk))
+    assert state.outcomes[0].attempt == 2
+    check_whole(state, site.disk)
+
+
+def test_broken_setup_after_a_success_fails_that_trial_alone(path: Path) -> None:
+    site = Site(path, faults={("train", 5, 1): lost("setup", evidence="exit code 127")}, in_flight=1)
+    state, _ = lead(site)
+    assert state.outcomes[5].kind == "failed"
+    assert state.outcomes[5].evidence == "exit code 127"
+    assert len(state.trials) > 6
+
+
+# -- ends before the end ---------------------------------------------------------------------------------------------
+
+
+def interrupt_after(outcomes: int, *, now: bool) -> Callable[[Campaign], None]:
+    def hook(campaign: Campaign) -> None:
+        if len(campaign.state.outcomes) >= outcomes and campaign.running and not campaign.draining:
+            campaign.interrupt(now=now)
+
+    return hook
+
+
+@pytest.mark.parametrize("outcomes", [0, 1, 5, 8])
+def test_interrupt_drains(path: Path, outcomes: int) -> None:
+    site = Site(path, hook=interrupt_after(outcomes, now=False))
+    with pytest.raises(Interrupted):
+        lead(site)
+    state = reread(path)
+    assert state.unfinished == []
+    assert sorted(state.outcomes) == sorted(site.disk.trials_started())
+    assert not site.pending
+    assert not site.stopped
+    assert not state.ended
+
+
+def test_draining_does_not_start_lost_trials_again(path: Path) -> None:
+    site = Site(path, faults={("train", number, 1): lost() for number in range(9)})
+    site.hook = interrupt_after(0, now=False)
+    with pytest.raises(Interrupted):
+        lead(site)
+    assert {attempt for stage, _, attempt in site.disk.started if stage == "train"} <= {1}
+
+
+@pytest.mark.parametrize("outcomes", [0, 1, 5, 8])
+def test_interrupt_now_stops_what_runs(path: Path, outcomes: int, unbroken: tuple[list[list[str]], int]) -> None:
+    site = Site(path, hook=interrupt_after(outcomes, now=True))
+    with pytest.raises(Interrupted):
+        lead(site)
+    assert site.stopped
+    assert len(reread(path).outcomes) <= outcomes + 2
+    site.die()
+    state, _ = lead(Site(path, site.disk))
+    assert table(state) == unbroken[0]
+
+
+def test_interrupt_during_preprocess_trains_nothing(path: Path) -> None:
+    site = Site(path)
+    journal = Journal(path)
+    campaign = Campaign(PLAN, make_search(SPACE, SETTINGS, "min"), journal, site, site)
+    site.say = lambda text: campaign.interrupt(now=False)
+    with pytest.raises(Interrupted):
+        campaign.run()
+    journal.close()
+    assert site.disk.stages_started() == {"preprocess": 1}
+    assert site.disk.trials_started() == []
+    assert reread(path).stage_outcomes["preprocess"].kind == "ok"
+
+
+def test_failure_of_the_site_is_a_site_error(path: Path) -> None:
+    site = Site(path)
+
+    def break_down(campaign: Campaign) -> None:
+        if len(campaign.state.outcomes) >= 4:
+            site.broken = "the interchange ended"
+
+    site.hook = break_down
+    with pytest.raises(SiteError, match="the interchange ended"):
+        lead(site)
+    site.die()
+    state, _ = lead(Site(path, site.disk))
+    check_whole(state, site.disk)
+
+
+def test_full_disk_under_a_trial_is_a_site_error_and_no_outcome(path: Path) -> None:
+    full = lost("site", evidence="no space left; make room")
+    site = Site(path, faults={("train", 2, 1): full}, in_flight=1)
+    with pytest.raises(SiteError, match="trial 2: no space left; make room"):
+        lead(site)
+    assert 2 not in reread(path).outcomes
+    state, _ = lead(Site(path, site.disk))
+    assert state.outcomes[2].kind == "ok"
+    check_whole(state, site.disk)
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+def test_full_disk_under_a_stage_is_a_site_error(path: Path, stage: str) -> None:
+    full = lost("site", evidence="no space left; make room")
+    site = Site(path, faults={(stage, number, 1): full for number in range(-1, 100)})
+    with pytest.raises(SiteError, match="no space left; make room"):
+        lead(site)
+    state, _ = lead(Site(path, site.disk))
+    check_whole(state, site.disk)
+
+
+def test_unexpected_error_of_a_future_is_raised(path: Path) -> None:
+    site = Site(path)
+
+    def fail(campaign: Campaign) -> None:
+        if site.pending:
+            site.pending.pop()[0].set_exception(ZeroDivisionError("a bug"))
+
+    site.hook = fail
+    with pytest.raises(ZeroDivisionError):
+        lead(site)
+
+
+def reread(path: Path) -> State:
+    journal = Journal(path)
+    journal.close()
+    return journal.state
+
+
+# -- preprocess and infer --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+def test_lost_stage_runs_again(path: Path, stage: str) -> None:
+    faults = {(stage, number, 1): lost() for number in range(-1, 100)}
+    site = Site(path, faults=faults)
+    state, _ = lead(site)
+    assert state.stage_outcomes[stage].attempt == 2
+    assert site.disk.stages_started()[stage] == 2
+    assert site.data == (2 if stage == "preprocess" else 1)
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+@pytest.mark.parametrize(
+    ("fault", "error", "attempts"),
+    [
+        ({"kind": "failed", "cause": "model", "evidence": "exit code 3"}, SetupError, 1),
+        (lost("setup", evidence="exit code 3"), SetupError, 1),
+        (lost(evidence="exit code 3"), SiteError, 3),
+    ],
+    ids=["failed", "setup", "lost"],
+)
+def test_stage_that_fails_ends_the_run_and_is_run_again_at_a_resume(
+    path: Path, stage: str, fault: dict[str, Any], error: type[Exception], attempts: int
+) -> None:
+    site = Site(path, faults={(stage, number, n): fault for number in range(-1, 100) for n in (1, 2, 3)})
+    with pytest.raises(error, match="exit code 3"):
+        lead(site)
+    assert site.disk.stages_started()[stage] == attempts
+    assert not reread(path).ended
+    again = Site(path, site.disk)
+    state, _ = lead(again)
+    assert state.stage_outcomes[stage].attempt == attempts + 1
+    check_whole(state, again.disk)
+
+
+def test_finished_campaign_runs_nothing_at_a_resume(path: Path) -> None:
+    site = Site(path)
+    state, _ = lead(site)
+    started = list(site.disk.started)
+    again, _ = lead(Site(path, site.disk))
+    assert site.disk.started == started
+    assert table(again) == table(state)
+    assert again.ended
+
+
+def test_resume_trains_on_the_preprocessed_data(path: Path) -> None:
+    site = Site(path, faults={("preprocess", -1, 1): lost()}, hook=interrupt_after(3, now=False))
+    with pytest.raises(Interrupted):
+        lead(site)
+    again = Site(path, site.disk)
+    lead(again)
+    assert again.data == 2
+    assert again.disk.stages_started()["preprocess"] == 2
+
+
+def crash_before_record_of(path: Path, stage: str) -> Site:
+    """A controller that dies once the stage has left its result, before that is in the journal."""
+    site = Site(path)
+    original = site._end
+
+    def end(pending: tuple[Future[Outcome], Key, Outcome]) -> None:
+        original(pending)
+        if pending[1][0] == stage:
+            raise Crash
+
+    site._end = end
+    with pytest.raises(Crash):
+        lead(site)
+    assert stage not in reread(path).stage_outcomes
+    return site
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+def test_stage_that_finished_while_no_controller_lived_is_adopted(path: Path, stage: str) -> None:
+    site = crash_before_record_of(path, stage)
+    state, _ = lead(Site(path, site.disk))
+    assert site.disk.stages_started() == {"preprocess": 1, "infer": 1}
+    check_whole(state, site.disk)
+
+
+def test_infer_runs_again_only_for_another_winner(path: Path) -> None:
+    disk = Disk()
+    inferred = []
+    for iterations in range(1, 12):
+        lead(Site(path, disk), settings=replace(SETTINGS, num_iterations=iterations))
+        inferred.append([trial for stage, trial, _ in disk.started if stage == "infer"])
+    last = inferred[-1]
+    assert len(last) == len(set(last)) > 1
+    assert inferred[0] == last[:1]
+
+
+# -- resuming --------------------------------------------------------------------------------------------------------
+
+
+def test_results_left_while_no_controller_lived_are_adopted(path: Path) -> None:
+    site = Site(path, in_flight=6, hook=interrupt_after(2, now=True))
+    with pytest.raises(Interrupted):
+        lead(site)
+    running = sorted(key for _, key, _ in site.pending)
+    assert running
+    for pending in site.pending:
+        site._end(pending)
+    again = Site(path, site.disk)
+    state, _ = lead(again)
+    assert any("had finished while no controller lived" in text for text in again.said)
+    assert all(state.outcomes[trial].attempt == attempt for _, trial, attempt in running)
+    check_whole(state, site.disk)
+
+
+def test_attempts_that_died_with_the_controller_get_a_new_number(path: Path) -> None:
+    site = Site(path, in_flight=6, hook=interrupt_after(2, now=True))
+    with pytest.raises(Interrupted):
+        lead(site)
+    running = [trial for _, (_, trial, _), _ in site.pending]
+    state, _ = lead(Site(path, site.disk))
+    assert running
+    assert all(state.outcomes[trial].attempt == 2 for trial in running)
+    assert state.lost == {}
+
+
+def break_somewhere(path: Path, seed: int, events: int, tear: bool) -> tuple[State, Disk]:
+    """Lead a campaign whose controller dies up to three times, at random events; returns how it ended."""
+    rng = random.Random(seed)
+    disk = Disk()
+    for crash_at in [rng.randrange(1, events + 1) for _ in range(rng.randint(1, 3))] + [None]:
+        crash = rng.choice([Crash(), SiteError("the disk is full")])
+        site = Site(path, disk, rng.randrange(10**6), rng.randint(1, 6), crash_at=crash_at, crash=crash)
+        site.strict = not tear
+        try:
+            state, _ = lead(site)
+        except (Crash, SiteError):
+            site.die()
+            if tear:
+                tear_last_line(path, rng)
+    return state, disk
+
+
+def tear_last_line(path: Path, rng: random.Random) -> None:
+    data = path.read_bytes()
+    start = data.rstrip(b"\n").rfind(b"\n") + 1
+    if data:
+        path.write_bytes(data[: rng.randrange(start, len(data))])
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_campaign_that_was_killed_anywhere_ends_like_the_unbroken_one(
+    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    expected, events = unbroken
+    state, disk = break_somewhere(path, seed, events, tear=False)
+    assert table(state) == expected
+    check_whole(state, disk)
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_campaign_with_a_torn_last_line_ends_like_the_unbroken_one(
+    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    expected, events = unbroken
+    state, disk = break_somewhere(path, 1000 + seed, events, tear=True)
+    assert table(state) == expected
+    check_whole(state, disk)
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_trial_whose_attempt_record_was_torn_is_adopted(path: Path, attempt: int) -> None:
+    """The last line is the attempt's record; its trial ended well while no controller lived."""
+    faults = {("train", 0, n): lost() for n in range(1, attempt)}
+    site = Site(path, faults=faults, in_flight=1)
+
+    def crash(campaign: Campaign) -> None:
+        if ("train", 0, attempt) in [key for _, key, _ in site.pending]:
+            raise Crash
+
+    site.hook = crash
+    with pytest.raises(Crash):
+        lead(site)
+    for pending in site.pending:
+        site._end(pending)
+    assert records(path)[-1]["type"] == "attempt"
+    path.write_bytes(path.read_bytes()[:-9])
+    state, _ = lead(Site(path, site.disk, strict=False))
+    assert state.outcomes[0].attempt == attempt
+    check_whole(state, site.disk)
+
+
+# -- corrupt lines ---------------------------------------------------------------------------------------------------
+
+OUTCOMES_BEFORE_CRASH = 13
+"""In the third of four generations, so that corrupt records belong to earlier ones."""
+EARLIER = range(11)
+"""Trials of the first two generations: all of them have outcomes."""
+
+
+def broken_off(path: Path) -> Site:
+    """A campaign in its third generation whose controller has just died; what ran ends well or is lost."""
+    site = Site(path, seed=4)
+
+    def crash(campaign: Campaign) -> None:
+        if len(campaign.state.outcomes) >= OUTCOMES_BEFORE_CRASH:
+            raise Crash
+
+    site.hook = crash
+    with pytest.raises(Crash):
+        lead(site)
+    site.die()
+    return site
+
+
+def corrupt(path: Path, kind: str, trial: int) -> None:
+    """Break the first ``kind`` record of the trial in the middle of its line."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    index = next(i for i, line in enumerate(lines) if is_record(json.loads(line), kind, trial))
+    lines[index] = lines[index][: len(lines[index]) // 2] + b"\n"
+    path.write_bytes(b"".join(lines))
+
+
+def is_record(record: Record, kind: str, trial: int) -> bool:
+    number = record["trial"]["id"] if kind == record["type"] == "asked" else record.get("outcome", {}).get("trial_id")
+    return bool(record["type"] == kind and number == trial)
+
+
+@pytest.mark.parametrize("trial", EARLIER)
+@pytest.mark.parametrize("kind", ["asked", "outcome"])
+def test_corrupt_record_in_the_middle_loses_no_trial(
+    path: Path, kind: str, trial: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    """The result files are still there: nothing that finished runs again."""
+    site = broken_off(path)
+    corrupt(path, kind, trial)
+    state, _ = lead(Site(path, site.disk))
+    assert table(state) == unbroken[0]
+    check_whole(state, site.disk)
+    asked = [record["trial"]["id"] for record in records(path) if record["type"] == "asked"]
+    assert sorted(asked) == list(range(len(state.trials)))
+
+
+@pytest.mark.parametrize("trial", EARLIER)
+def test_outcome_of_which_nothing_is_left_is_found_out_again(
+    path: Path, trial: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    site = broken_off(path)
+    corrupt(path, "outcome", trial)
+    for key in [key for key in site.disk.results if key[:2] == ("train", trial)]:
+        del site.disk.results[key]
+    state, _ = lead(Site(path, site.disk))
+    assert table(state) == unbroken[0]
+    check_whole(state, site.disk)
+
+
+@pytest.mark.parametrize("trial", [0, 5, 6, 9, "last"])
+def test_corrupt_asked_record_of_a_finished_campaign(
+    path: Path, trial: int | str, unbroken: tuple[list[list[str]], int]
+) -> None:
+    site = Site(path)
+    state, _ = lead(site)
+    corrupt(path, "asked", max(state.trials) if trial == "last" else int(trial))
+    started = list(site.disk.started)
+    again, _ = lead(Site(path, site.disk))
+    assert site.disk.started == started
+    assert table(again) == unbroken[0]
+    assert sorted(again.trials) == sorted(state.trials)

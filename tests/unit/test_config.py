@@ -1,0 +1,661 @@
+"""Experiment files: defaults, strictness, settings from the command line, and the copy that a resume reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workflow.config import Experiment, Objective, load_experiment
+from workflow.errors import InputError
+from workflow.run import main
+from workflow.search import SearchSettings
+from workflow.stages import Stage
+from workflow.strict import HOME, apply_overrides, parse_overrides
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = "$WORKFLOW_HOME/model_template"
+SPACE = [{"name": "x", "type": "float", "lower": 0, "upper": 1}, {"name": "n", "type": "int", "lower": 1, "upper": 9}]
+MINIMAL: dict[str, Any] = {"model": {"scripts": TEMPLATE}, "space": SPACE}
+
+
+def write(directory: Path, data: object, name: str = "try.yaml") -> Path:
+    path = directory / name
+    path.write_text(data if isinstance(data, str) else yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
+    return path
+
+
+def load(directory: Path, *overrides: str, **changes: Any) -> Experiment:
+    """The minimal experiment with ``changes`` to its top-level keys."""
+    return load_experiment(write(directory, {**MINIMAL, **changes}), parse_overrides(overrides))
+
+
+def refusal(directory: Path, *overrides: str, **changes: Any) -> str:
+    with pytest.raises(InputError) as caught:
+        load(directory, *overrides, **changes)
+    return str(caught.value).replace(f"{directory}/", "")
+
+
+def refusal_of_text(directory: Path, text: str) -> str:
+    with pytest.raises(InputError) as caught:
+        load_experiment(write(directory, text), {})
+    return str(caught.value).replace(f"{directory}/", "")
+
+
+# -- defaults --------------------------------------------------------------------------------------------------------
+
+
+def test_defaults_of_an_experiment(tmp_path: Path) -> None:
+    experiment = load(tmp_path)
+    assert experiment.name == "try"
+    assert experiment.objective == Objective("val_loss", "min")
+    assert experiment.stages == {"train": Stage({}, None, None, False)}
+    assert (experiment.model.runtime, experiment.model.contract, experiment.model.data_dir) == ("none", "improve", "")
+    assert experiment.search == SearchSettings()
+    assert experiment.max_attempts == 3
+    assert experiment.initial == ()
+
+
+REFERENCE_DEFAULTS = {
+    "NUM_ITERATIONS": 5,
+    "POPULATION_SIZE": 16,
+    "GA_STRATEGY": "mu_plus_lambda",
+    "OFFSPRING_PROPORTION": 0.5,
+    "MUT_PROB": 0.8,
+    "CX_PROB": 0.2,
+    "MUT_INDPB": 0.5,
+    "CX_INDPB": 0.5,
+    "TOURNSIZE": 4,
+    "SEED": 1,
+}
+OTHER_VALUES = {
+    "NUM_ITERATIONS": 7,
+    "POPULATION_SIZE": 12,
+    "GA_STRATEGY": "simple",
+    "OFFSPRING_PROPORTION": 0.25,
+    "MUT_PROB": 0.6,
+    "CX_PROB": 0.1,
+    "MUT_INDPB": 0.4,
+    "CX_INDPB": 0.3,
+    "TOURNSIZE": 2,
+    "SEED": 99,
+}
+
+
+def readable(name: str) -> str:
+    return "strategy" if name == "GA_STRATEGY" else name.lower()
+
+
+@pytest.mark.parametrize(("name", "value"), REFERENCE_DEFAULTS.items())
+def test_search_has_the_defaults_of_the_reference(name: str, value: object) -> None:
+    assert getattr(SearchSettings(), readable(name)) == value
+
+
+@pytest.mark.parametrize(("name", "value"), OTHER_VALUES.items())
+def test_names_of_the_reference_are_aliases(tmp_path: Path, name: str, value: object) -> None:
+    search = load(tmp_path, search={name: value}).search
+    assert search == replace(SearchSettings(), **{readable(name): value})
+    assert search == load(tmp_path, search={readable(name): value}).search
+
+
+def test_all_names_of_the_reference_at_once(tmp_path: Path) -> None:
+    search = load(tmp_path, search=OTHER_VALUES).search
+    assert {name: getattr(search, readable(name)) for name in OTHER_VALUES} == OTHER_VALUES
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_an_alias_beside_its_name_is_refused(tmp_path: Path, name: str) -> None:
+    value = REFERENCE_DEFAULTS[name]
+    message = refusal(tmp_path, search={name: value, readable(name): value})
+    assert f"try.yaml: search.{name}: is given beside {readable(name)}\n    -> keep one" in message
+
+
+def test_shipped_demo_loads() -> None:
+    experiment = load_experiment(ROOT / "configs" / "demo.yaml", {})
+    assert list(experiment.stages) == ["preprocess", "train", "infer"]
+    assert experiment.search == SearchSettings()
+    assert [p.name for p in experiment.space.varying][:2] == ["learning_rate", "num_layers"]
+
+
+# -- strictness ------------------------------------------------------------------------------------------------------
+
+UNKNOWN = [
+    ({"serach": {}}, "serach", "did you mean 'search'?", "name"),
+    ({"model": {"scripts": TEMPLATE, "imge": None}}, "model.imge", "did you mean 'image'?", "contract"),
+    ({"stages": {"trian": {}}}, "stages.trian", "did you mean 'train'?", "preprocess, train, infer"),
+    ({"stages": {"preprocess": {"arg": {}}}}, "stages.preprocess.arg", "did you mean 'args'?", "timeout"),
+    ({"stages": {"train": {"gpu_arg": True}}}, "stages.train.gpu_arg", "", "args, timeout, config_file"),
+    ({"stages": {"infer": {"timeuot": 1}}}, "stages.infer.timeuot", "did you mean 'timeout'?", "gpu_arg"),
+    ({"objective": {"metrc": "mse"}}, "objective.metrc", "did you mean 'metric'?", "metric, mode"),
+    ({"search": {"popsize": 4}}, "search.popsize", "", "population_size"),
+    ({"search": {"num_iteration": 4}}, "search.num_iteration", "did you mean 'num_iterations'?", "tournsize"),
+    ({"search": {"MUTPB": 0.5}}, "search.MUTPB", "", "mut_prob"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "hint", "known"), UNKNOWN)
+def test_an_unknown_key_is_an_error_that_lists_the_known(
+    tmp_path: Path, changes: dict[str, Any], key: str, hint: str, known: str
+) -> None:
+    message = refusal(tmp_path, **changes)
+    assert message.startswith(f"try.yaml: {key}: is not a known key\n    -> {hint}")
+    assert known in message.partition("known: ")[2]
+
+
+def test_all_problems_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
+    message = refusal(
+        tmp_path,
+        name="a/b",
+        model={"scripts": "nowhere", "runtime": "docker"},
+        stages={"train": {"timeout": "soon"}, "tset": {}},
+        space=[{"name": "x", "type": "flaot"}],
+        objective={"mode": "best"},
+        search={"seed": -1, "mut_prob": 2},
+        max_attempts=0,
+        extra=1,
+    )
+    for place in (
+        "name", "model.scripts", "model.runtime", "stages.train.timeout", "stages.tset", "space: entry 1 'x': type",
+        "objective.mode", "search.seed", "search.mut_prob", "max_attempts", "extra",
+    ):  # fmt: skip
+        assert f"try.yaml: {place}: " in message
+    assert all(line.startswith(("try.yaml: ", "    -> ")) for line in message.splitlines())
+
+
+WRONG = [
+    ({"objective": {"mode": "minimize"}}, "objective.mode", "'minimize'", "min"),
+    ({"objective": {"metric": "a b"}}, "objective.metric", "'a b'", "write the name of a score"),
+    ({"search": {"population_size": "many"}}, "search.population_size", "'many'", "write a whole number"),
+    ({"search": {"population_size": 2.5}}, "search.population_size", "2.5", "write a whole number"),
+    ({"search": {"seed": True}}, "search.seed", "True", "write a whole number"),
+    ({"search": {"mut_prob": "x"}}, "search.mut_prob", "'x'", "write a finite number"),
+    ({"search": {"reevaluate": "yes please"}}, "search.reevaluate", "'yes please'", "write true or false"),
+    ({"search": {"mut_prob": 0.9, "cx_prob": 0.2}}, "search.mut_prob", "1.1", "sum to 1 at most"),
+    ({"search": {"evaluations": 9}}, "search.evaluations", "mu_plus_lambda", "set num_iterations"),
+    ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
+    ({"model": {}}, "model.scripts", "is missing", "train.sh, or an image"),
+    ({"model": {"runtime": "apptainer"}}, "model.image", "is missing", ".sif"),
+    ({"model": {"image": "no.sif"}}, "model.image", "no.sif", "no such file"),
+    ({"model": {"scripts": "nowhere"}}, "model.scripts", "nowhere", "no such directory"),
+    ({"model": {"scripts": TEMPLATE, "data_dir": "none"}}, "model.data_dir", "none", "no such directory"),
+    ({"model": {"scripts": TEMPLATE, "contract": "candel"}}, "model.contract", "'candel'", "did you mean 'candle'?"),
+    ({"stages": {"train": {"args": {"--x": 1}}}}, "stages.train.args.--x", "cannot be an option's", "leading '--'"),
+    ({"stages": {"train": {"args": {"x": None}}}}, "stages.train.args.x", "None", "write a string, a number"),
+    ({"stages": {"train": {"args": {"x": "{nope}"}}}}, "stages.train.args.x", "{nope}", "mend the placeholder"),
+    ({"stages": {"train": {"args": [1]}}}, "stages.train.args", "[1]", "not a section"),
+    ({"space": None}, "space", "is missing", "write the path"),
+    ({"max_attempts": 0}, "max_attempts", "0", "write at least 1"),
+]
+
+
+@pytest.mark.parametrize(("changes", "key", "value", "remedy"), WRONG)
+def test_refusal_names_file_key_value_and_remedy(
+    tmp_path: Path, changes: dict[str, Any], key: str, value: str, remedy: str
+) -> None:
+    message = refusal(tmp_path, **changes)
+    assert message.startswith(f"try.yaml: {key}: ")
+    assert value in message.removeprefix(f"try.yaml: {key}: ")
+    assert remedy in message
+    assert "\n    -> " in message
+
+
+def test_scripts_of_all_stages_must_be_there_and_executable(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").touch(0o644)
+    (tmp_path / "preprocess.sh").touch(0o755)
+    stages: dict[str, Any] = {"preprocess": {}, "train": {}, "infer": {}}
+    message = refusal(tmp_path, model={"scripts": "."}, stages=stages)
+    assert "it has no infer.sh" in message
+    assert "train.sh" in message.partition("not executable: chmod +x ")[2]
+    assert "preprocess.sh" not in message
+
+
+def test_only_the_stages_of_the_experiment_need_a_script(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").touch(0o755)
+    assert load(tmp_path, model={"scripts": "."}).model.scripts == str(tmp_path)
+
+
+def test_path_that_was_left_as_in_the_sample_needs_preprocess(tmp_path: Path) -> None:
+    space = [*SPACE, {"name": "train_ml_data_dir", "type": "constant", "value": "<train_data_dir>"}]
+    message = refusal(tmp_path, space=space)
+    assert "try.yaml: space: train_ml_data_dir: '<train_data_dir>' is not filled in" in message
+    assert "preprocess" in message
+    assert load(tmp_path, space=space, stages={"preprocess": {}}).stages.keys() == {"preprocess", "train"}
+
+
+def test_output_directory_as_in_the_sample_needs_nothing(tmp_path: Path) -> None:
+    load(tmp_path, space=[*SPACE, {"name": "model_outdir", "type": "constant", "value": "<desired_outdir>"}])
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "what"),
+    [
+        ("name: a\nname: b\n", "line 2 column 1", "the key 'name' is given twice"),
+        ("search:\n  seed: 1\n  seed: 2\n", "line 3 column 3", "the key 'seed' is given twice"),
+        ("space: [{name: x, name: y}]\n", "line 1 column 19", "the key 'name' is given twice"),
+        ("name: a\n1: b\n", "line 2 column 1", "the key 1 is not a string"),
+        ("name: [a\nmodel: b\n", "line 2 column", "is not valid YAML"),
+        ("name: a\n\tmodel: b\n", "line 2 column 1", "is not valid YAML"),
+        ("max_attempts: !!int ''\n", "line 1 column 15", "is not valid YAML"),
+        ("name: a\nmax_attempts: !!bool maybe\n", "line 2 column 15", "is not valid YAML"),
+        ("name: a\nsearch: !!map [1]\n", "line 2 column 9", "is not valid YAML"),
+        (f"name: a\nmax_attempts: {'9' * 5000}\n", "line 2 column 15", "is not valid YAML"),
+        (f"name: a\nmax_attempts: 0x{'f' * 5000}\n", "line 2 column 15", "is not valid YAML"),
+    ],
+)
+def test_broken_yaml_gives_line_and_column(tmp_path: Path, text: str, place: str, what: str) -> None:
+    message = refusal_of_text(tmp_path, text)
+    assert message.startswith(f"try.yaml: {place}")
+    assert what in message
+
+
+def test_a_merged_key_may_be_overwritten(tmp_path: Path) -> None:
+    text = (
+        yaml.safe_dump(MINIMAL) + "stages:\n  train: &t {timeout: 60, args: {a: 1}}\n  infer: {<<: *t, timeout: 30}\n"
+    )
+    infer = load_experiment(write(tmp_path, text), {}).stages["infer"]
+    assert infer == Stage({"a": 1}, 30.0)
+
+
+def test_a_date_stays_text(tmp_path: Path) -> None:
+    args = (
+        load_experiment(write(tmp_path, yaml.safe_dump(MINIMAL) + "stages: {train: {args: {day: 2024-01-31}}}\n"), {})
+        .stages["train"]
+        .args
+    )
+    assert args == {"day": "2024-01-31"}
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [("", "None, not a dictionary"), ("[1]", "[1], not a dictionary"), ("text", "'text', not a dictionary")],
+)
+def test_a_file_that_is_no_dictionary(tmp_path: Path, text: str, what: str) -> None:
+    assert refusal_of_text(tmp_path, text).startswith(f"try.yaml: holds {what}\n    -> write the experiment as")
+
+
+def test_space_in_a_file_is_relative_to_the_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub", json.dumps(SPACE), "space.json")
+    path = write(tmp_path / "sub", {**MINIMAL, "space": "space.json"})
+    monkeypatch.chdir(tmp_path)
+    assert load_experiment(path.relative_to(tmp_path), {}).space.parameters == load(tmp_path).space.parameters
+
+
+def test_problems_of_a_space_file_name_that_file(tmp_path: Path) -> None:
+    write(tmp_path, '[{"name": "x", "type": "int", "lower": 1}]', "space.json")
+    assert refusal(tmp_path, space="space.json").startswith("space.json: entry 1 'x': upper: is missing")
+
+
+# -- durations -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        (90, 90.0), (0.5, 0.5), ("90", 90.0), ("90s", 90.0), ("30m", 1800.0), ("2h", 7200.0), ("1d", 86400.0),
+        ("1h30m", 5400.0), ("1.5h", 5400.0), ("1d2h3m4s", 93784.0), (None, None),
+    ],
+)  # fmt: skip
+def test_durations(tmp_path: Path, text: object, seconds: float | None) -> None:
+    assert load(tmp_path, stages={"train": {"timeout": text}}).stages["train"].timeout == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5m", "5 m", "1h 30m", "5min", "1y", 0, -1, True, [5], "0s", "m", "1.h"])
+def test_what_is_no_duration(tmp_path: Path, text: object) -> None:
+    message = refusal(tmp_path, stages={"infer": {"timeout": text}})
+    assert message.startswith(
+        f"try.yaml: stages.infer.timeout: {text!r} is not allowed\n    -> write a time such as 90s"
+    )
+
+
+# -- environment variables and paths ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["$MODEL_DIR", "${MODEL_DIR}", "$MODEL_DIR/", "$BASE/model", "${BASE}/x/../model"])
+def test_environment_variables_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "train.sh").touch(0o755)
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "model"))
+    monkeypatch.setenv("BASE", str(tmp_path))
+    assert load(tmp_path, model={"scripts": text}).model.scripts == str(tmp_path / "model")
+
+
+def test_home_directory_in_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    model = {"scripts": TEMPLATE, "data_dir": "~/data"}
+    assert load(tmp_path, model=model).model.data_dir == str(tmp_path / "data")
+
+
+def test_home_directory_of_nobody(tmp_path: Path) -> None:
+    message = refusal(tmp_path, model={"scripts": TEMPLATE, "data_dir": "~no-such-user/data"})
+    assert message.startswith("try.yaml: model.data_dir: ")
+    assert "~no-such-user" in message
+
+
+def test_the_packages_own_directory_in_paths(tmp_path: Path) -> None:
+    assert load(tmp_path).model.scripts == str(HOME / "model_template")
+
+
+def test_missing_variables_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NOT_SET_A", "NOT_SET_B"):
+        monkeypatch.delenv(name, raising=False)
+    message = refusal(tmp_path, model={"scripts": TEMPLATE, "data_dir": "$NOT_SET_A/${NOT_SET_B}"})
+    for name in ("NOT_SET_A", "NOT_SET_B"):
+        assert f"needs the environment variable {name}, which is not set\n    -> export {name}=" in message
+    assert message.startswith("try.yaml: model.data_dir: '$NOT_SET_A/${NOT_SET_B}'")
+
+
+@pytest.mark.parametrize("path", ["n" * 300, "n/" * 3000])
+@pytest.mark.parametrize("key", ["scripts", "image", "data_dir"])
+def test_a_path_too_long_for_the_system(tmp_path: Path, key: str, path: str) -> None:
+    assert f"try.yaml: model.{key}: " in refusal(tmp_path, model={"scripts": TEMPLATE, key: path})
+
+
+# -- settings from the command line ----------------------------------------------------------------------------------
+
+
+def test_settings_are_yaml() -> None:
+    pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=", "k=a=b", "l=1e-3"]
+    assert parse_overrides(pairs) == {
+        "a": 5, "b": 1.5, "c": True, "d": None, "e": [1, "x"], "f": {"g": 2}, "h": "text", "i": "5", "j": None,
+        "k": "a=b", "l": "1e-3",
+    }  # fmt: skip
+
+
+def test_settings_change_any_key(tmp_path: Path) -> None:
+    experiment = load(
+        tmp_path, "search.population_size=8", "search.mut_prob=5e-1", "objective.metric=pcc", "objective.mode=max",
+        "stages.train.timeout=1h", "stages.train.args.layers=[64, 32]", "stages.infer.gpu_arg=true", "max_attempts=1",
+        "name=other",
+    )  # fmt: skip
+    assert (experiment.search.population_size, experiment.search.mut_prob) == (8, 0.5)
+    assert experiment.objective == Objective("pcc", "max")
+    assert experiment.stages["train"] == Stage({"layers": (64, 32)}, 3600.0)
+    assert experiment.stages["infer"].gpu_arg
+    assert (experiment.max_attempts, experiment.name) == (1, "other")
+
+
+def test_a_setting_replaces_what_the_file_says(tmp_path: Path) -> None:
+    stages = {"train": {"args": {"a": 1, "b": 2}, "timeout": 5}}
+    train = load(tmp_path, "stages.train.args.a=9", stages=stages).stages["train"]
+    assert train == Stage({"a": 9, "b": 2}, 5.0)
+
+
+def test_the_last_of_equal_settings_counts() -> None:
+    assert parse_overrides(["a=1", "a=2"]) == {"a": 2}
+
+
+def test_null_takes_a_stage_out(tmp_path: Path) -> None:
+    assert list(load(tmp_path, "stages.infer=null", stages={"infer": {}, "train": {}}).stages) == ["train"]
+
+
+def test_a_setting_of_an_aliased_section_changes_that_one_alone(tmp_path: Path) -> None:
+    text = yaml.safe_dump(MINIMAL) + "stages:\n  train: &t {timeout: 60, args: {a: 1}}\n  infer: *t\n"
+    overrides = {"stages.train.timeout": 5, "stages.train.args.a": 2}
+    stages = load_experiment(write(tmp_path, text), overrides).stages
+    assert (stages["train"], stages["infer"]) == (Stage({"a": 2}, 5.0), Stage({"a": 1}, 60.0))
+
+
+def test_relative_paths_of_settings_start_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("file", "shell"):
+        (tmp_path / folder / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "shell")
+    path = write(tmp_path / "file", {**MINIMAL, "model": {"scripts": TEMPLATE, "data_dir": "data"}})
+    assert load_experiment(path, {}).model.data_dir == str(tmp_path / "file" / "data")
+    overrides = parse_overrides(["model.data_dir=data"])
+    assert load_experiment(path, overrides).model.data_dir == str(tmp_path / "shell" / "data")
+
+
+@pytest.mark.parametrize("text", ["sub/$PART", "sub/${PART}", "${PART}/../sub/$PART"])
+def test_variables_within_a_relative_path_of_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "sub" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PART", "data")
+    assert load(tmp_path, f"model.data_dir={text}").model.data_dir == str(tmp_path / "sub" / "data")
+
+
+def test_the_working_directory_of_a_setting_is_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = tmp_path / "we$ird" / "data"
+    directory.mkdir(parents=True)
+    monkeypatch.chdir(directory.parent)
+    assert load(tmp_path, "model.data_dir=data").model.data_dir == str(directory)
+
+
+@pytest.mark.parametrize("value", ["$DATA", "~/data", "/abs"])
+def test_settings_with_a_start_of_their_own_are_kept(value: str) -> None:
+    assert parse_overrides([f"model.data_dir={value}"]) == {"model.data_dir": value}
+
+
+@pytest.mark.parametrize("setting", ["x", "", "=1", "a b=1", ".a=1", "a.=1", "a..b=1", "a/b=1", "ä ö=1"])
+def test_a_setting_that_is_no_pair(setting: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_overrides([setting])
+    assert str(caught.value).startswith(f"--set: {setting!r}: is not key=value\n    -> write --set search.")
+
+
+@pytest.mark.parametrize("value", ["[", "{", "'", "*x", "!!int ''", "!!bool x", "!!map [1]", "a: b: c", "[" * 2000])
+def test_a_setting_that_is_no_yaml(value: str) -> None:
+    with pytest.raises(InputError, match="is not valid YAML") as caught:
+        parse_overrides([f"search.seed={value}"])
+    assert str(caught.value).startswith("--set: ")
+    assert "search.seed=" in str(caught.value)
+
+
+def test_a_setting_below_a_value() -> None:
+    with pytest.raises(InputError, match=r"--set: a\.b\.c: 'b' is 5, not a section"):
+        apply_overrides({"a": {"b": 5}}, {"a.b.c": 1})
+
+
+def test_settings_of_the_site(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, {"scheduler": "threads", "gpus": 0, "workers": 2}, "site.yaml")
+    path = write(tmp_path, MINIMAL)
+    settings_ = ["--set", "site.workers=5", "--set", "search.population_size=6", "--set", "search.num_iterations=1"]
+    assert main(["--site", "site.yaml", "--experiment", str(path), "--dry-run", *settings_]) == 0
+    assert "trial 0 of at most 6, 5 at a time" in capsys.readouterr().out
+
+
+# -- warnings --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "warned"), [("pcc", "min", True), ("pcc", "max", False), ("mse", "min", False)]
+)
+def test_a_correlation_that_is_minimised_is_warned_of(tmp_path: Path, metric: str, mode: str, warned: bool) -> None:
+    warnings = load(tmp_path, objective={"metric": metric, "mode": mode}).warnings
+    assert any(metric in warning and "max" in warning for warning in warnings) is warned
+
+
+def test_values_that_published_scripts_would_change_are_warned_of(tmp_path: Path) -> None:
+    space = [*SPACE, {"name": "opt", "type": "categorical", "element_type": "string", "values": ["a", "two words"]}]
+    warnings = load(tmp_path, space=space, stages={"train": {"args": {"files": "*.csv"}}}).warnings
+    assert [("opt" in w, "files" in w) for w in warnings] == [(True, False), (False, True)]
+
+
+def test_values_of_numeric_words_are_not_warned_of(tmp_path: Path) -> None:
+    space = [*SPACE, {"name": "dense", "type": "constant", "value": "1000 500 100"}]
+    assert load(tmp_path, space=space).warnings == ()
+
+
+# -- the copy that a resume reads ------------------------------------------------------------------------------------
+
+FULL: dict[str, Any] = {
+    "name": "full",
+    "model": {"scripts": TEMPLATE, "contract": "candle", "data_dir": "."},
+    "stages": {
+        "preprocess": {"args": {"ml_data_outdir": "{data_dir}/ml", "split": 0}, "timeout": "30m"},
+        "train": {"args": {"layers": [64, 0.5, "x y", True], "lr": 1e-5, "big": 1e16}, "config_file": "conf.txt"},
+        "infer": {"gpu_arg": True, "args": {"text": "{{literal}} 'quoted' \"ä\"\n", "empty": "", "none": []}},
+    },
+    "space": [
+        {"name": "lr", "type": "float", "lower": 1e-6, "upper": 1e-2, "use_log_scale": True, "comment": [None, 1.5]},
+        {"name": "n", "type": "int", "lower": 1, "upper": 9, "sigma": "2"},
+        {"name": "flag", "type": "logical"},
+        {"name": "opt", "type": "categorical", "element_type": "string", "values": ["a,b", 'say "x"', "", "ä\n2"]},
+        {"name": "size", "type": "ordered", "element_type": "float", "values": [1, 0.1, 1e-7], "sigma": 0.5},
+        {"name": "epochs", "type": "constant", "value": 150},
+    ],
+    "objective": {"metric": "pcc", "mode": "max"},
+    "search": {"strategy": "simple", "NUM_ITERATIONS": 7, "seed": 5, "reevaluate": True},
+    "max_attempts": 5,
+}
+INITIAL = 'lr,n,flag,opt,size\n0.001,3,true,"a,b",0.1\n1e-05,9,False,"",1e-7\n'
+
+
+@pytest.fixture
+def controlled(monkeypatch: pytest.MonkeyPatch) -> list[Experiment]:
+    """The experiments that campaigns would have been run for."""
+    seen: list[Experiment] = []
+
+    def control(experiment: Experiment, *_: object, **__: object) -> int:
+        seen.append(experiment)
+        return 0
+
+    monkeypatch.setattr("workflow.controller.control", control)
+    return seen
+
+
+def run_and_resume(directory: Path, experiment: Path, controlled: list[Experiment]) -> tuple[Experiment, Experiment]:
+    """The experiment as it starts, and as a resume reads it from the run's directory."""
+    site = write(directory, {"scheduler": "threads", "gpus": 0}, "site.yaml")
+    run = directory / "run"
+    assert main(["--site", str(site), "--experiment", str(experiment), "--output", str(run)]) == 0
+    assert main(["--resume", str(run)]) == 0
+    first, second = controlled
+    return first, second
+
+
+def comparable(experiment: Experiment) -> Experiment:
+    """Without what names files."""
+    return replace(experiment, search=replace(experiment.search, initial_population=None), warnings=())
+
+
+@pytest.mark.parametrize("changes", [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}])
+@pytest.mark.parametrize("folder", ["plain", "a b", "quo'te\"", "100%", "we$ird", "${x}", "ä\N{LINE SEPARATOR}", "~"])
+def test_a_resume_reads_the_same_experiment(
+    tmp_path: Path, changes: dict[str, Any], folder: str, controlled: list[Experiment]
+) -> None:
+    directory = tmp_path / folder
+    (directory / "model").mkdir(parents=True)
+    for stage in ("preprocess", "train", "infer"):
+        (directory / "model" / f"{stage}.sh").touch(0o755)
+    data = {**MINIMAL, **changes}
+    data["model"] = {**data["model"], "scripts": "model"}
+    if changes is FULL:
+        write(directory, INITIAL, "initial.csv")
+        data["search"] = {**data["search"], "initial_population": "initial.csv"}
+    first, second = run_and_resume(directory, write(directory, data), controlled)
+    assert comparable(second) == comparable(first)
+    assert second.fingerprint() == first.fingerprint()
+    assert len(first.initial) == (2 if changes is FULL else 0)
+
+
+@pytest.mark.parametrize("key", ["comment", "sigma", "values"])
+@pytest.mark.parametrize("value", ["!!binary aGVsbG8=", "!!set {a, b}", "2024-01-31", ".nan", "!!pairs [a: b]"])
+def test_an_ignored_key_of_any_kind_in_a_space_in_place_is_no_harm(
+    tmp_path: Path, key: str, value: str, controlled: list[Experiment]
+) -> None:
+    text = f"model: {{scripts: {TEMPLATE}}}\nspace: [{{name: x, type: logical, {key}: {value}}}]\n"
+    first, second = run_and_resume(tmp_path, write(tmp_path, text), controlled)
+    assert second.fingerprint() == first.fingerprint()
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Experiment]:
+    directory = tmp_path_factory.mktemp("prepared")
+    write(directory, json.dumps(SPACE), "space.json")
+    return directory, load_experiment(write(directory, MINIMAL), {})
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0{}"))
+NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(args=st.dictionaries(st.from_regex(r"[a-z_][a-z0-9_.\-]{0,8}", fullmatch=True), TEXTS | NUMBERS, max_size=5))
+def test_a_resume_reads_the_same_arguments_whatever_they_are(
+    args: Mapping[str, Any], prepared: tuple[Path, Experiment]
+) -> None:
+    directory, experiment = prepared
+    stages = {"train": Stage(args)}
+    path = write(directory, replace(experiment, stages=stages).to_yaml(), "resumed.yaml")
+    assert repr(load_experiment(path, {}).stages["train"].args) == repr(args)
+
+
+@pytest.mark.parametrize(
+    "text", ["a\x85b", "a\N{LINE SEPARATOR}b", "a\r\nb", " a\n\n b ", "\ufeff", "<<", "=", "~", "1e3"]
+)
+def test_a_resume_reads_the_same_odd_text(prepared: tuple[Path, Experiment], text: str) -> None:
+    directory, experiment = prepared
+    path = write(directory, replace(experiment, stages={"train": Stage({"x": text})}).to_yaml(), "resumed.yaml")
+    assert load_experiment(path, {}).stages["train"].args == {"x": text}
+
+
+# -- the fingerprint -------------------------------------------------------------------------------------------------
+
+
+def test_fingerprint_survives_the_journal(tmp_path: Path) -> None:
+    write(tmp_path, INITIAL, "initial.csv")
+    changes = {**FULL, "search": {**FULL["search"], "initial_population": "initial.csv"}}
+    fingerprint = load(tmp_path, **changes).fingerprint()
+    assert json.loads(json.dumps(fingerprint)) == fingerprint
+
+
+SAME = [
+    {"search": {"num_iterations": 50}},
+    {"name": "other"},
+    {"max_attempts": 9},
+    {"stages": {"train": {"timeout": "9h"}}},
+    {"space": [{**SPACE[0], "comment": "new", "lower": 0.0, "sigma": 0.1}, SPACE[1]]},
+]
+DIFFERENT = [
+    *({"search": {name: value}} for name, value in OTHER_VALUES.items() if name != "NUM_ITERATIONS"),
+    {"search": {"reevaluate": True}},
+    {"objective": {"metric": "mse"}},
+    {"objective": {"mode": "max"}},
+    {"space": SPACE[:1]},
+    {"space": [{**SPACE[0], "upper": 2}, SPACE[1]]},
+    {"space": [{**SPACE[0], "name": "z"}, SPACE[1]]},
+    {"space": [{**SPACE[0], "sigma": 0.5}, SPACE[1]]},
+    {"space": [*SPACE, {"name": "epochs", "type": "constant", "value": 5}]},
+]
+
+
+@pytest.mark.parametrize("changes", SAME)
+def test_fingerprint_ignores_budgets_and_what_does_not_change_the_search(tmp_path: Path, changes: Any) -> None:
+    assert load(tmp_path, **changes).fingerprint() == load(tmp_path).fingerprint()
+
+
+def test_fingerprint_ignores_the_budget_of_a_random_search(tmp_path: Path) -> None:
+    fingerprints = [load(tmp_path, search={"strategy": "random", "evaluations": n}).fingerprint() for n in (5, 50)]
+    assert fingerprints[0] == fingerprints[1]
+
+
+@pytest.mark.parametrize("changes", DIFFERENT)
+def test_fingerprint_tells_other_searches_apart(tmp_path: Path, changes: Any) -> None:
+    assert load(tmp_path, **changes).fingerprint() != load(tmp_path).fingerprint()
+
+
+def test_fingerprint_covers_the_initial_population(tmp_path: Path) -> None:
+    write(tmp_path, "x,n\n0.5,3\n", "initial.csv")
+    with_initial = load(tmp_path, search={"initial_population": "initial.csv"})
+    assert with_initial.fingerprint() != load(tmp_path).fingerprint()
+
+
+def test_every_search_setting_is_a_key_of_the_file(tmp_path: Path) -> None:
+    message = refusal(tmp_path, search={"zzz": 1})
+    assert all(setting.name in message for setting in fields(SearchSettings))

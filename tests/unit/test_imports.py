@@ -1,0 +1,178 @@
+"""What each module may import: pure modules stay pure, and Parsl stays behind two of them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "workflow"
+TEMPLATE = PACKAGE / "model_template"
+
+ALLOWED = {
+    "": "",
+    "errors": "",
+    "trial": "",
+    "rundir": "",
+    "supervise": "",
+    "space": "errors trial",
+    "search": "space trial search.*",
+    "search.base": "errors space trial search.*",
+    "search.genetic": "errors space trial search.*",
+    "search.random_search": "errors space trial search.*",
+    "stages": "errors trial",
+    "metrics": "errors trial",
+    "strict": "errors space",
+    "initial": "errors rundir space strict trial",
+    "config": "errors initial rundir search space stages strict trial",
+    "journal": "errors trial",
+    "lock": "errors",
+    "campaign": "errors journal search stages trial",
+    "site": "errors space stages strict",
+    "executors": "errors lock site supervise",
+    "runner": "config errors executors lock metrics rundir site stages supervise trial",
+    "report": "",
+    "report.tables": "campaign errors initial journal rundir search trial",
+    "report.progress": "campaign config report.tables",
+    "controller": "* -run",
+    "run": "*",
+}
+"""The modules of this package that each one may import. A new module needs a line here."""
+
+PARSL = ("parsl", "globus_compute_sdk")
+MAY_IMPORT_PARSL = {"executors", "runner"}
+
+PURE = {"errors", "trial", "space", "stages", "metrics", *(m for m in ALLOWED if m.partition(".")[0] == "search")}
+# fmt: off
+IMPURE = {
+    "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",
+    "shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time", "uuid",
+}
+# fmt: on
+READS_ITS_FILE = {"space": {"pathlib"}}
+"""``load_space`` reads the JSON file; all else of that module is pure."""
+
+NUMPY_RANDOM = {"Generator", "PCG64", "SeedSequence"}
+"""What pure modules use of numpy.random: nothing with a global state."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py")) if TEMPLATE not in path.parents}
+each_module = pytest.mark.parametrize("module", MODULES)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every import of a file at any depth, as ``package.module.name``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def top_levels(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imports(path)}
+
+
+def own_imports(path: Path) -> set[str]:
+    """Names of the modules of this package that a file imports; "" for the package itself."""
+    found = set()
+    for name in imports(path):
+        package, _, rest = name.partition(".")
+        if package == "workflow":
+            found.add(rest if rest in MODULES else rest.rpartition(".")[0])
+    return found
+
+
+def test_modules_are_found() -> None:
+    assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
+    assert own_imports(PACKAGE / "report" / "progress.py") == {"campaign", "config", "report.tables"}
+
+
+@each_module
+def test_module_imports_what_the_design_allows(module: str) -> None:
+    assert module in ALLOWED, f"add workflow.{module} to ALLOWED, with what it may import"
+    allowed = set(ALLOWED[module].split())
+    for name in own_imports(MODULES[module]) - {""}:
+        family = name.partition(".")[0] + ".*"
+        assert name in allowed or family in allowed or ("*" in allowed and f"-{name}" not in allowed), name
+
+
+@each_module
+def test_only_two_modules_import_parsl(module: str) -> None:
+    if module not in MAY_IMPORT_PARSL:
+        assert not top_levels(MODULES[module]) & set(PARSL)
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_have_no_input_or_output(module: str) -> None:
+    forbidden = IMPURE - READS_ITS_FILE.get(module, set())
+    assert not top_levels(MODULES[module]) & forbidden
+    calls = {node.func.id for node in walk(module, ast.Call) if isinstance(node.func, ast.Name)}
+    assert not calls & {"open", "print", "input", "exec", "eval"}
+    assert not walk(module, ast.Global)
+    assert attributes(module, "sys") <= {"float_info", "maxsize"}
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_draw_from_generators_only(module: str) -> None:
+    assert attributes(module, "np.random") <= NUMPY_RANDOM
+    assert not attributes(module, "numpy")
+
+
+def attributes(module: str, name: str) -> set[str]:
+    """What a module uses of ``name``."""
+    return {node.attr for node in walk(module, ast.Attribute) if ast.unparse(node.value) == name}
+
+
+def walk(module: str, kind: type[ast.AST]) -> list[ast.AST]:
+    return [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, kind)]
+
+
+def test_supervisor_imports_the_standard_library_alone() -> None:
+    """It runs by file path on workers where nothing is installed."""
+    assert top_levels(MODULES["supervise"]) <= sys.stdlib_module_names
+
+
+@each_module
+def test_nothing_imports_the_command_line(module: str) -> None:
+    assert "run" not in own_imports(MODULES[module])
+
+
+@pytest.mark.parametrize("path", sorted(TEMPLATE.glob("*.py")), ids=lambda path: path.name)
+def test_example_model_knows_nothing_of_the_workflow(path: Path) -> None:
+    """It stands for any model: its scripts import each other, never the package that runs it."""
+    assert not top_levels(path) & {"workflow", *PARSL}
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level packages in memory after the code ran in a fresh interpreter."""
+    script = f"{code}\nimport sys\nprint(*sorted(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    "module", ["workflow", "workflow.run", "workflow.config", "workflow.site", "workflow.campaign"]
+)
+def test_import_loads_no_parsl(module: str) -> None:
+    found = loaded(f"import {module}")
+    assert "workflow" in found
+    assert not found & set(PARSL)
+
+
+def test_import_of_the_package_is_cheap() -> None:
+    assert not loaded("import workflow") & {"numpy", "yaml", "rich"}

@@ -1,0 +1,446 @@
+"""The journal: what is appended is what is replayed, whatever happened to the file's end."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+from workflow.errors import InputError
+from workflow.journal import VERSION, Journal, Record, State, campaign_record, differences
+from workflow.trial import Outcome, Trial
+
+FINGERPRINT = {"search": {"seed": 1}, "space": [{"name": "x"}]}
+
+
+def trial(number: int, **keys: Any) -> Trial:
+    return Trial(number, number, {"x": 0.1 + 0.2, "name": 'ä "quoted"\n', "flag": True, "layers": 3}, 1, (0, 2), **keys)
+
+
+def asked(number: int) -> Record:
+    return {"type": "asked", "trial": trial(number).to_json()}
+
+
+def attempt(number: int | str, count: int = 1) -> Record:
+    return {"type": "attempt", "trial": number, "attempt": count}
+
+
+def outcome(number: int, kind: str = "ok", count: int = 1, **keys: Any) -> Record:
+    keys = {"value": 1e-05 if kind == "ok" else None, "metrics": {"mse": 0.5}, **keys}
+    return {"type": "outcome", "outcome": Outcome(number, count, kind, **keys).to_json()}
+
+
+def lost(number: int, count: int, cause: str = "infrastructure") -> Record:
+    return outcome(number, "lost", count, cause=cause)
+
+
+def stage(name: str, count: int, kind: str = "ok", number: int = -1) -> Record:
+    return {"type": "stage", "stage": name, "outcome": Outcome(number, count, kind).to_json()}
+
+
+HEADER = campaign_record(FINGERPRINT, {"host": "here"})
+RECORDS: list[Record] = [
+    HEADER,
+    attempt("preprocess"),
+    stage("preprocess", 1),
+    asked(0),
+    attempt(0),
+    asked(1),
+    attempt(1),
+    outcome(0, started=1.0, ended=4.5, gpu="0", gpu_seconds=3.5, host="node"),
+    lost(1, 1),
+    attempt(1, 2),
+    {"type": "resumed", "site": "local"},
+    {"type": "note", "text": "ü"},
+    outcome(1, "failed", 2, evidence="exit code 3", cause="model", started=2.0, ended=9.0),
+    attempt("infer"),
+    stage("infer", 1, number=0),
+    {"type": "ended", "complete": True},
+]
+
+
+def write(path: Path, records: list[Record] = RECORDS) -> State:
+    """A journal that holds the records; returns its state."""
+    journal = Journal(path)
+    for record in records:
+        journal.append(record)
+    journal.close()
+    return journal.state
+
+
+def reopen(path: Path) -> Journal:
+    journal = Journal(path)
+    journal.close()
+    return journal
+
+
+def fold(*records: Record) -> State:
+    state = State()
+    for at, record in enumerate(records):
+        state.apply({"at": float(at), **record})
+    return state
+
+
+# -- append and replay -----------------------------------------------------------------------------------------------
+
+
+def test_replay_equals_what_was_appended(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    state = write(path)
+    again = reopen(path)
+    assert again.state == state
+    assert again.notes == []
+    assert state.trials == {0: trial(0), 1: trial(1)}
+    assert list(state.outcomes.values()) == [Outcome.from_json(RECORDS[7]["outcome"]), state.outcomes[1]]
+
+
+@pytest.mark.parametrize("count", range(len(RECORDS) + 1))
+def test_every_prefix_replays_to_its_state(tmp_path: Path, count: int) -> None:
+    state = write(tmp_path / "j", RECORDS[:count])
+    assert reopen(tmp_path / "j").state == state
+
+
+def test_several_records_are_appended_at_once(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j")
+    journal.append(*RECORDS)
+    journal.close()
+    lines = (tmp_path / "j").read_text().splitlines()
+    assert [json.loads(line)["type"] for line in lines] == [record["type"] for record in RECORDS]
+    assert reopen(tmp_path / "j").state == journal.state
+
+
+def test_each_record_is_one_line_of_json_with_its_time(tmp_path: Path) -> None:
+    write(tmp_path / "j")
+    lines = (tmp_path / "j").read_bytes().split(b"\n")
+    assert len(lines) == len(RECORDS) + 1
+    assert lines[-1] == b""
+    times = [json.loads(line)["at"] for line in lines[:-1]]
+    assert times == sorted(times)
+
+
+def test_appending_goes_on_where_the_file_ended(tmp_path: Path) -> None:
+    write(tmp_path / "j", RECORDS[:5])
+    journal = Journal(tmp_path / "j")
+    journal.append(*RECORDS[5:])
+    journal.close()
+    assert reopen(tmp_path / "j").state == journal.state
+    assert journal.state.trials.keys() == {0, 1}
+
+
+def test_records_are_on_the_disk_before_they_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(tmp_path / "j")
+    synced: list[tuple[int, int]] = []
+    fsync = os.fsync
+
+    def spy(descriptor: int) -> None:
+        synced.append((len((tmp_path / "j").read_bytes().splitlines()), len(journal.state.trials)))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", spy)
+    journal.append(asked(0), asked(1))
+    journal.close()
+    assert synced == [(2, 0)]
+    assert len(journal.state.trials) == 2
+
+
+# -- the fold --------------------------------------------------------------------------------------------------------
+
+
+def test_header_is_the_first_campaign_record() -> None:
+    state = fold(HEADER, {"type": "resumed"}, {**HEADER, "fingerprint": {}})
+    assert state.header is not None
+    assert state.header["fingerprint"] == FINGERPRINT
+
+
+def test_attempts_are_the_highest_numbers() -> None:
+    state = fold(asked(3), attempt(3), attempt(3, 2), attempt("infer"), attempt("infer", 4), attempt("infer", 2))
+    assert state.attempts == {3: 2}
+    assert state.stage_attempts == {"infer": 4}
+
+
+def test_first_final_outcome_counts() -> None:
+    state = fold(asked(0), outcome(0, value=1.0, started=0.0, ended=5.0), outcome(0, value=2.0, started=0.0, ended=9.0))
+    assert state.outcomes[0].value == 1.0
+    assert state.seconds == 5.0
+
+
+@pytest.mark.parametrize("kind", ["ok", "failed", "stopped"])
+def test_final_kinds_end_a_trial(kind: str) -> None:
+    state = fold(asked(0), asked(1), outcome(0, kind))
+    assert state.outcomes.keys() == {0}
+    assert [one.id for one in state.unfinished] == [1]
+
+
+@pytest.mark.parametrize("kind", ["lost", "deferred", "a kind of the future"])
+def test_other_kinds_end_an_attempt_only(kind: str) -> None:
+    state = fold(asked(0), outcome(0, kind))
+    assert state.outcomes == {}
+    assert [one.id for one in state.unfinished] == [0]
+
+
+def test_attempts_lost_to_the_infrastructure_are_counted() -> None:
+    state = fold(lost(0, 1), lost(0, 2), lost(1, 1), lost(2, 1, "setup"), outcome(3, "deferred"))
+    assert state.lost == {0: 2, 1: 1}
+
+
+def test_seconds_are_those_of_all_attempts() -> None:
+    lost_one = outcome(0, "lost", started=0.0, ended=2.0, cause="infrastructure")
+    state = fold(lost_one, outcome(0, started=3.0, ended=7.0), outcome(1, started=4.0, ended=5.0), outcome(2))
+    assert state.seconds == 7.0
+
+
+def test_spans_hold_first_start_and_last_end_of_each_controller() -> None:
+    state = fold(
+        HEADER,
+        outcome(1, started=12.0, ended=20.0),
+        outcome(0, started=10.0, ended=13.0),
+        {"type": "resumed"},
+        outcome(2),
+        outcome(3, started=100.0, ended=101.0),
+        {"type": "resumed"},
+    )
+    assert state.spans == [(10.0, 20.0), (100.0, 101.0)]
+
+
+def test_elapsed_leaves_out_the_time_without_a_controller() -> None:
+    state = State()
+    times = [(100, HEADER), (103, asked(0)), (110, attempt(0)), (5000, {"type": "resumed"}), (5002, outcome(0))]
+    for at, record in times:
+        state.apply({"at": at, **record})
+    assert state.elapsed == 12.0
+
+
+def test_stage_outcomes_are_the_last_ones() -> None:
+    state = fold(stage("infer", 1, "failed", 4), stage("infer", 2, "ok", 5), stage("preprocess", 1))
+    assert state.stage_outcomes["infer"].trial_id == 5
+    assert state.stage_runs == {"infer": 2, "preprocess": 1}
+
+
+@pytest.mark.parametrize(
+    ("records", "ended"),
+    [
+        ([{"type": "ended", "complete": True}], True),
+        ([{"type": "ended", "complete": False, "reason": "interrupted"}], False),
+        ([{"type": "ended", "complete": True}, {"type": "resumed"}], False),
+        ([], False),
+    ],
+)
+def test_ended_is_what_the_last_record_says(records: list[Record], ended: bool) -> None:
+    assert fold(HEADER, *records).ended is ended
+
+
+# -- damage ----------------------------------------------------------------------------------------------------------
+
+LAST = [asked(1), outcome(0, evidence="killed, ümlaut"), stage("infer", 1), attempt(0)]
+
+
+@pytest.mark.parametrize("last", LAST, ids=lambda record: record["type"])
+def test_last_line_torn_at_every_byte_is_repaired(tmp_path: Path, last: Record) -> None:
+    path = tmp_path / "j"
+    before = write(path, RECORDS[:5])
+    kept = path.read_bytes()
+    after = write(path, [last])
+    whole = path.read_bytes()
+    for size in range(len(kept), len(whole)):
+        path.write_bytes(whole[:size])
+        torn = reopen(path)
+        if size == len(kept):
+            assert torn.notes == []
+        else:
+            assert len(torn.notes) == 1
+            assert f"{path}: line 6 " in torn.notes[0]
+        complete = size == len(whole) - 1
+        assert torn.state == (after if complete else before), size
+        assert path.read_bytes() == (whole if complete else kept), size
+        assert reopen(path).notes == []
+
+
+def test_a_missing_final_newline_is_added_and_the_line_kept(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    state = write(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    journal = Journal(path)
+    assert journal.state == state
+    (note,) = journal.notes
+    assert f"line {len(RECORDS)} lacked its end; it is complete and was kept" in note
+    journal.append(asked(7))
+    journal.close()
+    assert reopen(path).state == journal.state
+
+
+def test_a_torn_only_line_leaves_an_empty_journal(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    path.write_bytes(b'{"type":"campa')
+    journal = reopen(path)
+    assert journal.state == State()
+    assert "line 1 was torn in mid-write (14 bytes)" in journal.notes[0]
+    assert path.read_bytes() == b""
+
+
+def test_appending_after_a_repair(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, RECORDS[:5])
+    with path.open("ab") as file:
+        file.write(b'{"type":"asked","trial":{"id"')
+    journal = Journal(path)
+    journal.append(asked(1))
+    journal.close()
+    assert reopen(path).state.trials.keys() == {0, 1}
+    assert reopen(path).notes == []
+
+
+DAMAGE = {
+    "binary": b"\xff\xfe\x00\x80garbage",
+    "zeros": b"\0" * 300,
+    "empty line": b"",
+    "half a record": b'{"type":"asked","at":1.0,"trial":{"id":5,"conf',
+    "two records in one": b'{"type":"note","at":1}{"type":"note","at":1}',
+    "list": b"[1, 2]",
+    "null": b"null",
+    "number": b"17",
+    "no type": b'{"at":1.0}',
+    "type with a flipped bit": b'{"type":"outcomf","at":1.0,"outcome":{"trial_id":0,"attempt":1,"kind":"ok"}}',
+    "no time": b'{"type":"note"}',
+    "no trial": b'{"type":"asked","at":1.0}',
+    "trial is null": b'{"type":"asked","at":1.0,"trial":null}',
+    "trial is empty": b'{"type":"asked","at":1.0,"trial":{}}',
+    "trial with more": b'{"type":"asked","at":1.0,"trial":{"id":5,"config_id":5,"params":{},"parents":[],"?":1}}',
+    "outcome is a list": b'{"type":"outcome","at":1.0,"outcome":[]}',
+    "outcome without kind": b'{"type":"outcome","at":1.0,"outcome":{"trial_id":0,"attempt":1}}',
+    "attempt is text": b'{"type":"attempt","at":1.0,"trial":0,"attempt":"x"}',
+    "attempt of a list": b'{"type":"attempt","at":1.0,"trial":[],"attempt":1}',
+    "attempt is infinite": b'{"type":"attempt","at":1.0,"trial":0,"attempt":1e999}',
+    "time is text": b'{"type":"note","at":"noon"}',
+    "time is too large": b'{"type":"note","at":1' + b"0" * 400 + b"}",
+    "stage without outcome": b'{"type":"stage","at":1.0,"stage":"infer"}',
+    "end without completeness": b'{"type":"ended","at":1.0}',
+    "nested too deeply": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+@pytest.mark.parametrize("number", [1, 3, 8])
+def test_a_corrupt_line_is_named_and_left_out(tmp_path: Path, damage: bytes, number: int) -> None:
+    path = tmp_path / "j"
+    write(path, RECORDS[:8])
+    lines = path.read_bytes().splitlines()
+    path.write_bytes(b"\n".join([*lines[: number - 1], damage, *lines[number - 1 :], b""]))
+    expected = State()
+    for line in lines:
+        expected.apply(json.loads(line))
+    journal = reopen(path)
+    assert journal.state == expected
+    assert len(journal.notes) == 1
+    assert f"{path}: line {number} is corrupt" in journal.notes[0]
+
+
+def test_several_corrupt_lines_are_all_named(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path)
+    lines = path.read_bytes().splitlines()
+    lines[2], lines[5], lines[-1] = b"x", lines[5][:20], lines[-1][:9]
+    path.write_bytes(b"\n".join(lines))
+    notes = reopen(path).notes
+    assert [note.removeprefix(f"{path}: ").split(" ")[1] for note in notes] == ["3", "6", str(len(RECORDS))]
+
+
+@pytest.mark.parametrize("version", [VERSION + 1, 0, None, "1"])
+def test_journal_of_another_version_is_refused_unchanged(tmp_path: Path, version: object) -> None:
+    path = tmp_path / "j"
+    write(path)
+    data = path.read_bytes().replace(b'"version":1', b'"version":' + json.dumps(version).encode())
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="has format version") as refused:
+        Journal(path)
+    assert str(path) in str(refused.value)
+    assert path.read_bytes() == data
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_a_refused_journal_is_closed(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path)
+    path.write_bytes(path.read_bytes().replace(b'"version":1', b'"version":2'))
+    before = open_files()
+    with pytest.raises(InputError):
+        Journal(path)
+    assert open_files() == before
+
+
+# -- a full disk -----------------------------------------------------------------------------------------------------
+
+# A limit on the size of files: the kernel takes a part of the record, then refuses, as on a full disk.
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from workflow.errors import SiteError
+from workflow.journal import Journal
+
+path, room = Path(sys.argv[1]), int(sys.argv[2])
+journal = Journal(path)
+before, size = path.read_bytes(), path.stat().st_size
+trials, elapsed = dict(journal.state.trials), journal.state.elapsed
+_, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + room, hard))
+asked = {"type": "asked", "trial": {"id": 7, "config_id": 7, "params": {"x": "y" * 1000}, "parents": []}}
+for _ in range(3):
+    try:
+        journal.append({"type": "note"}, asked, {"type": "note"})
+    except SiteError as error:
+        print(error)
+    assert path.read_bytes() == before
+    assert (journal.state.trials, journal.state.elapsed) == (trials, elapsed)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+journal.append(asked)
+assert 7 in journal.state.trials
+"""
+
+
+@pytest.mark.parametrize("room", [0, 1, 50, 1000])
+def test_full_disk_raises_site_error_and_leaves_the_journal(tmp_path: Path, room: int) -> None:
+    path = tmp_path / "j"
+    write(path)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, path, str(room)], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(f"{path}: cannot be written (") == 3
+    assert "make room" in done.stdout
+    again = reopen(path)
+    assert again.notes == []
+    assert again.state.trials.keys() == {0, 1, 7}
+
+
+# -- fingerprints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda new: None, []),
+        (lambda new: new["search"].update(seed=2), ["search.seed: 1 -> 2"]),
+        (lambda new: new["search"].update(strategy="simple"), ['search.strategy: null -> "simple"']),
+        (lambda new: new["search"].clear(), ["search.seed: 1 -> null"]),
+        (lambda new: new["space"].append(1), ['space: [{"name": "x"}] -> [{"name": "x"}, 1]']),
+        (lambda new: new.update(objective="mse"), ['objective: null -> "mse"']),
+        (lambda new: new.update(search=5), ['search: {"seed": 1} -> 5']),
+        (
+            lambda new: (new["search"].update(seed=3), new.update(a=1), new.update(z=False)),
+            ["a: null -> 1", "search.seed: 1 -> 3", "z: null -> false"],
+        ),
+    ],
+)
+def test_differences_are_named_by_their_place(change: Callable[[dict[str, Any]], Any], expected: list[str]) -> None:
+    new = json.loads(json.dumps(FINGERPRINT))
+    change(new)
+    assert list(differences(FINGERPRINT, new)) == expected

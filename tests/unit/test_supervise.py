@@ -1,0 +1,673 @@
+"""The supervisor as workers run it: a real process with real trees of processes, which must always end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+SUPERVISE = ROOT / "workflow" / "supervise.py"
+MARKER = "SUPERVISE_TEST_MARKER"
+MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+FENCED = 76
+POLL, GRACE = 0.05, 0.2
+SLACK = 1.0
+"""Seconds, beyond time-out and grace, within which a tree has to be gone."""
+SOON = 20.0
+"""Seconds that only a failure uses up."""
+
+
+def eventually(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def marked(marker: str) -> list[int]:
+    """Living processes with the marker in their environment, from the whole process table."""
+    wanted = f"{MARKER}={marker}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and wanted in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+@dataclass
+class Bench:
+    """Starts supervisors in ``directory``; everything that they leave behind is found by ``marker`` and killed."""
+
+    directory: Path
+    marker: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def spec(self, *argv: str, **changes: Any) -> dict[str, Any]:
+        return {
+            "title": "trial 7, attempt 1: train",
+            "directory": str(self.directory),
+            "argv": list(argv),
+            "programs": [],
+            "gpu_index": None,
+            "env": {},
+            "path_prefix": None,
+            "timeout": None,
+            "grace": GRACE,
+            "poll": POLL,
+            "controller": None,
+            **changes,
+        }
+
+    def command(self, spec: dict[str, Any]) -> list[str]:
+        return [sys.executable, "-I", "-S", str(SUPERVISE), json.dumps(spec)]
+
+    def start(self, *argv: str, worker: dict[str, str] | None = None, **changes: Any) -> subprocess.Popen[str]:
+        """A supervisor in the environment ``worker``; ``changes`` are those of its specification."""
+        return self.launch(self.command(self.spec(*argv, **changes)), worker)
+
+    def launch(self, command: list[str], worker: dict[str, str] | None = None) -> subprocess.Popen[str]:
+        base = {name: value for name, value in os.environ.items() if name not in MASKS}
+        process = subprocess.Popen(
+            command,
+            env={**base, MARKER: self.marker, **(worker or {})},
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def run(self, *argv: str, worker: dict[str, str] | None = None, **changes: Any) -> dict[str, Any]:
+        """Run a stage to its end; returns its result.json."""
+        process = self.start(*argv, worker=worker, **changes)
+        output, _ = process.communicate(timeout=SOON)
+        assert (process.returncode, output) == (0, "")
+        return self.result(changes.get("directory"))
+
+    def result(self, directory: str | None = None) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((Path(directory or self.directory) / "result.json").read_text())
+        return found
+
+    def wait(self, process: subprocess.Popen[str]) -> dict[str, Any]:
+        assert process.wait(SOON) == 0
+        assert self.alive() == []
+        return self.result()
+
+    def alive(self) -> list[int]:
+        return marked(self.marker)
+
+    def clean(self) -> None:
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.communicate()
+        while remaining := self.alive():
+            for pid in remaining:
+                kill(pid)
+            time.sleep(0.01)
+
+
+def kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path / "attempt-1")
+    yield made
+    made.clean()
+
+
+def bash(code: str) -> tuple[str, ...]:
+    return ("bash", "-c", code)
+
+
+def python(code: str) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", code)
+
+
+# Children in sessions of their own, of which one daemonized; all of them ignore TERM. "ready" appears last.
+STUBBORN = """
+import os, signal, time
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+def child(depth):
+    if os.fork() == 0:
+        os.setsid()
+        if depth:
+            child(depth - 1)
+        if depth == 1:
+            os._exit(0)
+        time.sleep(600)
+for _ in range(2):
+    child(3)
+time.sleep(0.1)
+open("ready", "w").close()
+time.sleep(600)
+"""
+STUBBORN_PROCESSES = 1 + 2 * 3
+SLEEP = bash("touch ready; exec sleep 600")
+WAIT = "touch ready; while :; do sleep 0.02; done"
+
+
+def ready(bench: Bench) -> bool:
+    return eventually((bench.directory / "ready").exists, SOON)
+
+
+# -- results ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("exit 0", 0),
+        ("exit 3", 3),
+        ("exit 255", 255),
+        ("kill -9 $$", -9),
+        ("kill -TERM $$", -15),
+        ("kill -SEGV $$", -11),
+    ],
+)
+def test_result_of_an_ended_stage(bench: Bench, code: str, expected: int) -> None:
+    before = time.time()
+    result = bench.run(*bash(f"echo hello; {code}"))
+    assert (result["ended_by"], result["exit_code"]) == ("exit", expected)
+    assert before <= result["started"] <= result["ended"] <= time.time()
+    assert (result["version"], result["title"]) == (1, "trial 7, attempt 1: train")
+    assert result["host"] == os.uname().nodename
+    assert (result["gpu"], result["scores"], result["result_lines"]) == (None, {}, [])
+    assert result["log_tail"].startswith("hello\n")
+    assert bench.alive() == []
+
+
+def test_files_of_an_attempt(bench: Bench) -> None:
+    bench.run(*bash("echo out; echo err >&2; cat"))
+    assert (bench.directory / "model.log").read_text() == "out\nerr\n"
+    names = sorted(path.name for path in bench.directory.iterdir())
+    assert names == ["command.sh", "heartbeat", "model.log", "result.json"]
+
+
+def test_stage_runs_in_its_directory_and_session_without_input(bench: Bench) -> None:
+    code = "import os, sys; print(os.getcwd(), os.getsid(0) == os.getpid(), repr(sys.stdin.read()))"
+    result = bench.run(*python(code))
+    assert result["log_tail"] == f"{bench.directory} True ''\n"
+
+
+def test_signals_have_their_default_meaning_in_the_stage(bench: Bench) -> None:
+    code = "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, ()), signal.getsignal(signal.SIGTERM) == 0)"
+    assert bench.run(*python(code))["log_tail"] == "set() True\n"
+    assert bench.run(*bash("yes | head -n 1; echo ${PIPESTATUS[0]}"))["log_tail"] == "y\n141\n"
+
+
+def test_environment_of_the_stage(bench: Bench) -> None:
+    hostile = "a 'b' \"c\" $HOME `id` \n;ü"
+    code = "import os; print(repr(os.environ['X']), os.environ['PYTHONUNBUFFERED'], os.environ['KEPT'])"
+    result = bench.run(*python(code), worker={"KEPT": "yes", "X": "worker's"}, env={"X": hostile})
+    assert result["log_tail"] == f"{hostile!r} 1 yes\n"
+
+
+def test_output_is_kept_with_result_lines_and_tail(bench: Bench) -> None:
+    code = (
+        "import sys\n"
+        "for i in range(300): print(f'IMPROVE_RESULT val_loss:\\t{i}')\n"
+        "sys.stdout.flush()\n"
+        "sys.stdout.buffer.write(b'\\xff\\xfe not text ' + b'x' * 100_000 + b' IMPROVE_RESULT 1\\n')\n"
+        "print('y' * 5000 + 'end')\n"
+    )
+    result = bench.run(*python(code))
+    assert len(result["result_lines"]) == 200
+    assert result["result_lines"][-1].endswith("IMPROVE_RESULT 1")
+    assert "IMPROVE_RESULT val_loss:\t299" in result["result_lines"]
+    assert result["log_tail"].endswith("yend\n")
+    assert len(result["log_tail"]) == 4000
+
+
+# -- scores ----------------------------------------------------------------------------------------------------------
+
+
+def leave(bench: Bench, name: str, text: str) -> None:
+    bench.directory.mkdir(exist_ok=True)
+    (bench.directory / name).write_text(text)
+
+
+def test_scores_of_this_attempt_are_reported(bench: Bench) -> None:
+    result = bench.run(*bash("echo '{\"mse\": 0.5}' > val_scores.json; echo '{}' > other.json; mkdir x_scores.json"))
+    assert result["scores"] == {"val_scores.json": '{"mse": 0.5}\n'}
+
+
+def test_leftover_scores_are_not_reported(bench: Bench) -> None:
+    leave(bench, "val_scores.json", '{"mse": 0.1}')
+    leave(bench, "test_scores.json", '{"mse": 0.2}')
+    assert bench.run(*bash("cat val_scores.json"))["scores"] == {}
+
+
+@pytest.mark.parametrize(
+    "rewrite",
+    [
+        "echo '{\"mse\": 9}' > val_scores.json",
+        "cp val_scores.json copy; mv copy val_scores.json",
+        "cp val_scores.json copy; cat copy > val_scores.json",
+        "rm val_scores.json; echo '{}' > val_scores.json",
+    ],
+)
+def test_rewritten_scores_are_reported(bench: Bench, rewrite: str) -> None:
+    leave(bench, "val_scores.json", '{"mse": 0.1}')
+    leave(bench, "test_scores.json", '{"mse": 0.2}')
+    result = bench.run(*bash(rewrite))
+    assert result["scores"] == {"val_scores.json": (bench.directory / "val_scores.json").read_text()}
+
+
+def test_result_of_an_earlier_run_is_replaced(bench: Bench) -> None:
+    leave(bench, "result.json", '{"ended_by": "exit", "exit_code": 0}')
+    leave(bench, "model.log", "IMPROVE_RESULT 5\n")
+    result = bench.run(*bash("exit 4"))
+    assert (result["exit_code"], result["result_lines"]) == (4, [])
+
+
+def test_stage_that_clears_its_directory_still_has_a_result(bench: Bench) -> None:
+    result = bench.run(*bash('rm -rf "$PWD"'))
+    assert (result["ended_by"], result["exit_code"]) == ("exit", 0)
+
+
+# -- starting --------------------------------------------------------------------------------------------------------
+
+
+def script(directory: Path, text: str, mode: int = 0o755) -> str:
+    path = directory / "train.sh"
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reason"),
+    [
+        ("#!/bin/bash\n", 0o644, "Permission denied"),
+        ("#!/no/such/interpreter\n", 0o755, "No such file"),
+        ("no interpreter\n", 0o755, "Exec format error"),
+    ],
+)
+def test_script_that_cannot_start(bench: Bench, tmp_path: Path, text: str, mode: int, reason: str) -> None:
+    path = script(tmp_path, text, mode)
+    result = bench.run(path)
+    assert result["ended_by"].startswith(f"cannot start {path!r}: ")
+    assert reason in result["ended_by"]
+    assert result["exit_code"] is None
+
+
+@pytest.mark.parametrize("program", ["/no/such/train.sh", "no-such-program-anywhere"])
+def test_missing_program_cannot_start(bench: Bench, program: str) -> None:
+    assert bench.run(program)["ended_by"].startswith(f"cannot start {program!r}: ")
+
+
+def test_first_program_that_is_installed_is_run(bench: Bench) -> None:
+    result = bench.run("container", "-c", "echo $0", programs=["no-such-program", "bash", "false"])
+    assert result["log_tail"] == "bash\n"
+    assert bench.run("neither", programs=["no-such-program"])["ended_by"].startswith("cannot start 'neither'")
+
+
+def test_path_prefix_comes_first(bench: Bench, tmp_path: Path) -> None:
+    script(tmp_path, "#!/bin/bash\necho found; command -v ls > /dev/null && echo and the rest\n")
+    assert bench.run("train.sh", path_prefix=str(tmp_path))["log_tail"] == "found\nand the rest\n"
+
+
+@pytest.mark.parametrize(
+    ("worker", "expected"),
+    [
+        ({"CUDA_VISIBLE_DEVICES": "3"}, "3"),
+        ({"CUDA_VISIBLE_DEVICES": "GPU-12ab"}, "GPU-12ab"),
+        ({"ROCR_VISIBLE_DEVICES": "1"}, "1"),
+        ({"ZE_AFFINITY_MASK": "0.1"}, "0.1"),
+        ({"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "2"}, "2"),
+        ({"CUDA_VISIBLE_DEVICES": "5", "ROCR_VISIBLE_DEVICES": "2"}, "5"),
+        ({}, None),
+    ],
+)
+def test_gpu_number_is_what_the_worker_has(bench: Bench, worker: dict[str, str], expected: str | None) -> None:
+    result = bench.run("echo", "GPU", "/data", "GPU", worker=worker, gpu_index=1)
+    assert result["gpu"] == expected
+    assert result["log_tail"] == f"{expected or '0'} /data GPU\n"
+    assert f"echo {expected or '0'} /data GPU" in (bench.directory / "command.sh").read_text()
+
+
+# -- command.sh and names --------------------------------------------------------------------------------------------
+
+WORDS = [
+    "a b",
+    "'",
+    '"',
+    "$(touch hacked)",
+    "`touch hacked`",
+    ";touch hacked",
+    "*",
+    "",
+    "-n",
+    "new\nline",
+    "ü✓",
+    "\\",
+    "~",
+]
+SHOW = "import json, os, sys; print(json.dumps([os.getcwd(), os.environ.get('X'), sys.argv[1:]]))"
+
+
+def test_command_runs_again_by_hand_with_the_same_words(bench: Bench, tmp_path: Path) -> None:
+    changes = {"env": {"X": "$(touch hacked) '"}, "path_prefix": str(tmp_path / "bin")}
+    first = bench.run(*python(SHOW), *WORDS, **changes)["log_tail"]
+    assert json.loads(first) == [str(bench.directory), "$(touch hacked) '", WORDS]
+    command = bench.directory / "command.sh"
+    assert os.access(command, os.X_OK)
+    again = subprocess.run([command], cwd="/", capture_output=True, text=True, timeout=SOON, check=True)
+    assert again.stdout == first
+    assert not list(tmp_path.rglob("hacked"))
+
+
+def test_command_by_hand_has_its_gpu_path_and_directory(bench: Bench, tmp_path: Path) -> None:
+    script(tmp_path, '#!/bin/bash\necho "$PWD $*"\n')
+    changes = {"path_prefix": str(tmp_path), "gpu_index": 1}
+    first = bench.run("train.sh", "GPU", "/data", worker={"CUDA_VISIBLE_DEVICES": "2"}, **changes)["log_tail"]
+    again = subprocess.run(["bash", bench.directory / "command.sh"], capture_output=True, text=True, check=True)
+    assert again.stdout == first == f"{bench.directory} 2 /data\n"
+
+
+HOSTILE = [
+    "with space",
+    "quote'and\"both",
+    "new\nline",
+    "$(touch hacked)",
+    "`touch hacked`;touch hacked",
+    "-leading-dash",
+    "ünï✓",
+    "*?[a]",
+    "back\\slash",
+    "%s{brace}",
+    "#hash &",
+    os.fsdecode(b"not\xffutf8"),
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_directory_names(bench: Bench, tmp_path: Path, name: str) -> None:
+    directory = tmp_path / name / "attempt-1"
+    result = bench.run(*bash('pwd -P > where; echo "{}" > val_scores.json'), directory=str(directory))
+    assert (result["ended_by"], result["exit_code"], result["scores"]) == ("exit", 0, {"val_scores.json": "{}\n"})
+    assert os.fsdecode((directory / "where").read_bytes()) == f"{directory}\n"
+    (directory / "where").unlink()
+    subprocess.run(["bash", directory / "command.sh"], cwd="/", timeout=SOON, check=True)
+    assert os.fsdecode((directory / "where").read_bytes()) == f"{directory}\n"
+    assert not list(tmp_path.rglob("hacked"))
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+def test_timeout_ends_a_whole_stubborn_tree_in_time(bench: Bench) -> None:
+    timeout = 1.5
+    process = bench.start(*python(STUBBORN), timeout=timeout)
+    assert ready(bench)
+    assert len(bench.alive()) == STUBBORN_PROCESSES + 1
+    assert process.wait(SOON) == 0
+    assert bench.alive() == []
+    result = bench.result()
+    assert (result["ended_by"], result["exit_code"]) == (f"timeout after {timeout:g} s", None)
+    assert timeout + GRACE <= result["ended"] - result["started"] < timeout + GRACE + SLACK
+
+
+def stop(bench: Bench) -> None:
+    assert ready(bench)
+    (bench.directory / "stop").touch()
+
+
+def test_stop_file_stops(bench: Bench) -> None:
+    process = bench.start(*SLEEP)
+    stop(bench)
+    assert bench.wait(process)["ended_by"] == "stopped: the campaign asked for it"
+
+
+def test_stage_that_obeys_ends_before_the_grace_does(bench: Bench) -> None:
+    process = bench.start(*bash(f"trap 'echo bye; exit 0' TERM; {WAIT}"), grace=10 * SOON)
+    stop(bench)
+    assert bench.wait(process)["log_tail"].endswith("bye\n")
+
+
+def test_term_is_sent_a_second_time(bench: Bench) -> None:
+    """Some runtimes lose the first one while they start."""
+    process = bench.start(*bash(f"trap 'echo TERM' TERM; {WAIT}"), grace=0.8)
+    stop(bench)
+    assert bench.wait(process)["log_tail"].count("TERM") == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_to_the_supervisor_stops(bench: Bench, number: signal.Signals) -> None:
+    process = bench.start(*python(STUBBORN))
+    assert ready(bench)
+    process.send_signal(number)
+    result = bench.wait(process)
+    assert (result["ended_by"], result["exit_code"]) == (f"stopped: signal {number.name}", None)
+
+
+def test_signals_while_stopping_change_nothing(bench: Bench) -> None:
+    process = bench.start(*python(STUBBORN), timeout=0.6, grace=0.4)
+    assert eventually((bench.directory / "heartbeat").exists, SOON)
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    assert bench.wait(process)["ended_by"] in ("timeout after 0.6 s", "stopped: signal SIGTERM")
+
+
+def test_supervisor_is_in_a_session_of_its_own(bench: Bench) -> None:
+    """Ctrl-C at the controller's terminal goes to process groups: trials are to end, not to be stopped."""
+    process = bench.start(*SLEEP)
+    assert ready(bench)
+    assert os.getsid(process.pid) == process.pid
+
+
+# Starts its arguments as a child and waits for it, as a worker does; prints the child's id.
+WORKER = """
+import subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def under_worker(bench: Bench, *argv: str, **changes: Any) -> tuple[subprocess.Popen[str], int]:
+    """A supervisor below a worker that the test may kill; returns the worker and the supervisor's id."""
+    worker = bench.launch([sys.executable, "-c", WORKER, *bench.command(bench.spec(*argv, **changes))])
+    assert worker.stdout is not None
+    return worker, int(worker.stdout.readline())
+
+
+def test_death_of_the_worker_stops_the_tree_at_once(bench: Bench) -> None:
+    """A signal tells it, not the next look at the parent."""
+    worker, _ = under_worker(bench, *python(STUBBORN), poll=10 * SOON)
+    assert ready(bench)
+    worker.kill()
+    worker.wait()
+    assert eventually(lambda: bench.alive() == [], SOON)
+    assert bench.result()["ended_by"] == "stopped: its worker died"
+
+
+def test_killed_supervisor_takes_its_child_with_it(bench: Bench) -> None:
+    process = bench.start(*bash("echo $$ > pid; touch ready; sleep 600"))
+    assert ready(bench)
+    child = int((bench.directory / "pid").read_text())
+    process.kill()
+    process.wait()
+    assert eventually(lambda: child not in bench.alive(), SOON)
+    assert not (bench.directory / "result.json").exists()
+
+
+@pytest.mark.parametrize("code", ["(setsid sleep 600 &) ; exit 0", "setsid nohup sleep 600 & disown; exit 0"])
+def test_daemons_that_a_stage_leaves_are_ended(bench: Bench, code: str) -> None:
+    result = bench.run(*bash(code))
+    assert (result["ended_by"], result["exit_code"]) == ("exit", 0)
+    assert bench.alive() == []
+
+
+def test_stubborn_daemons_are_ended_after_the_grace(bench: Bench) -> None:
+    code = STUBBORN.replace('open("ready", "w").close()\ntime.sleep(600)', "raise SystemExit(3)")
+    result = bench.run(*python(code))
+    assert (result["ended_by"], result["exit_code"]) == ("exit", 3)
+    assert bench.alive() == []
+
+
+def test_ended_children_are_reaped_while_the_stage_runs(bench: Bench) -> None:
+    """Orphans become the supervisor's children; a stage that makes many must not fill the process table."""
+    process = bench.start(*bash("for i in {1..40}; do (true &); done; sleep 0.3; touch ready; exec sleep 600"))
+    assert ready(bench)
+    assert eventually(lambda: len(children(process.pid)) == 1, SOON)
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+# -- the controller --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Controller:
+    """A lock file, as the controller of the run has it."""
+
+    path: Path
+    nonce: str = "0123456789abcdef"
+    beats: int = 0
+
+    def beat(self) -> None:
+        self.beats += 1
+        draft = self.path.with_name("draft")
+        draft.write_text(json.dumps({"host": "here", "nonce": self.nonce, "beats": self.beats}))
+        draft.replace(self.path)
+
+    def fence(self, patience: float = 60.0, nonce: str | None = None) -> dict[str, Any]:
+        return {"lock": str(self.path), "nonce": nonce or self.nonce, "patience": patience}
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Controller:
+    made = Controller(tmp_path / "controller.lock")
+    made.beat()
+    return made
+
+
+def take_over(controller: Controller) -> None:
+    controller.nonce = "another"
+    controller.beat()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda controller: controller.path.unlink(), "the controller has ended"),
+        (take_over, "another controller has taken over"),
+        (lambda controller: None, "the controller has not moved for 0.5 s"),
+    ],
+    ids=["ended", "replaced", "silent"],
+)
+def test_stage_stops_once_its_controller_is_gone(
+    bench: Bench, controller: Controller, change: Callable[[Controller], None], reason: str
+) -> None:
+    process = bench.start(*python(STUBBORN), controller=controller.fence(patience=0.5))
+    assert ready(bench)
+    change(controller)
+    assert bench.wait(process)["ended_by"] == f"stopped: {reason}"
+
+
+def test_stage_goes_on_while_its_controller_beats(bench: Bench, controller: Controller) -> None:
+    process = bench.start(*bash("sleep 0.9; echo done"), controller=controller.fence(patience=0.6))
+    while process.poll() is None:
+        controller.beat()
+        time.sleep(0.05)
+    assert bench.wait(process)["log_tail"] == "done\n"
+
+
+def test_a_lock_file_that_is_just_being_written_stops_nothing(bench: Bench, controller: Controller) -> None:
+    process = bench.start(*bash("touch ready; sleep 0.5; echo done"), controller=controller.fence())
+    assert ready(bench)
+    controller.path.write_text("")
+    assert bench.wait(process)["log_tail"] == "done\n"
+
+
+@pytest.mark.parametrize("gone", ["missing", "replaced"])
+def test_fenced_stage_never_starts_and_writes_nothing(bench: Bench, controller: Controller, gone: str) -> None:
+    if gone == "missing":
+        controller.path.unlink()
+    process = bench.start(*bash("touch ready"), controller=controller.fence(nonce="fedcba9876543210"))
+    assert process.wait(SOON) == FENCED
+    assert not bench.directory.exists()
+
+
+def test_heartbeat_moves_while_the_stage_runs(bench: Bench) -> None:
+    bench.start(*SLEEP)
+    assert ready(bench)
+    path = bench.directory / "heartbeat"
+    seen = path.stat().st_mtime_ns
+    assert eventually(lambda: path.stat().st_mtime_ns != seen, SOON)
+
+
+def test_heartbeat_moves_while_the_tree_is_stopped(bench: Bench) -> None:
+    """A resume waits for beats to end, and so for trees that take their time to die."""
+    process = bench.start(*bash(f"trap 'touch stopping' TERM; {WAIT}"), grace=10 * SOON)
+    stop(bench)
+    assert eventually((bench.directory / "stopping").exists, SOON)
+    path = bench.directory / "heartbeat"
+    seen = path.stat().st_mtime_ns
+    assert eventually(lambda: path.stat().st_mtime_ns != seen, SOON)
+    assert process.poll() is None
+
+
+# -- blocks of workers -----------------------------------------------------------------------------------------------
+
+
+def block(bench: Bench, controller: Controller, *argv: str, patience: float = 60.0) -> subprocess.Popen[str]:
+    bench.directory.mkdir(exist_ok=True)
+    words = ["block", str(controller.path), controller.nonce, str(patience)]
+    return bench.launch([sys.executable, "-I", "-S", str(SUPERVISE), *words, *argv])
+
+
+def in_directory(bench: Bench, code: str) -> tuple[str, ...]:
+    return bash(f"cd {shlex.quote(str(bench.directory))}; {code}")
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_block_passes_output_and_exit_code_on(bench: Bench, controller: Controller, code: int) -> None:
+    process = block(bench, controller, *bash(f"echo hello; exit {code}"))
+    assert process.communicate(timeout=SOON)[0] == "hello\n"
+    assert process.returncode == code
+
+
+@pytest.mark.parametrize("change", [take_over, lambda controller: controller.path.unlink()], ids=["replaced", "ended"])
+def test_block_ends_with_its_controller(
+    bench: Bench, controller: Controller, change: Callable[[Controller], None]
+) -> None:
+    process = block(bench, controller, *in_directory(bench, "setsid sleep 600 & touch ready; exec sleep 600"))
+    assert ready(bench)
+    change(controller)
+    process.wait(SOON)
+    assert bench.alive() == []
+
+
+def test_fenced_block_starts_nothing(bench: Bench, controller: Controller) -> None:
+    controller.path.unlink()
+    process = block(bench, controller, *in_directory(bench, "touch ready"))
+    process.wait(SOON)
+    assert not (bench.directory / "ready").exists()
