@@ -30,6 +30,11 @@ def read_initial(path: Path, space: Space, size: int, mode: str) -> list[Params]
     missing = [p.name for p in space.varying if rows and p.name not in rows[0]]
     if missing:
         problems.fail("header", f"has no column {listing(missing)}", "add one column for each hyperparameter")
+    for row in rows:
+        if None in row:
+            problems.add(
+                f"line {row['_line']}", "has more cells than the header", "put values that hold a comma in quotes"
+            )
     chosen: dict[tuple[Any, ...], Params] = {}
     for row in rows:
         values = {}

@@ -18,7 +18,7 @@ from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowErr
 from workflow.initial import write_initial
 from workflow.rundir import RunDir
 from workflow.site import Site, find_site, load_site, shipped
-from workflow.stages import Command, Place
+from workflow.stages import Command, Place, fragile
 from workflow.strict import parse_overrides
 
 _EXIT_CODES = """\
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     try:
         job = _job(args)
-        for warning in job.experiment.warnings:
+        for warning in (*job.experiment.warnings, *_warnings(job)):
             print(f"warning: {warning}", file=sys.stderr)
         return _dry_run(job) if args.dry_run else _execute(job)
     except WorkflowError as error:
@@ -106,6 +106,12 @@ def _new_run(output: Path | None, name: str) -> RunDir:
         resume = f", or go on with it by --resume {shlex.quote(str(output))}" if RunDir(output).journal.exists() else ""
         raise InputError(f"--output {output}: exists already\n    -> name a new directory{resume}")
     return RunDir(output.absolute())
+
+
+def _warnings(job: Job) -> list[str]:
+    """The run's path is an argument of every trial, and published scripts don't quote theirs."""
+    reason = fragile(str(job.run.path)) if job.experiment.model.runtime == "apptainer" else ""
+    return [f"run directory {job.run.path}: {reason}"] if reason else []
 
 
 # -- a dry run -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,14 @@ _REQUIRED = {
     "categorical": ("values", "element_type"),
     "ordered": ("values", "element_type"),
 }
+_OPTIONAL = {
+    "constant": (),
+    "int": ("use_log_scale", "sigma"),
+    "float": ("use_log_scale", "sigma"),
+    "logical": (),
+    "categorical": (),
+    "ordered": ("sigma",),
+}
 _INT_LIMIT = 2**63 - 1
 
 
@@ -199,7 +207,7 @@ class Choice:
         except ValueError:
             value = text
         if value not in self.elements:
-            raise ValueError(f"one of {listing(map(str, self.elements))}")
+            raise ValueError(f"one of {listing(map(show, self.elements))}")
         return value
 
 
@@ -257,8 +265,9 @@ def parse_space(entries: object, source: str) -> Space:
 
 
 def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys that this program reads; a comment in YAML can hold what JSON cannot."""
-    return {key: entry[key] for key in _KNOWN_KEYS if key in entry}
+    """The keys that this program reads from such an entry; a comment in YAML can hold what JSON cannot."""
+    read = ("name", "type", *_REQUIRED[entry["type"]], *_OPTIONAL[entry["type"]])
+    return {key: entry[key] for key in read if key in entry}
 
 
 class _Object(dict[str, Any]):
@@ -445,7 +454,7 @@ class _EntryReader:
         return Choice(name, elements, self.entry["element_type"], None) if elements else None
 
     def _read_ordered(self, name: str) -> Parameter | None:
-        elements = self._elements()
+        elements = tuple(dict.fromkeys(self._elements()))  # a repeated element would be a place that no step leaves
         sigma = self._sigma(max(1.0, len(elements) / 10))
         return Choice(name, elements, self.entry["element_type"], _max_step(sigma)) if elements else None
 

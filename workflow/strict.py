@@ -99,7 +99,7 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
             problems.add(show(setting), f"the value is not valid YAML ({type(error).__name__})", "put it in quotes")
             continue
         if key in PATH_KEYS and isinstance(value, str) and not value.startswith(("$", "~")):
-            value = literal_path(str(Path.cwd() / value))
+            value = str(Path(literal_path(str(Path.cwd()))) / value)
         found[key] = value
     problems.raise_if_any()
     return found

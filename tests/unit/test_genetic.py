@@ -152,6 +152,22 @@ def test_mu_plus_lambda_offspring_come_from_one_operator(cross: float, mutate: f
         assert all(kept) if parents == 2 else not any(kept)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_crossover_takes_two_different_individuals(seed: int) -> None:
+    it = search(population_size=2, num_iterations=2, cx_prob=1.0, mut_prob=0.0, reevaluate=True, seed=seed)
+    generation(it)
+    (child,) = generation(it)
+    assert set(child.parents) == {0, 1}
+
+
+def test_population_of_one_mutates_where_it_cannot_cross() -> None:
+    it = search(population_size=2, num_iterations=5, cx_prob=1.0, mut_prob=0.0, reevaluate=True)
+    while generation(it):
+        pass
+    assert len(it._population) == 1
+    assert [row.nevals for row in it.statistics] == [2, 1, 1, 1, 1]
+
+
 # -- simple ----------------------------------------------------------------------------------------------------------
 
 

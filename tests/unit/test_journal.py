@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT
 from workflow.errors import InputError
-from workflow.journal import VERSION, Journal, Record, State, campaign_record, differences
+from workflow.journal import VERSION, Journal, Record, State, _seal, campaign_record, differences
 from workflow.trial import Outcome, Trial
 
 FINGERPRINT = {"search": {"seed": 1}, "space": [{"name": "x"}]}
@@ -323,6 +323,32 @@ DAMAGE = {
     "end without completeness": b'{"type":"ended","at":1.0}',
     "nested too deeply": b"[" * 100_000,
 }
+
+
+SEALED = {name: line for name, line in DAMAGE.items() if line.startswith(b"{") and line.count(b"{") == line.count(b"}")}
+del SEALED["two records in one"]
+
+
+@pytest.mark.parametrize("damage", SEALED.values(), ids=SEALED)
+def test_a_record_that_makes_no_sense_is_named_and_left_out(tmp_path: Path, damage: bytes) -> None:
+    """Its check sum is right: a faulty program has written it."""
+    test_a_corrupt_line_is_named_and_left_out(tmp_path, _seal(json.loads(damage)).rstrip(b"\n"), 3)
+
+
+def test_a_flipped_bit_is_noticed_wherever_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    write(path, RECORDS[:5])
+    lines = path.read_bytes().splitlines()
+    expected = State()
+    for line in [*lines[:3], lines[4]]:
+        expected.apply(json.loads(line))
+    for position in range(len(lines[3])):
+        flipped = bytearray(lines[3])
+        flipped[position] ^= 1
+        path.write_bytes(b"\n".join([*lines[:3], bytes(flipped), lines[4], b""]))
+        journal = reopen(path)
+        assert [note.split(":")[1][:18] for note in journal.notes] == [" line 4 is corrupt"], position
+        assert journal.state == expected, position
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)

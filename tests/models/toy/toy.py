@@ -4,34 +4,27 @@
 """
 
 import json
-import os
 import sys
 import time
+from pathlib import Path
+
+OUTPUTS = ("model_outdir", "infer_outdir", "ml_data_outdir", "output_dir")
 
 
 def main(stage: str, argv: list[str]) -> None:
     words = argv[1:] if stage == "train" else argv
-    options = {}
-    for flag, value in zip(words[1:], words[2:] + [""]):
-        if flag.startswith("--"):
-            options[flag[2:]] = value
-    directory = next(options[n] for n in ("model_outdir", "infer_outdir", "ml_data_outdir", "output_dir") if n in options)
-    os.makedirs(directory, exist_ok=True)
-    with open(os.path.join(directory, "argv.json"), "w") as file:
-        json.dump(argv, file)
+    options = {a[2:]: b for a, b in zip(words[1:], [*words[2:], ""], strict=True) if a.startswith("--")}
+    directory = Path(next(options[name] for name in OUTPUTS if name in options))
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "argv.json").write_text(json.dumps(argv))
     if stage == "preprocess":
         return
     time.sleep(float(options.get("sleep", 0)))
     if stage == "infer":
-        write(directory, "test_scores.json", {"mse": 0.5})
+        (directory / "test_scores.json").write_text('{"mse": 0.5}')
         return
     x, y = float(options.get("x", 0)), float(options.get("y", 0))
-    write(directory, "val_scores.json", {"mse": (x - 0.3) ** 2 + (y - 0.6) ** 2})
-
-
-def write(directory: str, name: str, scores: dict[str, float]) -> None:
-    with open(os.path.join(directory, name), "w") as file:
-        json.dump(scores, file)
+    (directory / "val_scores.json").write_text(json.dumps({"mse": (x - 0.3) ** 2 + (y - 0.6) ** 2}))
 
 
 if __name__ == "__main__":
