@@ -126,8 +126,10 @@ class Campaign:
 
     def _adopt_stage(self, stage: StageName) -> None:
         attempt = self.state.stage_attempts.get(stage, 0)
+        if stage == "preprocess":  # whose attempts all are for the same
+            attempt = max([attempt, *(number for _, number in self.runner.attempts(stage))])
         if attempt > self.state.stage_runs.get(stage, 0):
-            for outcome in self.runner.recover(stage, [(self.state.stage_trials[stage], attempt)]):
+            for outcome in self.runner.recover(stage, [(self.state.stage_trials.get(stage, -1), attempt)]):
                 self.journal.append(_stage_record(stage, outcome))
 
     def _last_attempt(self, trial_id: int) -> int:

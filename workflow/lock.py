@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ BEAT = 2.0
 
 PATIENCE = 20.0
 """Seconds without a beat after which a controller counts as dead."""
+
+_LENGTH = 400
+"""Characters of a lock file, padded so that every beat has the same length."""
 
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 
@@ -52,9 +56,8 @@ class RunLock:
         """
         while not self._create():
             owner = self._read()
-            if owner is not None:
-                self._outwait(owner, say)
-                self._remove(owner)
+            if owner is not None and self._outwait(owner, say) and self._take_over(owner):
+                break
         self._thread = threading.Thread(target=self._beat_for_ever, name="run-lock", daemon=True)
         self._thread.start()
 
@@ -92,7 +95,8 @@ class RunLock:
         return True
 
     def _content(self) -> str:
-        return json.dumps({**_identity(), "nonce": self.nonce, "beats": self._beats})
+        text = json.dumps({**_identity(), "nonce": self.nonce, "beats": self._beats})
+        return text.ljust(_LENGTH) + "\n"
 
     def _read(self) -> dict[str, Any] | None:
         try:
@@ -102,19 +106,23 @@ class RunLock:
         except OSError:
             return {}
 
-    def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> None:
-        """Return once the owner is known to be dead."""
+    def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> bool:
+        """True once the owner is known to be dead; False if its file went away by itself."""
         alive = _is_alive(owner)
         if alive is True:
             self._refuse(owner)
         if alive is False:
-            return
+            return True
         say(f"the run was last led by {_named(owner)}, waiting {self.patience:g} s for a sign of life")
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self.patience / 10))
-            if self._read() != owner:
-                self._refuse(owner)
+            now = self._read()
+            if now is None:
+                return False
+            if now != owner:
+                self._refuse(now)
+        return True
 
     def _refuse(self, owner: dict[str, Any]) -> None:
         raise InputError(
@@ -122,17 +130,13 @@ class RunLock:
             "    -> wait until it ends, or stop it (kill) and try again"
         )
 
-    def _remove(self, owner: dict[str, Any]) -> None:
-        """Move the dead owner's file away; put back what another newcomer may have written in the meantime."""
-        grave = self.path.with_name(f".{self.path.name}.{self.nonce}.old")
-        try:
-            self.path.rename(grave)
-        except FileNotFoundError:
-            return
-        if _parse(grave.read_text(errors="replace")).get("nonce") != owner.get("nonce") and not self.path.exists():
-            grave.rename(self.path)
-        else:
-            grave.unlink()
+    def _take_over(self, owner: dict[str, Any]) -> bool:
+        """Replace the dead owner's file by one's own, unless another newcomer was faster."""
+        with _queue_at(self.path):
+            if self._read() != owner:
+                return False
+            self.path.unlink()
+            return self._create()
 
     def _beat_for_ever(self) -> None:
         while not self._stop.wait(BEAT):
@@ -146,11 +150,28 @@ class RunLock:
                 draft.write_text(self._content())
                 draft.replace(self.path)
             except OSError:
-                # A full disk: overwriting in place needs no new block.
+                # A full disk: overwriting in place, at the same length, needs no new block.
                 with contextlib.suppress(OSError):
                     draft.unlink()
-                with contextlib.suppress(OSError):
-                    self.path.write_text(self._content())
+                with contextlib.suppress(OSError), self.path.open("r+") as file:
+                    file.write(self._content())
+
+
+@contextlib.contextmanager
+def _queue_at(path: Path) -> Iterator[None]:
+    """One newcomer at a time at a dead owner's file, where the file system has locks; others wait a moment at most."""
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(FileNotFoundError):
+            file = stack.enter_context(path.open("r+"))
+            for _ in range(50):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.1)
+                except OSError:
+                    break
+        yield
 
 
 def _parse(text: str) -> dict[str, Any]:

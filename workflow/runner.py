@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import errno
 import json
 import logging
+import os
 import shlex
 import shutil
 import sys
@@ -37,6 +39,9 @@ _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
 
 _CLOSE_TIMEOUT = 30.0
+
+_DISK_WORDS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+"""In the evidence of a failure that is worth another try: the disk was full, and nobody could look at it then."""
 
 _PROBE = 1 << 18
 """Bytes that a disk must take to count as not full."""
@@ -153,7 +158,7 @@ class ParslRunner:
         directories = {key: self._directory(stage, *key) for key in attempts}
         _wait_for_end(directories.values(), self.site.poll)
         found = [self._read(stage, directory, *key) for key, directory in directories.items()]
-        return [outcome for outcome in found if outcome is not None and outcome.final]
+        return [o for o in found if o is not None and o.final and not any(w in o.evidence for w in _DISK_WORDS)]
 
     # -- one stage -----------------------------------------------------------------------------------------------
 
@@ -197,6 +202,7 @@ class ParslRunner:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
             if found.kind != "ok" and (reason := _disk_full(self.run.path)):
+                (self._running[outcome] / supervise.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
                 found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
             self._running.pop(outcome, None)

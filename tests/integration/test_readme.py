@@ -1,0 +1,91 @@
+"""What the README says is true: its examples run, its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT, TOY, Workflow
+from workflow import errors
+from workflow.config import load_experiment
+from workflow.run import _parser
+from workflow.search import SearchSettings
+from workflow.site import Site
+from workflow.space import TYPES
+
+README = (ROOT / "README.md").read_text()
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one."""
+    return re.split(rf"^#+ {re.escape(title)}$", README, flags=re.M)[1].split("\n#", 1)[0]
+
+
+def first_column(table: str) -> set[str]:
+    """The names in backquotes in the first column of a table's rows."""
+    return {name for row in re.findall(r"^\| (`.*?) \|", table, flags=re.M) for name in re.findall(r"`(\w+)`", row)}
+
+
+def commands() -> list[list[str]]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    parts = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
+
+
+def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = re.findall(r"```yaml\n(.*?)```", README, flags=re.S)[0]
+    (tmp_path / "GraphDRP.sif").touch()
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces/graphdrp.json").write_text((ROOT / "configs/spaces/improve_sample.json").read_text())
+    monkeypatch.setenv("IMAGES", str(tmp_path))
+    monkeypatch.setenv("IMPROVE_DATA_DIR", str(tmp_path))
+    (tmp_path / "graphdrp.yaml").write_text(text)
+    experiment = load_experiment(tmp_path / "graphdrp.yaml", {})
+    assert experiment.model.runtime == "apptainer"
+    assert set(experiment.stages) == {"preprocess", "train", "infer"}
+
+
+def test_every_command_is_one_that_the_program_understands() -> None:
+    runs = [words[3:] for words in commands() if words[1:3] == ["-m", "workflow.run"]]
+    assert len(runs) >= 5
+    for arguments in runs:
+        _parser().parse_args(arguments)
+
+
+def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
+    experiment = workflow.experiment(model={"scripts": str(TOY)}, search={"num_iterations": 1, "population_size": 2})
+    experiment.rename(workflow.directory / "graphdrp.yaml")
+    own = [words[3:] for words in commands() if "graphdrp" in " ".join(words)]
+    for arguments in own:
+        done = workflow.run(*arguments)
+        assert done.returncode == 0, done.stdout
+    assert (workflow.directory / "runs/graphdrp/summary.json").exists()
+
+
+def test_the_tables_name_every_setting() -> None:
+    assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
+    assert first_column(section("The hyperparameter space")) == set(TYPES)
+    described = {field.name for field in fields(Site)} - {"name"} | {"workers_without_gpu"}
+    assert first_column(section("Sites")) - {"workers_without_gpu"} == described - {"workers_without_gpu"}
+
+
+def test_the_exit_codes_are_the_programs() -> None:
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", section("Your model"), flags=re.M)}
+    raised = {cls.exit_code for cls in (errors.InputError, errors.SiteError, errors.SetupError)}
+    assert listed == raised | {errors.EXIT_DONE, errors.EXIT_NO_SUCCESS, errors.EXIT_INTERRUPTED}
+
+
+def test_every_module_is_in_the_overview() -> None:
+    overview = section("How it is built")
+    modules = {path.stem for path in (ROOT / "workflow").glob("*.py")} - {"__init__", "errors", "trial", "rundir"}
+    assert {name for name in modules if f"`{name}`" not in overview} == set()
+
+
+def test_the_shipped_sites_are_valid_yaml() -> None:
+    for path in (ROOT / "sites").glob("*.yaml"):
+        assert yaml.safe_load(path.read_text())["name"] == path.stem

@@ -1,0 +1,65 @@
+"""What the runner makes of result files, without a campaign around it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import toy_experiment
+from workflow import runner as module
+from workflow.config import load_experiment
+from workflow.lock import RunLock
+from workflow.rundir import RunDir
+from workflow.runner import ParslRunner
+from workflow.site import find_site, load_site
+from workflow.trial import Outcome
+
+
+@pytest.fixture
+def runner(tmp_path: Path) -> ParslRunner:
+    path = tmp_path / "experiment.yaml"
+    path.write_text(yaml.safe_dump(toy_experiment()))
+    site = load_site(find_site("local-threads"), {})
+    return ParslRunner(site, load_experiment(path, {}), RunDir(tmp_path), RunLock(tmp_path / "lock"))
+
+
+def leave_result(runner: ParslRunner, trial: int, **changes: Any) -> Path:
+    """The result file of a trial's first attempt, as its supervisor writes it."""
+    directory = runner.run.trial_attempt(trial, 1)
+    directory.mkdir(parents=True)
+    result = {
+        "ended_by": "exit", "exit_code": 0, "started": 1.0, "ended": 2.0, "host": "here", "gpu": None,
+        "scores": {"val_scores.json": '{"mse": 0.5}'}, "result_lines": [], "log_tail": "",
+    }  # fmt: skip
+    (directory / "result.json").write_text(json.dumps({**result, **changes}))
+    return directory
+
+
+def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: ParslRunner) -> None:
+    leave_result(runner, 0)
+    leave_result(runner, 1, exit_code=3, log_tail="boom")
+    leave_result(runner, 2, ended_by="stopped: another controller has taken over", exit_code=None)
+    leave_result(runner, 3, exit_code=-9)
+    runner.run.trial_attempt(4, 1).mkdir(parents=True)
+    assert sorted(runner.attempts("train")) == [(n, 1) for n in range(5)]
+    found = {outcome.trial_id: outcome.kind for outcome in runner.recover("train", runner.attempts("train"))}
+    assert found == {0: "ok", 1: "failed"}
+
+
+def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_disk_full", lambda directory: "the disk is full")
+    outcome: Future[Outcome] = Future()
+    runner._running[outcome] = leave_result(runner, 0, exit_code=1)
+    runner._collect(outcome, "train", 0, 1, None)
+    assert (outcome.result().kind, outcome.result().cause) == ("lost", "site")
+    assert runner.recover("train", [(0, 1)]) == []
+
+
+def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: ParslRunner) -> None:
+    leave_result(runner, 0, exit_code=1, log_tail="OSError: [Errno 28] No space left on device: 'model.npz'\n")
+    assert runner.recover("train", [(0, 1)]) == []
