@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
-from workflow.errors import InputError, Problems, show
+from workflow.errors import InputError, Problems, show, unusable_text
 from workflow.initial import read_initial
 from workflow.rundir import RunDir
 from workflow.search import MODES, Search, SearchSettings, make_search
-from workflow.space import Constant, Space, load_space, parse_space, unusable_text
+from workflow.space import Constant, Space
+from workflow.space_file import load_space, parse_space
 from workflow.stages import (
     CONTRACTS,
     OUTPUT_DIRS,

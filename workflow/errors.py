@@ -106,3 +106,14 @@ def did_you_mean(name: object, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {listing(known)}"
+
+
+def unusable_text(text: str) -> str:
+    """Why ``text`` cannot be a command line argument on POSIX; empty where it can."""
+    if "\0" in text:
+        return "holds a NUL character, which no command line can carry"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "holds half a surrogate pair, which is no character"
+    return ""

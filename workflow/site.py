@@ -14,8 +14,7 @@ from typing import Any
 
 import yaml
 
-from workflow.errors import InputError, Problems, listing, show
-from workflow.space import unusable_text
+from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.stages import Container
 from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml
 

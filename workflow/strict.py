@@ -11,8 +11,7 @@ from typing import Any
 
 import yaml
 
-from workflow.errors import Problems, did_you_mean, show
-from workflow.space import unusable_text
+from workflow.errors import Problems, did_you_mean, show, unusable_text
 
 HOME = Path(__file__).resolve().parent
 """The package's directory, ``$WORKFLOW_HOME`` in paths."""

@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow.search import Search, SearchSettings, make_search
-from workflow.space import Space, parse_space
+from workflow.space import Space
+from workflow.space_file import parse_space
 from workflow.trial import Outcome, Params, Trial
 
 STRATEGIES = ("random", "simple", "mu_plus_lambda")

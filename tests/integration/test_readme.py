@@ -16,7 +16,7 @@ from workflow.config import load_experiment
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
-from workflow.space import TYPES
+from workflow.space_file import TYPES
 
 README = (ROOT / "README.md").read_text()
 

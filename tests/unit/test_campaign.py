@@ -23,7 +23,7 @@ from workflow.errors import SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
 from workflow.report.tables import Table, hpo_csv
 from workflow.search import Search, SearchSettings, make_search
-from workflow.space import parse_space
+from workflow.space_file import parse_space
 from workflow.trial import FINAL_KINDS, Outcome, Trial
 
 SPACE = parse_space(

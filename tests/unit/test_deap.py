@@ -25,7 +25,7 @@ from scipy import stats
 
 from workflow.search import GeneticSearch, SearchSettings
 from workflow.search.genetic import _SELECT, _Evaluation, _Individual
-from workflow.space import parse_space
+from workflow.space_file import parse_space
 from workflow.trial import Outcome, Trial
 
 ALPHA = 1e-3

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from workflow.space import Choice, Constant, Logical, Number, Parameter, parse_space
+from workflow.space import Choice, Constant, Logical, Number, Parameter
+from workflow.space_file import parse_space
 from workflow.trial import Value
 
 ALPHA = 1e-3

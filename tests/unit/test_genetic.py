@@ -11,7 +11,8 @@ from workflow.errors import Problems
 from workflow.search import GeneticSearch, SearchSettings
 from workflow.search.base import keyed_rng
 from workflow.search.genetic import _SELECT, _Evaluation, _Individual
-from workflow.space import Space, parse_space
+from workflow.space import Space
+from workflow.space_file import parse_space
 from workflow.trial import Outcome, Trial
 
 GENES = 8

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from workflow.errors import InputError
 from workflow.initial import read_initial, write_initial
-from workflow.space import Space, parse_space
+from workflow.space import Space
+from workflow.space_file import parse_space
 from workflow.trial import Params
 
 SPACE = parse_space(

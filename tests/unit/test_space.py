@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from workflow.errors import InputError
-from workflow.space import Choice, Constant, Logical, Number, Space, load_space, parse_space
+from workflow.space import Choice, Constant, Logical, Number, Space
+from workflow.space_file import load_space, parse_space
 
 DATA = Path(__file__).parent.parent / "data"
 

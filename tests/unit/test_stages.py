@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.space import Constant, load_space
+from workflow.space import Constant
+from workflow.space_file import load_space
 from workflow.stages import Argument, Command, Container, Model, Pipeline, Place, Stage, fill, fragile, unfilled, words
 
 DATA = Path(__file__).parent.parent / "data"

@@ -16,7 +16,7 @@ from workflow.journal import State
 from workflow.report.tables import Table, counts, hpo_csv, lines, summary, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.search import GenerationStatistics
-from workflow.space import parse_space
+from workflow.space_file import parse_space
 from workflow.trial import Outcome, Trial
 
 TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)
