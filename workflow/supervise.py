@@ -13,6 +13,7 @@ stage: a resumed campaign never meets trials of the one before.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import shlex
@@ -133,7 +134,7 @@ class Tree:
                     os.chdir(directory)
                 os.execvpe(argv[0], argv, env)
             except BaseException as error:
-                os.write(send, str(error).encode())
+                os.write(send, _why_not_started(error, argv[0]).encode())
             finally:
                 os._exit(127)
         os.close(send)
@@ -298,6 +299,15 @@ class Supervisor(Tree):
 
     def _path(self, name: str) -> str:
         return os.path.join(self.spec["directory"], name)
+
+
+def _why_not_started(error: BaseException, program: str) -> str:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    if isinstance(error, FileNotFoundError) and os.path.exists(program):
+        return "the interpreter that its first line names is missing, or that line ends in a carriage return (CRLF)"
+    if isinstance(error, OSError) and error.errno == errno.ENOEXEC:
+        return f"{reason}: its first line has to name an interpreter, as #!/bin/bash does"
+    return reason if os.sep in program else f"{reason}: it is not on the worker's PATH"
 
 
 def _prctl(option: int, value: int) -> None:

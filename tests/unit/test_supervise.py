@@ -302,8 +302,9 @@ def script(directory: Path, text: str, mode: int = 0o755) -> str:
     ("text", "mode", "reason"),
     [
         ("#!/bin/bash\n", 0o644, "Permission denied"),
-        ("#!/no/such/interpreter\n", 0o755, "No such file"),
-        ("no interpreter\n", 0o755, "Exec format error"),
+        ("#!/no/such/interpreter\n", 0o755, "the interpreter that its first line names is missing"),
+        ("#!/bin/bash\r\necho\r\n", 0o755, "carriage return"),
+        ("no interpreter\n", 0o755, "Exec format error: its first line has to name an interpreter"),
     ],
 )
 def test_script_that_cannot_start(bench: Bench, tmp_path: Path, text: str, mode: int, reason: str) -> None:
