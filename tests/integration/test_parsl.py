@@ -15,7 +15,7 @@ import pytest
 from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
-from tests.conftest import ROOT, Workflow, eventually, journal, results, toy_space
+from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
 from workflow.executors import parsl_config, stop_at_unregistered_blocks
 from workflow.lock import RunLock
 from workflow.runner import _app_function
@@ -218,3 +218,25 @@ def test_two_campaigns_in_one_process(workflow: Workflow) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code], cwd=workflow.directory, env=env, check=True, timeout=120)
     assert (workflow.directory / "a/hpo.csv").read_text() == (workflow.directory / "b/hpo.csv").read_text()
+
+
+def test_an_unexpected_error_leaves_no_process(workflow: Workflow) -> None:
+    code = (
+        "import sys\n"
+        "from workflow.campaign import Campaign\n"
+        "from workflow.run import main\n"
+        "def fail(self, trial, outcome):\n"
+        "    raise RuntimeError('a bug of ours')\n"
+        "Campaign._settle = fail\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    experiment = workflow.experiment(search=LONG)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: workflow.marker}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--site", "local", "--experiment", experiment, "--output", "run"],
+        cwd=workflow.directory, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 1 and "a bug of ours" in done.stderr
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
+    resumed = workflow.run("--resume", "run")
+    assert resumed.returncode == 0, resumed.stdout
