@@ -101,7 +101,7 @@ def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journa
         if isinstance(error, InputError):
             raise
         raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
-    return _conclude(campaign, table, run, quiet=progress.quiet)
+    return _conclude(campaign, table, run, progress)
 
 
 def _begin(journal: Journal, experiment: Experiment, about: dict[str, str]) -> None:
@@ -161,7 +161,7 @@ def _tell(text: str) -> None:
     os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
 
 
-def _conclude(campaign: Campaign, table: Table, run: RunDir, *, quiet: bool) -> int:
+def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress) -> int:
     state, search = campaign.state, campaign.search
     winner = best(state, table.mode)
     if winner is None:
@@ -169,26 +169,25 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, *, quiet: bool) -> 
         why = f"; the first one: {first.evidence}" if first else ""
         print(f"error: no trial succeeded{why}\n    -> see {run.path / 'trials'}", file=sys.stderr)
         return EXIT_NO_SUCCESS
-    if not quiet:
-        number = counts(state)
-        params = state.trials[winner.trial_id].params
-        infer = state.stage_outcomes.get("infer")
-        print(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
-        print(f"    {lines(params, table.varying)}")
-        if infer is not None and infer.metrics:
-            print("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
-        lost = number["lost_attempts"]
-        print(f"{number['ok']} trials succeeded, {number['failed']} failed, {lost} attempts were lost and ran again")
-        if isinstance(search, GeneticSearch):
-            _print_generations(search)
-        if search.message:
-            print(f"the search ended early: {search.message}")
-        print(f"results: {run.hpo_csv}, {run.best}, {run.summary}")
+    number = counts(state)
+    infer = state.stage_outcomes.get("infer")
+    progress.say(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
+    progress.say(f"    {lines(state.trials[winner.trial_id].params, table.varying)}")
+    if infer is not None and infer.metrics:
+        progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
+    lost = number["lost_attempts"]
+    progress.say(f"{number['ok']} trials succeeded, {number['failed']} failed, {lost} attempts were lost and ran again")
+    if isinstance(search, GeneticSearch):
+        progress.say(_generations(search))
+    if search.message:
+        progress.say(f"the search ended early: {search.message}")
+    progress.say(f"results: {run.hpo_csv}, {run.best}, {run.summary}")
     return EXIT_DONE
 
 
-def _print_generations(search: GeneticSearch) -> None:
-    print("generation  nevals         avg         std         min         max")
+def _generations(search: GeneticSearch) -> str:
+    rows = ["generation  nevals         avg         std         min         max"]
     for row in search.statistics:
         numbers = "".join(f"{value:12.5g}" for value in (row.avg, row.std, row.min, row.max))
-        print(f"{row.generation:>10}{row.nevals:>8}{numbers}")
+        rows.append(f"{row.generation:>10}{row.nevals:>8}{numbers}")
+    return "\n".join(rows)

@@ -311,8 +311,14 @@ def _quietly(action: Any) -> None:
 
 
 class _LogFile(logging.FileHandler):
+    """A full disk costs the log and nothing else; an error here would stop Parsl's own callbacks for ever."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):
+            super().emit(record)
+
     def handleError(self, record: logging.LogRecord) -> None:
-        """A full disk costs the log; the journal is what reports it."""
+        """Nothing: the journal is what reports a full disk."""
 
     def close(self) -> None:
         with contextlib.suppress(OSError):

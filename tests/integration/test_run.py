@@ -264,3 +264,18 @@ def test_no_run_directory_half_made(workflow: Workflow) -> None:
     assert done.returncode == 2
     assert "cannot be made" in done.stdout
     assert not list(workflow.directory.glob(".*"))
+
+
+def test_a_reader_that_went_away_does_not_end_the_campaign(workflow: Workflow) -> None:
+    """``| head -1``, a closed terminal, a full disk behind the output."""
+    experiment = workflow.experiment(search=SHORT)
+    arguments = ("--site", "local-threads", "--experiment", experiment, "--output")
+    with Path("/dev/full").open("w") as full:
+        assert workflow.run(*arguments, "full", stdout=full, stderr=subprocess.PIPE).returncode == 0
+    piped = workflow.start(*arguments, "piped")
+    assert piped.stdout is not None
+    piped.stdout.readline()
+    piped.stdout.close()
+    assert piped.wait(timeout=60) == 0
+    for name in ("full", "piped"):
+        assert json.loads((workflow.directory / name / "summary.json").read_text())["complete"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -63,3 +64,12 @@ def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatc
 def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: ParslRunner) -> None:
     leave_result(runner, 0, exit_code=1, log_tail="OSError: [Errno 28] No space left on device: 'model.npz'\n")
     assert runner.recover("train", [(0, 1)]) == []
+
+
+def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
+    """Parsl logs in the callback that ends a future: an exception there would let the campaign wait for ever."""
+    handler = module._log_to(tmp_path / "no such directory" / "parsl.log")
+    try:
+        logging.getLogger("parsl").warning("a warning")
+    finally:
+        logging.getLogger("parsl").removeHandler(handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 
@@ -19,6 +20,12 @@ _PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 0.25
 """Seconds between two lines, since a line reads all trials."""
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Say nothing more; rich's own answer is to end the program."""
+        self.quiet = True
+
+
 class Progress:
     """Shows trials done, running and failed, the best value so far, the generation and the time left.
 
@@ -26,7 +33,7 @@ class Progress:
     """
 
     def __init__(self, workers: int, experiment: Experiment, *, quiet: bool = False) -> None:
-        self.console = Console(highlight=False, soft_wrap=True)
+        self.console = _Console(highlight=False, soft_wrap=True)
         self.mode = experiment.objective.mode
         self.workers = workers
         generational = experiment.search.strategy != "random"
@@ -47,14 +54,20 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.__exit__(kind, error, trace)
+            with suppress(OSError):
+                self._live.__exit__(kind, error, trace)
             self._live = None
-        if self._campaign is not None and not self.quiet:
-            self.console.print(self._line(self._campaign), markup=False)
+        if self._campaign is not None:
+            self.say(self._line(self._campaign))
 
     def say(self, text: str) -> None:
-        if not self.quiet:
+        """Print a line; a reader that went away (a closed pipe or terminal, a full disk) must not end a campaign."""
+        if self.quiet:
+            return
+        try:
             self.console.print(text, markup=False)
+        except OSError:
+            self.quiet = True
 
     def changed(self, campaign: Campaign) -> None:
         self.refresh(campaign)
@@ -66,7 +79,7 @@ class Progress:
         if self._live is not None:
             self._live.update(Text(self._line(campaign), no_wrap=True, overflow="ellipsis"))
         else:
-            self.console.print(self._line(campaign), markup=False)
+            self.say(self._line(campaign))
 
     def _line(self, campaign: Campaign) -> str:
         state = campaign.state
