@@ -19,7 +19,7 @@ from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputE
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.report.progress import Progress
-from workflow.report.tables import Table, counts, lines, write_tables
+from workflow.report.tables import Table, counts, lines, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.search import GeneticSearch
@@ -39,6 +39,7 @@ def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool) -> 
     try:
         journal = _open_journal(experiment, run, progress)
         try:
+            _keep_definition(experiment, site, run)
             return _lead(experiment, site, run, lock, journal, progress)
         finally:
             journal.close()
@@ -63,9 +64,27 @@ def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Jo
                 f"{run.journal}: the run was begun with another definition:\n    {changes}\n"
                 "    -> undo the change to resume it, or begin a new run"
             )
+        _check_budget(experiment, journal)
     elif journal.state.trials:
         print(f"warning: {run.journal}: its first record is gone; the definition is taken as it is", file=sys.stderr)
     return journal
+
+
+def _check_budget(experiment: Experiment, journal: Journal) -> None:
+    """A budget may grow; one below what was asked already is refused before anything starts."""
+    reached = max((trial.generation or 0 for trial in journal.state.trials.values()), default=0)
+    if reached > experiment.search.num_iterations and experiment.search.strategy != "random":
+        journal.close()
+        raise InputError(
+            f"search.num_iterations: {experiment.search.num_iterations} is below generation {reached}, "
+            f"which the run has begun\n    -> write at least {reached}"
+        )
+
+
+def _keep_definition(experiment: Experiment, site: Site, run: RunDir) -> None:
+    """What was changed at a resume holds for the next one too."""
+    write_text(run.experiment, experiment.to_yaml())
+    write_text(run.site, site.to_yaml())
 
 
 def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journal: Journal, progress: Progress) -> int:
@@ -158,7 +177,8 @@ def _signals(campaign: Campaign) -> Iterator[None]:
 
 def _tell(text: str) -> None:
     """Print from a signal handler, which may have interrupted a print."""
-    os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+    with suppress(OSError):  # a terminal that was closed
+        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
 
 
 def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress) -> int:

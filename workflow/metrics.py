@@ -103,6 +103,9 @@ def _parse_result(line: str) -> tuple[str | None, str | None]:
 # -- outcomes --------------------------------------------------------------------------------------------------------
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_CONTAINER_FAILED = 255
+"""Apptainer's exit code, with a line FATAL, for a missing image, command or bind source."""
+
 _NOT_RUN = {126: "is not executable", 127: "was not found"}
 
 
@@ -133,6 +136,8 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
         return "lost", "infrastructure", None, f"killed by {number.name} from outside; last line: {tail}"
     if code in _NOT_RUN:
         return "lost", "setup", None, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
+    if code == _CONTAINER_FAILED and "FATAL:" in result["log_tail"]:
+        return "lost", "setup", None, f"the container cannot run: {tail}"
     if code != 0:
         return "failed", "model", None, f"exit code {code}; last line: {tail}"
     try:

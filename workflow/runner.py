@@ -43,6 +43,8 @@ _CLOSE_TIMEOUT = 30.0
 _DISK_WORDS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 """In the evidence of a failure that is worth another try: the disk was full, and nobody could look at it then."""
 
+_RESULT_KEYS = {"ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail"}
+
 _PROBE = 1 << 18
 """Bytes that a disk must take to count as not full."""
 
@@ -226,6 +228,8 @@ class ParslRunner:
             result = json.loads((directory / supervise.RESULT).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
+        if not isinstance(result, dict) or not result.keys() >= _RESULT_KEYS:
+            return None  # a model's own file of that name
         metric = self.experiment.objective.metric if stage == "train" else None
         return judge(result, stage, metric, trial_id, attempt)
 

@@ -20,6 +20,7 @@ from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml
 
 SCHEDULERS = ("local", "threads")
 VENDORS = ("nvidia", "amd", "intel", "none")
+_LEAST_PATIENCE = 6.0
 _GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
 
 
@@ -114,10 +115,20 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "patience": top.number("patience", Site.patience, least=1),
     }
     top.finish()
+    _check_beats(top, settings)
     problems.raise_if_any()
     if vendor == "auto":
         vendor = "nvidia" if gpus else "none"
     return Site(name, str(scheduler), workers, gpus, str(vendor), **settings)  # type: ignore[arg-type]
+
+
+def _check_beats(top: Section, settings: Mapping[str, Any]) -> None:
+    """A silence must outlast a few beats, or every trial counts as lost."""
+    if settings["heartbeat_threshold"] < 2 * settings["heartbeat_period"]:
+        least = 2 * settings["heartbeat_period"]
+        top.wrong("heartbeat_threshold", settings["heartbeat_threshold"], f"write at least twice the period: {least}")
+    if settings["patience"] < _LEAST_PATIENCE:
+        top.wrong("patience", settings["patience"], f"write at least {_LEAST_PATIENCE:g}: a controller beats every 2 s")
 
 
 def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:

@@ -279,3 +279,15 @@ def test_a_reader_that_went_away_does_not_end_the_campaign(workflow: Workflow) -
     assert piped.wait(timeout=60) == 0
     for name in ("full", "piped"):
         assert json.loads((workflow.directory / name / "summary.json").read_text())["complete"]
+
+
+def test_what_a_resume_changes_holds_for_the_next_one(workflow: Workflow) -> None:
+    assert run_threads(workflow).returncode == 0
+    assert workflow.run("--resume", "run", "--set", "search.num_iterations=4").returncode == 0
+    before = (workflow.directory / "run/summary.json").read_text()
+    refused = workflow.run("--resume", "run", "--set", "search.num_iterations=1")
+    assert refused.returncode == 2 and "write at least" in refused.stdout
+    assert (workflow.directory / "run/summary.json").read_text() == before
+    again = workflow.run("--resume", "run")
+    assert again.returncode == 0, again.stdout
+    assert len(json.loads((workflow.directory / "run/summary.json").read_text())["generations"]) == 4

@@ -52,6 +52,18 @@ def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: ParslRun
     assert found == {0: "ok", 1: "failed"}
 
 
+def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
+    (leave_result(runner, 0) / "result.json").write_text('{"accuracy": 0.9}')
+    (leave_result(runner, 1) / "result.json").write_text("[1, 2]")
+    assert runner.recover("train", [(0, 1), (1, 1)]) == []
+
+
+def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> None:
+    directory = leave_result(runner, 0, exit_code=255, log_tail='FATAL:   "train.sh": executable file not found\n')
+    found = runner._read("train", directory, 0, 1)
+    assert found is not None and (found.kind, found.cause) == ("lost", "setup")
+
+
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_disk_full", lambda directory: "the disk is full")
     outcome: Future[Outcome] = Future()

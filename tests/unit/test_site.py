@@ -337,3 +337,8 @@ def test_more_workers_than_visible_gpus_are_refused(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(("workers", "in_flight"), [(1, 2), (2, 3), (16, 17), (64, 68)])
 def test_trials_in_flight_are_the_workers_and_a_few(tmp_path: Path, workers: int, in_flight: int) -> None:
     assert load(tmp_path, workers=workers).in_flight == in_flight
+
+
+@pytest.mark.parametrize(("key", "value"), [("patience", 1), ("heartbeat_threshold", 3)])
+def test_a_silence_shorter_than_a_few_beats_is_refused(tmp_path: Path, key: str, value: int) -> None:
+    assert f"here.yaml: {key}: " in refusal(tmp_path, **{key: value})
