@@ -13,6 +13,7 @@ from workflow.errors import SetupError, SiteError
 from workflow.journal import Journal, Record, State
 from workflow.search import Search
 from workflow.stages import StageName
+from workflow.triage import verdict
 from workflow.trial import Outcome, Trial
 
 _TICK = 0.5
@@ -38,7 +39,13 @@ class Runner(Protocol):
 
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]: ...
 
+    def hold(self) -> None:
+        """Keep what was submitted and hasn't begun from beginning; its outcome comes as ``deferred``."""
+
     def stop(self) -> None: ...
+
+    def log_tail(self, outcome: Outcome) -> str:
+        """The end of the log of a trial's attempt and where it lies, for a message."""
 
     def failure(self) -> str: ...
 
@@ -60,6 +67,7 @@ class Plan:
     infer: bool
     mode: str
     max_attempts: int = 3
+    same_failures: int = 5
 
 
 class Interrupted(Exception):
@@ -80,6 +88,8 @@ class Campaign:
         self.observer = observer
         self.running: dict[Future[Outcome], Trial] = {}
         self.waiting: deque[Trial] = deque()
+        self.stage: StageName | None = None
+        """The stage that runs beside the search: preprocess or infer."""
         self._on_disk: dict[int, int] = {}
         self.draining = False
         self.stopping = False
@@ -118,6 +128,7 @@ class Campaign:
         for trial_id, attempt in self.runner.attempts("train"):
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
         open_attempts = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
+        open_attempts = [(t, attempt) for t, attempt in open_attempts if attempt > self.state.retracted.get(t, 0)]
         found = self.runner.recover("train", open_attempts)
         if found:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
@@ -152,10 +163,10 @@ class Campaign:
             if not self.draining:
                 self._submit()
             if not self.running:
+                if self.search.done and not self.waiting:
+                    return self._stop_if_broken(at_end=True)
                 if self.draining:
                     raise Interrupted
-                if self.search.done and not self.waiting:
-                    return
                 raise AssertionError("the search waits for a trial that nobody runs")
             self._collect()
 
@@ -212,6 +223,8 @@ class Campaign:
         if self.stopping:
             self.runner.stop()
             raise Interrupted
+        if self.draining:
+            self.runner.hold()
         if failure := self.runner.failure():
             raise SiteError(f"the site failed: {failure}")
         return [future for future in ended if future is not None]
@@ -223,11 +236,23 @@ class Campaign:
         self.journal.append(_outcome_record(outcome))
         if outcome.final:
             self.search.tell(outcome)
-            return
+            return self._stop_if_broken()
         if outcome.cause == "setup":
             raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}")
         self.waiting.appendleft(trial)
-        self.observer.say(f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}")
+        if outcome.kind == "lost":
+            self.observer.say(
+                f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
+            )
+        return None
+
+    def _stop_if_broken(self, *, at_end: bool = False) -> None:
+        """Take failures back that are no data, and stop."""
+        found = verdict(self.state.outcomes, self.plan.same_failures, at_end=at_end)
+        if found is None:
+            return
+        self.journal.append({"type": "retracted", "trials": found.trials, "reason": found.text})
+        raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}")
 
     def _limit_attempts(self, outcome: Outcome) -> Outcome:
         """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""
@@ -253,6 +278,8 @@ class Campaign:
         done = self.state.stage_outcomes.get("infer")
         if done is not None and done.kind == "ok" and done.trial_id == winner.trial_id:
             return
+        if self.draining:
+            raise Interrupted
         trial = self.state.trials[winner.trial_id]
         self.observer.say(f"infer with the winner, trial {trial.id}")
         done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner.attempt, attempt))
@@ -261,6 +288,7 @@ class Campaign:
 
     def _run_stage(self, stage: StageName, winner: int, start: Callable[[int], Future[Outcome]]) -> Outcome:
         """Run a stage, again while the infrastructure loses it."""
+        self.stage = stage
         for _ in range(self.plan.max_attempts):
             on_disk = (number for _, number in self.runner.attempts(stage))
             attempt = max(self.state.stage_attempts.get(stage, 0), *on_disk, 0) + 1
@@ -273,10 +301,11 @@ class Campaign:
             if outcome.cause == "site":
                 raise SiteError(f"{stage}: {outcome.evidence}")
             self.journal.append(_stage_record(stage, outcome))
+            if outcome.final or outcome.cause == "setup":
+                self.stage = None
+                return outcome
             if self.draining:
                 raise Interrupted
-            if outcome.cause != "infrastructure":
-                return outcome
         raise SiteError(f"{stage} was lost {self.plan.max_attempts} times, the last time: {outcome.evidence}")
 
 

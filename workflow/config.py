@@ -11,10 +11,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workflow.errors import InputError, Problems, show, unusable_text
-from workflow.initial import read_initial
+from workflow.initial import objective_of, read_initial
 from workflow.rundir import RunDir
 from workflow.search import MODES, Search, SearchSettings, make_search
 from workflow.space import Constant, Space
@@ -35,7 +33,7 @@ from workflow.stages import (
     fragile,
     unfilled,
 )
-from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml
+from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
 from workflow.trial import Params
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
@@ -71,6 +69,7 @@ class Experiment:
     search: SearchSettings
     initial: Sequence[Params] = ()
     max_attempts: int = 3
+    same_failures: int = 5
     warnings: tuple[str, ...] = ()
 
     def make_search(self) -> Search:
@@ -99,8 +98,9 @@ class Experiment:
             "objective": vars(self.objective),
             "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
+            "same_failures": self.same_failures,
         }
-        return yaml.safe_dump(data, sort_keys=False, width=120)
+        return to_yaml(data)
 
 
 def _described(parameter: object) -> dict[str, Any]:
@@ -123,8 +123,10 @@ def _stage_data(name: StageName, stage: Stage) -> dict[str, Any]:
 def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     """Read and check an experiment file. Raises InputError with all its problems."""
     data = read_yaml(path, "experiment")
+    overrides = {_own_name(key): value for key, value in overrides.items()}
+    problems = Problems(str(path), {key: f"--set {key}" for key in overrides})
+    _use_own_names(data.get("search"), problems)
     apply_overrides(data, overrides)
-    problems = Problems(str(path))
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
     if not re.fullmatch(r"[\w.\-+ ]+", name) or name.strip(". ") == "":
@@ -136,17 +138,22 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     search = _read_search(top.section("search"))
     initial_path = Section({"initial_population": search.initial_population}, "search", problems, top.base)
     initial_file = initial_path.path("initial_population")
-    max_attempts = top.integer("max_attempts", 3, least=1) or 3
+    max_attempts = top.integer("max_attempts", Experiment.max_attempts, least=1)
+    same_failures = top.integer("same_failures", Experiment.same_failures, least=0)
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
     problems.raise_if_any()
-    assert space is not None and model is not None
-    warnings = (*space.warnings, *_warnings(space, stages, objective))
-    initial = read_initial(Path(initial_file), space, search.population_size, objective.mode) if initial_file else ()
+    assert space is not None and model is not None and max_attempts is not None and same_failures is not None
+    warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, objective))
+    initial: Sequence[Params] = ()
     if initial_file:
+        initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
-    return Experiment(name, model, stages, space, objective, search, initial, max_attempts, warnings)
+        warnings += _objective_warning(Path(initial_file), objective)
+    return Experiment(
+        name, model, stages, space, objective, search, initial, max_attempts, same_failures, warnings
+    )  # fmt: skip
 
 
 def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | None:
@@ -233,7 +240,7 @@ def _read_space(top: Section) -> Space | None:
         if isinstance(value, str):
             path = top.path("space")
             return None if path is None else load_space(Path(path))
-        return parse_space(value, f"{top.problems.file}: space")
+        return parse_space(value, top.problems.where("space"))
     except InputError as error:
         top.problems.include(str(error))
         return None
@@ -248,12 +255,22 @@ def _read_objective(section: Section) -> Objective:
     return Objective(metric, mode)
 
 
-def _read_search(section: Section) -> SearchSettings:
+def _own_name(key: str) -> str:
+    """A dotted key with the reference's upper-case name replaced by ours."""
+    section, _, name = key.rpartition(".")
+    return f"search.{_REFERENCE_NAMES[name]}" if section == "search" and name in _REFERENCE_NAMES else key
+
+
+def _use_own_names(search: object, problems: Problems) -> None:
+    """Replace the reference's upper-case names in a file's section, in place."""
     for alias, name in _REFERENCE_NAMES.items():
-        if alias in section.data:
-            if name in section.data:
-                section.problems.add(section.at(alias), f"is given beside {name}", "keep one of the two")
-            section.data = {name if key == alias else key: value for key, value in section.data.items()}
+        if isinstance(search, dict) and alias in search:
+            if name in search:
+                problems.add(f"search.{alias}", f"is given beside {name}", "keep one of the two")
+            search[name] = search.pop(alias)
+
+
+def _read_search(section: Section) -> SearchSettings:
     defaults = SearchSettings()
     values: dict[str, Any] = {}
     for setting in fields(SearchSettings):
@@ -288,6 +305,14 @@ def _check_arguments(space: Space, stages: Mapping[StageName, Stage], problems: 
     if longest > _MAX_ARGUMENT:
         what = f"the constants hold {longest} characters"
         problems.add("space", what, f"stay below {_MAX_ARGUMENT}: pass large values as a file")
+
+
+def _objective_warning(initial: Path, objective: Objective) -> tuple[str, ...]:
+    if not is_there(initial, directory=True) or objective_of(initial) == (objective.metric, objective.mode):
+        return ()
+    metric, mode = objective_of(initial)
+    was, now = f"{metric} ({mode})", f"{objective.metric} ({objective.mode})"
+    return (f"search.initial_population: {initial} searched {was}, this experiment {now}: its best may not be yours",)
 
 
 def _warnings(space: Space, stages: Mapping[StageName, Stage], objective: Objective) -> list[str]:

@@ -15,7 +15,7 @@ from types import FrameType
 from workflow import __version__
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.config import Experiment
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.report.progress import Progress
@@ -92,13 +92,14 @@ def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journa
     search = experiment.make_search()
     plan = Plan(
         "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
-        experiment.max_attempts,
+        experiment.max_attempts, experiment.same_failures,
     )  # fmt: skip
     campaign = Campaign(plan, search, journal, runner, progress)
     varying = tuple(p.name for p in experiment.space.varying)
     table = Table(
-        varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size, site.workers
-    )
+        varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
+        site.workers, runner.arguments,
+    )  # fmt: skip
     writer = _TableWriter(run, table)
     progress.refresh = writer.now_and_then
     if not experiment.model.data_dir:
@@ -131,6 +132,8 @@ def _begin(journal: Journal, experiment: Experiment, about: dict[str, str]) -> N
 
 
 def _resume_hint(run: RunDir) -> str:
+    if not run.path.is_dir():
+        return "if the run's directory was moved, go on with it there: python -m workflow.run --resume NEW_PLACE"
     return f"resume with: python -m workflow.run --resume {shlex.quote(str(run.path))}"
 
 
@@ -158,13 +161,11 @@ def _signals(campaign: Campaign) -> Iterator[None]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         second = campaign.draining
         campaign.interrupt(now=second)
-        running = ", ".join(str(trial.id) for trial in list(campaign.running.values())[:20])
-        wait = f"waiting for {len(campaign.running)} trials to end ({running})" if running else "ending"
-        _tell("stopping the trials now" if second else f"{wait}; Ctrl-C again stops them now")
+        _tell("stopping now" if second else f"{_waits_for(campaign)}; Ctrl-C again stops now")
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
         campaign.interrupt(now=True)
-        _tell(f"{signal.Signals(number).name}: stopping the trials now")
+        _tell(f"{signal.Signals(number).name}: stopping now")
 
     handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate, signal.SIGHUP: on_terminate}
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -173,6 +174,13 @@ def _signals(campaign: Campaign) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _waits_for(campaign: Campaign) -> str:
+    if campaign.stage is not None:
+        return f"waiting for {campaign.stage} to end"
+    running = [str(trial.id) for trial in list(campaign.running.values())]
+    return f"waiting for the trials that have begun to end (of {listing(running[:20])})" if running else "ending"
 
 
 def _tell(text: str) -> None:
@@ -193,6 +201,7 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     infer = state.stage_outcomes.get("infer")
     progress.say(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
     progress.say(f"    {lines(state.trials[winner.trial_id].params, table.varying)}")
+    progress.say(f"    model: {run.trial_attempt(winner.trial_id, winner.attempt)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
     lost = number["lost_attempts"]

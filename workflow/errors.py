@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import re
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -52,18 +53,28 @@ class Problem:
 
 
 class Problems:
-    """Collects all problems of one file, so that the user mends them in one go."""
+    """Collects all problems of one file, so that the user mends them in one go.
 
-    def __init__(self, file: str) -> None:
+    ``overridden`` maps dotted keys whose values came from the command line to the option that gave them.
+    """
+
+    def __init__(self, file: str, overridden: Mapping[str, str] | None = None) -> None:
         self.file = file
+        self.overridden = overridden or {}
         self._found: list[Problem | str] = []
 
     def __bool__(self) -> bool:
         return bool(self._found)
 
     def add(self, place: str, what: str, remedy: str) -> None:
-        where = f"{self.file}: {place}" if place else self.file
-        self._found.append(Problem(where, what, remedy))
+        self._found.append(Problem(self.where(place), what, remedy))
+
+    def where(self, place: str) -> str:
+        """A place (a dotted key, an entry) with the source that has to be mended there."""
+        for key, option in self.overridden.items():
+            if place == key or place.startswith(f"{key}."):
+                return option + place.removeprefix(key)
+        return f"{self.file}: {place}" if place else self.file
 
     def extend(self, other: Problems) -> None:
         self._found.extend(other._found)
@@ -106,6 +117,18 @@ def did_you_mean(name: object, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {listing(known)}"
+
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a terminal's cursor or change its colours; lines and tabs stay.
+
+    A carriage return, with which a progress bar writes over its line, ends a line.
+    """
+    text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
 def unusable_text(text: str) -> str:

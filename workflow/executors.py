@@ -139,7 +139,8 @@ def parsl_config(site: Site, lock: RunLock, directory: Path) -> Config:
 
 
 def _threads(site: Site) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(label=LABEL, max_threads=site.workers)
+    """Its threads are numbered in their names, from 0; each one uses the GPU of its number."""
+    return ThreadPoolExecutor(label=LABEL, max_threads=site.workers, thread_name_prefix=LABEL)
 
 
 def _local(site: Site, lock: RunLock) -> WatchedExecutor:

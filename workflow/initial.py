@@ -11,21 +11,22 @@ from typing import Any
 from workflow.errors import Problems, listing, show
 from workflow.rundir import RunDir
 from workflow.space import Space
-from workflow.strict import is_there
+from workflow.strict import is_there, read_yaml
 from workflow.trial import Params, Value
 
 
-def read_initial(path: Path, space: Space, size: int, mode: str) -> list[Params]:
+def read_initial(path: Path, space: Space, size: int) -> list[Params]:
     """Configurations from a CSV of hyperparameters, or the best ones from an earlier run's directory.
 
     Columns that are no hyperparameter are ignored. At most ``size`` distinct rows are taken, in the file's order or,
-    for a run, best first. Raises InputError with all values that are outside the space.
+    for a run, best first by its own objective. Raises InputError with all values that are outside the space.
     """
     from_run = is_there(path, directory=True)
     file = RunDir(path).hpo_csv if from_run else path
     problems = Problems(str(file))
     rows = _read_csv(file, problems)
     if from_run:
+        _, mode = objective_of(path)
         rows = _best_first([row for row in rows if row.get("result")], mode, problems)
     missing = [p.name for p in space.varying if rows and p.name not in rows[0]]
     if missing:
@@ -51,6 +52,16 @@ def read_initial(path: Path, space: Space, size: int, mode: str) -> list[Params]
         problems.add("", "has no row", "write one configuration a line below the header")
     problems.raise_if_any()
     return list(chosen.values())[:size]
+
+
+def objective_of(path: Path) -> tuple[str, str]:
+    """Metric and mode of an earlier run's directory. Raises InputError."""
+    file = RunDir(path).experiment
+    objective = read_yaml(file, "experiment of that run").get("objective")
+    metric, mode = (objective.get("metric"), objective.get("mode")) if isinstance(objective, dict) else (None, None)
+    if not isinstance(metric, str) or mode not in ("min", "max"):
+        Problems(str(file)).fail("objective", f"is {show(objective)}", "name the directory of a run, or a CSV file")
+    return metric, mode
 
 
 def _read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:

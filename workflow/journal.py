@@ -5,6 +5,7 @@
     {"type": "attempt", ...}      before an attempt of a trial or of a stage is submitted
     {"type": "outcome", ...}      before the search hears of it
     {"type": "stage", ...}        the outcome of preprocess or infer
+    {"type": "retracted", ...}    outcomes that told of a broken site or set-up: their trials run again
     {"type": "resumed", ...}  {"type": "ended", ...}  {"type": "note", ...}
 
 Each record has the time (``at``, seconds since the epoch) and a check sum (``crc``, CRC-32 of the line before it), so
@@ -43,6 +44,10 @@ class State:
     """The final outcome of each trial that has one."""
     lost: dict[int, int] = field(default_factory=dict)
     """Attempts of each trial that the infrastructure lost."""
+    abandoned: int = 0
+    """Attempts that ended with their controller, without an outcome, and were followed by another."""
+    retracted: dict[int, int] = field(default_factory=dict)
+    """The last attempt of each trial whose outcome was taken back; what it left on the disk doesn't count."""
     seconds: float = 0.0
     """Wall time of all attempts of trials, on their workers."""
     spans: list[tuple[float, float]] = field(default_factory=list)
@@ -57,6 +62,7 @@ class State:
     elapsed: float = 0.0
     """Wall time of the controllers so far, in seconds, up to their last record."""
     ended: bool = False
+    _closed: dict[int, int] = field(default_factory=dict)
     _new_span: bool = True
     _last: float | None = None
 
@@ -75,24 +81,33 @@ class State:
             trial = Trial.from_json(record["trial"])
             self.trials.setdefault(trial.id, trial)
         elif kind == "attempt":
-            key = record["trial"]
-            attempts: dict[Any, int] = self.attempts if isinstance(key, int) else self.stage_attempts
-            attempts[key] = max(attempts.get(key, 0), int(record["attempt"]))
+            self._apply_attempt(record["trial"], int(record["attempt"]))
             if "winner" in record:
-                self.stage_trials[key] = int(record["winner"])
+                self.stage_trials[record["trial"]] = int(record["winner"])
         elif kind == "outcome":
             self._apply_outcome(Outcome.from_json(record["outcome"]))
         elif kind == "stage":
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
             self.stage_runs[record["stage"]] = outcome.attempt
+        elif kind == "retracted":
+            for trial_id in record["trials"]:
+                self.retracted[trial_id] = self.outcomes.pop(trial_id).attempt
+                self.lost.pop(trial_id, None)
         elif kind not in ("ended", "note"):
             raise ValueError(f"unknown type {kind!r}")
         self.ended = kind == "ended" and bool(record["complete"])
         self.elapsed += max(0.0, at - self._last) if self._last is not None else 0.0
         self._last = at
 
+    def _apply_attempt(self, key: int | str, attempt: int) -> None:
+        attempts: dict[Any, int] = self.attempts if isinstance(key, int) else self.stage_attempts
+        if isinstance(key, int) and self.attempts.get(key, 0) > self._closed.get(key, 0):
+            self.abandoned += 1
+        attempts[key] = max(attempts.get(key, 0), attempt)
+
     def _apply_outcome(self, outcome: Outcome) -> None:
+        self._closed[outcome.trial_id] = max(outcome.attempt, self._closed.get(outcome.trial_id, 0))
         if outcome.trial_id in self.outcomes:
             return
         self.seconds += outcome.seconds
@@ -133,12 +148,14 @@ class Journal:
         now = time.time()
         lines = [_seal({"type": record["type"], "at": now, **record}) for record in records]
         data = b"".join(lines)
-        size = os.fstat(self._file).st_size
+        status = os.fstat(self._file)
+        if not status.st_nlink or not self._is_in_place(status):
+            raise SiteError(f"{self.path}: is gone: the run's directory was deleted or moved while it was led")
         try:
             _write_all(self._file, data)
             os.fsync(self._file)
         except OSError as error:
-            os.ftruncate(self._file, size)
+            os.ftruncate(self._file, status.st_size)
             raise SiteError(
                 f"{self.path}: cannot be written ({error.strerror}); nothing is lost: make room, then resume the run"
             ) from error
@@ -147,6 +164,14 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _is_in_place(self, status: os.stat_result) -> bool:
+        try:
+            return os.path.samestat(status, self.path.stat())
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # a file system's hiccup: the write will tell
 
     def _replay(self, data: bytes) -> None:
         *lines, rest = data.split(b"\n")

@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflow.errors import show
+from workflow.errors import printable, show
 from workflow.trial import Cause, Kind, Outcome
 
 _SCORES_FILE = {"train": "val_scores.json", "infer": "test_scores.json"}
@@ -128,6 +128,8 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
     ended_by, code, tail = result["ended_by"], result["exit_code"], last_line(result["log_tail"])
     if ended_by.startswith("cannot start"):
         return "lost", "setup", None, ended_by
+    if ended_by.startswith("stopped before it started"):
+        return "deferred", "", None, ended_by
     if ended_by.startswith("stopped"):
         return "lost", "infrastructure", None, ended_by
     if ended_by != "exit":
@@ -155,5 +157,5 @@ def _signal_from_outside(code: int) -> signal.Signals | None:
 
 
 def last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in printable(text).splitlines() if line.strip()]
     return lines[-1].strip()[:300] if lines else "(the log is empty)"

@@ -6,11 +6,15 @@ import argparse
 import json
 import os
 import shlex
+import shutil
+import signal
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from workflow import __version__
 from workflow.config import Experiment, load_experiment
@@ -39,6 +43,7 @@ class Job:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         job = _job(args)
         for warning in (*job.experiment.warnings, *_warnings(job)):
@@ -51,7 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         _flush()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    """TERM and HUP before there is a campaign that could clean up: as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _flush() -> None:
@@ -147,6 +159,8 @@ def _dry_run(job: Job) -> int:
 
 
 def _print_command(title: str, command: Command, job: Job) -> None:
+    if program := next(filter(shutil.which, command.programs), None):
+        command = replace(command, argv=(program, *command.argv[1:]))
     directories = [command.directory] if job.experiment.model.data_dir else [command.directory, str(job.run.data)]
     print(f"# {title}")
     print(f"mkdir -p {shlex.join(directories)} && cd {shlex.quote(command.directory)}")
@@ -180,6 +194,8 @@ def _create(job: Job) -> None:
     except OSError as error:
         what = f"--output {job.run.path}: cannot be made ({error.strerror})"
         raise InputError(f"{what}\n    -> choose another directory") from error
+    finally:
+        shutil.rmtree(draft.path, ignore_errors=True)
 
 
 if __name__ == "__main__":

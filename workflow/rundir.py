@@ -17,6 +17,11 @@ class RunDir:
         return self.path.name
 
     @property
+    def gone(self) -> str:
+        """Why nothing more can happen here: the directory was taken away while it was led; empty if it is there."""
+        return "" if self.journal.exists() else f"{self.path}: is gone: it was deleted or moved while it was led"
+
+    @property
     def experiment(self) -> Path:
         return self.path / "experiment.yaml"
 

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +26,13 @@ from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
 from workflow.config import Experiment
-from workflow.errors import InputError, SiteError
+from workflow.errors import InputError, SiteError, printable
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.lock import RunLock
 from workflow.metrics import judge
 from workflow.rundir import RunDir
 from workflow.site import Site
-from workflow.stages import Command, Place, StageName
+from workflow.stages import Argument, Command, Place, StageName
 from workflow.trial import Outcome, Trial
 
 _MAX_COMMAND = 120_000
@@ -40,7 +40,11 @@ _MAX_COMMAND = 120_000
 
 _CLOSE_TIMEOUT = 30.0
 
-_DISK_WORDS = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
+_LOG_LINES, _LOG_BYTES = 15, 4000
+"""How much of a log a message shows."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
 """In the evidence of a failure that is worth another try: the disk was full, and nobody could look at it then."""
 
 _RESULT_KEYS = {"ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail"}
@@ -58,6 +62,16 @@ def _app_function() -> types.FunctionType:
     function = types.FunctionType(_command.__code__, {"__builtins__": builtins}, "stage")
     function.__module__ = "__main__"
     return function
+
+
+def _pinning(site: Site) -> Callable[[str], str]:
+    """The app's function on Parsl's thread executor, which pins nothing: a GPU for each of its numbered threads."""
+
+    def stage(command: str) -> str:
+        number = int(threading.current_thread().name.rpartition("_")[2])
+        return f"export {site.gpu_mask}={shlex.quote(site.gpus[number])}; {command}"
+
+    return stage
 
 
 class ParslRunner:
@@ -96,7 +110,8 @@ class ParslRunner:
         except Exception as error:
             self.__exit__()
             raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error
-        self._app = bash_app(data_flow_kernel=self._kernel, executors=[LABEL])(_app_function())
+        function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()
+        self._app = bash_app(data_flow_kernel=self._kernel, executors=[LABEL])(function)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,6 +143,13 @@ class ParslRunner:
         command = self.pipeline.infer(place, self._train_command(winner, trained), self._data)
         return self._submit(command, winner.id, attempt, f"trial {winner.id}: infer, attempt {attempt}")
 
+    def hold(self) -> None:
+        """Keep stages that wait at the workers' door from starting; their outcomes come as ``deferred``."""
+        for directory in list(self._running.values()):
+            if not (directory / supervise.HEARTBEAT).exists():
+                with contextlib.suppress(OSError):
+                    (directory / supervise.STOP).touch()
+
     def stop(self) -> None:
         """Ask every running stage to stop; their outcomes come as ``lost``."""
         for directory in list(self._running.values()):
@@ -143,6 +165,19 @@ class ParslRunner:
         executor = self._kernel.executors[LABEL]
         if isinstance(executor, WatchedExecutor) and executor.bad_state_is_set:
             return str(executor.executor_exception)
+        return ""
+
+    def arguments(self, trial: Trial, attempt: int) -> dict[str, Argument]:
+        """The hyperparameters as an attempt's training got them: constants filled in, output directories its own."""
+        args = self._train_command(trial, attempt).args
+        return {name: args[name] for name in trial.params}
+
+    def log_tail(self, outcome: Outcome) -> str:
+        log = self.run.trial_attempt(outcome.trial_id, outcome.attempt) / supervise.LOG
+        with contextlib.suppress(OSError), log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - _LOG_BYTES))
+            lines = printable(file.read().decode(errors="replace")).splitlines()[-_LOG_LINES:]
+            return "".join(f"\n    | {line}" for line in lines) + f"\n    -> see {log}"
         return ""
 
     def attempts(self, stage: StageName) -> list[tuple[int, int]]:
@@ -177,6 +212,8 @@ class ParslRunner:
     def _submit(self, command: Command, trial_id: int, attempt: int, title: str) -> Future[Outcome]:
         directory = Path(command.directory)
         line = self._shell_line(command, title)
+        if self.run.gone:
+            raise SiteError(self.run.gone)
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -203,7 +240,7 @@ class ParslRunner:
             if found is None:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
-            if found.kind != "ok" and (reason := _disk_full(self.run.path)):
+            if found.kind != "ok" and (reason := self.run.gone or _unwritable(self.run.path)):
                 (self._running[outcome] / supervise.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
                 found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
@@ -287,8 +324,11 @@ def _wait_for_end(directories: Iterable[Path], poll: float) -> None:
                 still_since = time.monotonic()
 
 
-def _disk_full(directory: Path) -> str:
-    """Why nothing more can be written there; empty if it can. Only a write tells: free space knows no quota."""
+def _unwritable(directory: Path) -> str:
+    """Why nothing can be written there, as on a full disk; empty if it can.
+
+    Only a write tells: free space knows no quota.
+    """
     probe = directory / f".probe.{threading.get_ident()}"
     try:
         probe.write_bytes(bytes(_PROBE))
@@ -296,7 +336,7 @@ def _disk_full(directory: Path) -> str:
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink()
-        return f"{directory}: {error.strerror}; make room"
+        return f"{directory}: {error.strerror}" + ("; make room" if error.errno in _FULL else "")
     return ""
 
 

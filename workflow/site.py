@@ -12,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.stages import Container
-from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml
+from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml, to_yaml
 
 SCHEDULERS = ("local", "threads")
 VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
+_GPU_MASKS = {
+    "nvidia": "CUDA_VISIBLE_DEVICES",
+    "amd": "ROCR_VISIBLE_DEVICES",
+    "intel": "ZE_AFFINITY_MASK",
+    "none": "CUDA_VISIBLE_DEVICES",
+}
 _GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
 
 
@@ -29,6 +33,7 @@ class Site:
     """Where trials run.
 
     ``workers`` run at a time, each with one of ``gpus`` where there are any (names as the vendor's mask takes them).
+    ``auto`` are the keys that were found out here and now; a resume, perhaps elsewhere, finds them out again.
     ``heartbeat_period`` and ``heartbeat_threshold`` are Parsl's, in seconds. ``grace`` is the time from TERM to KILL,
     ``poll`` the interval at which a trial looks for its controller, ``patience`` the silence after which it gives up,
     all in seconds.
@@ -39,6 +44,7 @@ class Site:
     workers: int
     gpus: tuple[str, ...] = ()
     gpu_vendor: str = "none"
+    workers_without_gpu: int = 2
     container_command: str | None = None
     address: str = "127.0.0.1"
     heartbeat_period: int = 5
@@ -46,6 +52,12 @@ class Site:
     grace: float = 5.0
     poll: float = 0.5
     patience: float = 20.0
+    auto: frozenset[str] = frozenset()
+
+    @property
+    def gpu_mask(self) -> str:
+        """The environment variable that shows a process the GPUs it may use."""
+        return _GPU_MASKS[self.gpu_vendor]
 
     @property
     def in_flight(self) -> int:
@@ -59,7 +71,10 @@ class Site:
 
     def to_yaml(self) -> str:
         data = {**vars(self), "gpus": list(self.gpus)}
-        return yaml.safe_dump(data, sort_keys=False, width=120)
+        del data["auto"]
+        found = "".join(f"# {key}: {data[key]}\n" for key in data if key in self.auto)
+        heading = f"# auto was, at the last start:\n{found}" if found else ""
+        return heading + to_yaml(data | dict.fromkeys(self.auto, "auto"))
 
 
 def find_site(name: str) -> Path:
@@ -96,7 +111,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     """Read and check a site file. Raises InputError with all its problems."""
     data = read_yaml(path, "site")
     apply_overrides(data, overrides)
-    problems = Problems(str(path))
+    problems = Problems(str(path), {key: f"--set site.{key}" for key in overrides})
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
     scheduler = top.text("scheduler", None, SCHEDULERS)
@@ -104,8 +119,10 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
     gpus = _read_gpus(top, vendor)
-    workers = _read_workers(top, gpus)
+    without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1) or Site.workers_without_gpu
+    workers = _read_workers(top, gpus, without_gpu)
     settings = {
+        "workers_without_gpu": without_gpu,
         "container_command": top.text("container_command"),
         "address": _read_address(top),
         "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
@@ -114,12 +131,13 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "poll": top.number("poll", Site.poll, least=0.05),
         "patience": top.number("patience", Site.patience, least=1),
     }
+    auto = frozenset(key for key in ("gpus", "gpu_vendor", "workers") if top.data.get(key) in (None, "auto"))
     top.finish()
     _check_beats(top, settings)
     problems.raise_if_any()
     if vendor == "auto":
         vendor = "nvidia" if gpus else "none"
-    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings)  # type: ignore[arg-type]
+    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)  # type: ignore[arg-type]
 
 
 def _check_beats(top: Section, settings: Mapping[str, Any]) -> None:
@@ -148,8 +166,7 @@ def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:
     return tuple(str(n) for n in names)
 
 
-def _read_workers(top: Section, gpus: tuple[str, ...]) -> int:
-    without_gpu = top.integer("workers_without_gpu", 2, least=1) or 2
+def _read_workers(top: Section, gpus: tuple[str, ...], without_gpu: int) -> int:
     if top.data.get("workers") == "auto":
         top.raw("workers")
         return len(gpus) or without_gpu

@@ -35,6 +35,10 @@ class _Loader(yaml.SafeLoader):
         return value
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that ``_Loader`` would take for a number."""
+
+
 _MAX_BITS = 4096
 
 
@@ -57,6 +61,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
+# YAML 1.1 takes 1e-5 for a text, since it has no point; people don't.
+_EXPONENT = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$")
+for resolver in (_Loader, _Dumper):
+    resolver.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+.0123456789"))
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: str(node.value))
 
 
@@ -81,6 +89,11 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         problems.fail("", f"holds {show(data)}, not a dictionary", f"write the {what} as 'key: value' lines")
     return data
+
+
+def to_yaml(data: Mapping[str, Any]) -> str:
+    """The text that ``read_yaml`` reads back to the same dictionary."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, width=120)
 
 
 def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:

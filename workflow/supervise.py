@@ -216,6 +216,8 @@ class Supervisor(Tree):
     def __init__(self, spec: Spec, fence: Fence) -> None:
         super().__init__(fence, spec["poll"], spec["grace"])
         self.spec = spec
+        self.run_id: tuple[int, int] | None = None
+        self.run_id = self._run_id()
         self.started = time.time()
         self.gpu = next((os.environ[name] for name in _GPU_MASKS if os.environ.get(name)), None)
 
@@ -224,18 +226,53 @@ class Supervisor(Tree):
         self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()
-        self._write_command(argv)
-        log = os.open(self._path(LOG), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        error = self.start(argv, env, self.spec["directory"], log)
-        ended_by = f"cannot start {argv[0]!r}: {error}" if error else self.watch(self.spec["timeout"])
+        command = self._command_text(argv)
+        self._write_command(command)
+        log = os.open(self._path(LOG), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        ended_by = self._run_stage(argv, env, log)
         self.stop()
-        self._write_result(ended_by, before)
+        if self._run_is_gone():
+            return 0
+        os.makedirs(self.spec["directory"], exist_ok=True)
+        if not os.path.exists(self._path(COMMAND)):  # some models clear their output directory, this one
+            self._write_command(command)
+        if not os.path.exists(self._path(LOG)):
+            self._put_back(log)
+        self._write_result(ended_by, before, log)
         return 0
+
+    def _run_stage(self, argv: list[str], env: dict[str, str], log: int) -> str:
+        """Run the stage to its end; returns what ended it."""
+        if reason := self.interrupted():
+            return f"stopped before it started: {reason}"
+        if error := self.start(argv, env, self.spec["directory"], log):
+            return f"cannot start {argv[0]!r}: {error}"
+        return self.watch(self.spec["timeout"])
+
+    def _run_is_gone(self) -> bool:
+        """Whether the run's directory was deleted or moved: nothing may appear in its place.
+
+        A model that makes its output directory anew makes those above it, too: they are not the same ones.
+        """
+        return self.run_id != self._run_id()
+
+    def _run_id(self) -> tuple[int, int] | None:
+        if self.spec["controller"] is None:
+            return None
+        try:
+            status = os.stat(os.path.dirname(self.spec["controller"]["lock"]))
+        except FileNotFoundError:
+            return None
+        except OSError:
+            return self.run_id  # a file system's hiccup is no news
+        return status.st_dev, status.st_ino
 
     def interrupted(self) -> str:
         return "the campaign asked for it" if os.path.exists(self._path(STOP)) else super().interrupted()
 
     def beat(self) -> None:
+        if self._run_is_gone():
+            return
         try:
             with open(self._path(HEARTBEAT), "w", encoding="utf-8") as file:
                 file.write(f"{socket.gethostname()} {os.getpid()} {time.time()}\n")
@@ -254,7 +291,7 @@ class Supervisor(Tree):
             argv[0] = next((p for p in programs if shutil.which(p, path=env.get("PATH"))), argv[0])
         return argv, env
 
-    def _write_command(self, argv: list[str]) -> None:
+    def _command_text(self, argv: list[str]) -> str:
         lines = ["#!/bin/bash", f"# {self.spec['title']}, as {socket.gethostname()} ran it. Runs again by hand."]
         lines.append(f"cd {shlex.quote(self.spec['directory'])}")
         if self.spec["path_prefix"]:
@@ -262,14 +299,23 @@ class Supervisor(Tree):
         settings = {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
         lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
         lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
+        return "\n".join(lines) + "\n"
+
+    def _write_command(self, text: str) -> None:
         path = self._path(COMMAND)
         with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(text)
         os.chmod(path, 0o755)
 
-    def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]]) -> None:
+    def _put_back(self, log: int) -> None:
+        """A log that was deleted while it was written, in its place again."""
+        with open(log, "rb", closefd=False) as deleted, open(self._path(LOG), "wb") as file:
+            deleted.seek(0)
+            shutil.copyfileobj(deleted, file)
+
+    def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]], log: int) -> None:
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
-        lines, tail = _read_log(self._path(LOG))
+        lines, tail = _read_log(log)
         directory = self.spec["directory"]
         fresh = [name for name, stamp in _scores_files(directory).items() if before.get(name) != stamp]
         result: dict[str, Any] = {
@@ -286,7 +332,6 @@ class Supervisor(Tree):
             "result_lines": lines,
             "log_tail": tail,
         }
-        os.makedirs(directory, exist_ok=True)  # some models clear their output directory, this one included
         temporary = self._path(f".{RESULT}.{os.getpid()}")
         with open(temporary, "w", encoding="utf-8") as file:
             json.dump(result, file, indent=1)
@@ -365,11 +410,12 @@ def _read_scores(path: str) -> str:
         return ""
 
 
-def _read_log(path: str) -> tuple[list[str], str]:
+def _read_log(log: int) -> tuple[list[str], str]:
     """The last lines with IMPROVE_RESULT, and the end of the log."""
     lines: list[str] = []
     try:
-        with open(path, "rb") as file:
+        with open(log, "rb", closefd=False) as file:
+            file.seek(0)
             while line := file.readline(_MAX_LINE):
                 if b"IMPROVE_RESULT" in line:
                     lines.append(line.decode(errors="replace").rstrip("\n"))

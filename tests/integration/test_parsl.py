@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,12 +32,12 @@ Begun = tuple[Path, subprocess.Popen[str]]
 
 
 def begin(workflow: Workflow, sleep: float = 1.5, site: str = "local", **options: object) -> Begun:
-    """A campaign whose trials last, and its run directory, once the first trial runs."""
+    """A campaign whose trials last, and its run directory, once a trial runs on each of its two workers."""
     run = workflow.directory / "run"
     experiment = workflow.experiment(space=toy_space(sleep=sleep), search=LONG, stages={"train": {}})
     quick = QUICK if site == "local" else []
     controller = workflow.start("--site", site, "--experiment", experiment, "--output", run, *quick, **options)
-    assert eventually(lambda: any((run / "trials").glob("*/attempt-1/argv.json")), 60)
+    assert eventually(lambda: len(list((run / "trials").glob("*/attempt-1/argv.json"))) == 2, 60)
     return run, controller
 
 
@@ -76,6 +79,66 @@ def test_ctrl_c_once_drains(workflow: Workflow, site: str) -> None:
     assert ok, "the running trials were waited for"
     assert not [r for r in journal(run) if r["type"] == "outcome" and r["outcome"]["kind"] == "lost"]
     assert not workflow.processes()
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_ctrl_c_keeps_a_trial_at_the_workers_door_from_starting(workflow: Workflow, site: str) -> None:
+    run, controller = begin(workflow, sleep=3, site=site, start_new_session=True)
+    os.killpg(controller.pid, signal.SIGINT)
+    finish(controller, 130)
+    outcomes = [r["outcome"] for r in journal(run) if r["type"] == "outcome"]
+    assert sorted(o["kind"] for o in outcomes) == ["deferred", "ok", "ok"]
+    assert len(list((run / "trials").glob("*/attempt-1/argv.json"))) == 2
+    done = workflow.run("--resume", run)
+    assert done.returncode == 0 and "0 attempts were lost" in done.stdout, done.stdout
+
+
+def test_ctrl_c_names_the_stage_that_it_waits_for(workflow: Workflow) -> None:
+    """Inference that ends under it ends the campaign."""
+    experiment = workflow.experiment(
+        space=toy_space(),
+        search={"num_iterations": 1, "population_size": 2},
+        stages={"train": {}, "infer": {"args": {"sleep": 2}}},
+    )
+    run = workflow.directory / "run"
+    arguments = ("--site", "local-threads", "--experiment", experiment, "--output", run)
+    controller = workflow.start(*arguments, start_new_session=True)
+    assert eventually(lambda: (run / "infer/attempt-1/argv.json").exists(), 60)
+    os.killpg(controller.pid, signal.SIGINT)
+    assert "waiting for infer to end; Ctrl-C again" in finish(controller, 0)
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
+def test_a_run_that_is_gone_ends_its_controller(workflow: Workflow, site: str, moved: bool) -> None:
+    """Nothing appears in its place, no process stays, and a moved run is resumed where it is."""
+    run, controller = begin(workflow, sleep=0.7, site=site)
+    elsewhere = workflow.directory / "elsewhere"
+    run.rename(elsewhere) if moved else shutil.rmtree(run)
+    output = finish(controller, 3)
+    assert "is gone" in output and "Traceback" not in output, output
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
+    assert not run.exists(), list(run.rglob("*"))
+    if moved:
+        assert "--resume NEW_PLACE" in output
+        done = workflow.run("--resume", elsewhere)
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_every_trial_at_a_time_has_a_gpu_of_its_own(workflow: Workflow, site: str) -> None:
+    run = workflow.directory / "run"
+    experiment = workflow.experiment(space=toy_space(sleep=0.5), search={"num_iterations": 1, "population_size": 6})
+    gpus = ("--set", "site.gpus=[GPU-a, '7']", "--set", "site.workers=2")
+    done = workflow.run("--site", site, "--experiment", experiment, "--output", run, *gpus)
+    assert done.returncode == 0, done.stdout
+    found = [attempt for attempts in results(run).values() for attempt in attempts]
+    assert {attempt["gpu"] for attempt in found} == {"GPU-a", "7"}
+    for gpu in ("GPU-a", "7"):
+        spans = sorted((a["started"], a["ended"]) for a in found if a["gpu"] == gpu)
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(spans))
+    argv = json.loads((run / "trials/0000/attempt-1/argv.json").read_text())
+    assert argv[0] == results(run)["0000"][0]["gpu"]
 
 
 @pytest.mark.parametrize("site", ["local", "local-threads"])

@@ -70,8 +70,7 @@ def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
 def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
-    described = {field.name for field in fields(Site)} - {"name"} | {"workers_without_gpu"}
-    assert first_column(section("Sites")) - {"workers_without_gpu"} == described - {"workers_without_gpu"}
+    assert first_column(section("Sites")) == {field.name for field in fields(Site)} - {"name", "auto"}
 
 
 def test_the_exit_codes_are_the_programs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -255,6 +256,56 @@ def test_every_shipped_experiment_loads(workflow: Workflow) -> None:
         done = workflow.run("--site", "local", "--experiment", path, "--dry-run")
         assert done.returncode == 0, done.stdout
         assert yaml.safe_load(path.read_text())["name"]
+
+
+def test_a_terminated_start_is_an_interruption(workflow: Workflow) -> None:
+    """Also before there is a campaign: exit code 130, and nothing left behind."""
+    initial = workflow.directory / "initial.csv"
+    os.mkfifo(initial)  # the start waits for its writer
+    experiment = workflow.experiment(search={**SHORT, "initial_population": str(initial)})
+    process = workflow.start("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    with initial.open("w"):  # the reader has come
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output) == (130, "interrupted\n")
+    assert not list(workflow.directory.glob(".run*")) and not (workflow.directory / "run").exists()
+
+
+def test_a_start_that_fails_leaves_no_draft(workflow: Workflow) -> None:
+    disk = workflow.directory / "disk"
+    experiment = workflow.experiment(space=[*toy_space(), {"name": "big", "type": "constant", "value": "x" * 90_000}])
+    with small_disk(disk):
+        (disk / "filler").write_bytes(b"\0" * 520_000)
+        done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", disk / "run")
+        assert done.returncode == 2 and "cannot be made (No space left" in done.stdout, done.stdout
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+
+
+def test_the_dry_run_takes_the_program_that_is_installed(workflow: Workflow) -> None:
+    (workflow.directory / "bin").mkdir()
+    program = workflow.directory / "bin" / "singularity"
+    program.write_text("#!/bin/bash\n")
+    program.chmod(0o755)
+    image = workflow.directory / "model.sif"
+    image.touch()
+    experiment = workflow.experiment(model={"image": str(image)})
+    env = {"PATH": f"{program.parent}:/usr/bin:/bin"}
+    done = workflow.run("--site", "local", "--experiment", experiment, "--dry-run", env=env)
+    assert "&& singularity exec" not in done.stdout  # each command is a line of its own
+    assert "\nsingularity exec" in done.stdout and "apptainer" not in done.stdout
+
+
+def test_first_trials_that_fail_alike_stop_the_campaign(workflow: Workflow) -> None:
+    """Exit code 5 with the end of a log; once the model is mended, the resume runs the trials again."""
+    changed = model(workflow, train=r"printf '\e[31mno file /data/%s\e[0m\n' $RANDOM; echo more >&2; exit 3")
+    done = run_threads(workflow, model=changed, search={"num_iterations": 2, "population_size": 8})
+    assert done.returncode == 5, done.stdout
+    assert "first 5 trials failed alike" in done.stdout and "\n    | no file /data/" in done.stdout
+    assert "attempt-1/model.log" in done.stdout and "\x1b" not in done.stdout
+    model(workflow)
+    resumed = workflow.run("--resume", "run")
+    assert resumed.returncode == 0, resumed.stdout
+    assert len(list((workflow.directory / "run/trials/0000").iterdir())) == 2
 
 
 def test_no_run_directory_half_made(workflow: Workflow) -> None:

@@ -65,7 +65,7 @@ def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> N
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_disk_full", lambda directory: "the disk is full")
+    monkeypatch.setattr(module, "_unwritable", lambda directory: "the disk is full")
     outcome: Future[Outcome] = Future()
     runner._running[outcome] = leave_result(runner, 0, exit_code=1)
     runner._collect(outcome, "train", 0, 1, None)

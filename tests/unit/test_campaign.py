@@ -103,7 +103,7 @@ class Site:
         self.events = 0
         self.said: list[str] = []
         self.data: int | None = None
-        self.stopped = False
+        self.held = self.stopped = False
         self.broken = ""
         self.in_flight_seen = 0
 
@@ -153,8 +153,14 @@ class Site:
                     found.append(replace(outcome, trial_id=trial))
         return found
 
+    def hold(self) -> None:
+        self.held = True
+
     def stop(self) -> None:
         self.stopped = True
+
+    def log_tail(self, outcome: Outcome) -> str:
+        return f" (log of {outcome.trial_id})"
 
     def failure(self) -> str:
         self.event()
@@ -202,7 +208,8 @@ class Site:
         attempts = records(self.path, f'"trial":{trial.id},')
         assert key[1:] in [(record["trial"], record["attempt"]) for record in attempts]
         finished = [done for done in self.disk.results if done[:2] == key[:2]]
-        assert not finished, f"trial {trial.id} runs again, although {finished} has finished"
+        taken_back = {number for record in records(self.path, '"type":"retracted"') for number in record["trials"]}
+        assert not finished or trial.id in taken_back, f"trial {trial.id} runs again, although {finished} has finished"
         assert key not in self.disk.started, f"{key} runs twice, in one directory"
 
 
@@ -323,9 +330,14 @@ def test_order_of_ends_does_not_change_the_table(path: Path, seed: int, unbroken
     assert table(lead(Site(path, seed=seed))[0]) == unbroken[0]
 
 
-def test_campaign_without_a_success_ends_without_inference(path: Path) -> None:
+def failures(evidence: Callable[[int], str]) -> dict[Key, dict[str, Any]]:
+    """All trials fail, each with its evidence."""
     failed = {"kind": "failed", "value": None, "cause": "model"}
-    site = Site(path, faults={("train", number, 1): failed for number in range(100)})
+    return {("train", number, 1): {**failed, "evidence": evidence(number)} for number in range(100)}
+
+
+def test_campaign_without_a_success_ends_without_inference(path: Path) -> None:
+    site = Site(path, faults=failures(lambda number: "abc"[number % 3]))
     state, _ = lead(site)
     assert state.ended
     assert {outcome.kind for outcome in state.outcomes.values()} == {"failed"}
@@ -372,6 +384,51 @@ def test_trial_that_is_lost_too_often_has_failed(path: Path) -> None:
     assert [key for key in site.disk.started if key[1] == 3] == [("train", 3, n) for n in (1, 2, 3)]
     assert state.outcomes[3].kind == "failed"
     assert state.outcomes[3].evidence == "lost 3 times, the last time: the node died"
+
+
+def test_trials_that_are_all_lost_tell_of_a_broken_site(path: Path) -> None:
+    """Nothing is final before it is mended: a resume runs them all."""
+    site = Site(path, faults={("train", trial, n): lost() for trial in range(99) for n in range(1, 4)})
+    with pytest.raises(
+        SiteError, match=r"3 trials were lost again and again, and none has succeeded: .* the node died"
+    ):
+        lead(site, replace(PLAN, max_attempts=3))
+    state = reread(path)
+    assert state.outcomes == {} and len(state.retracted) == 3
+    site.die()
+    state, _ = lead(Site(path, site.disk))
+    assert {outcome.kind for outcome in state.outcomes.values()} == {"ok", "failed"}
+    assert all(o.cause != "infrastructure" for o in state.outcomes.values())
+
+
+def test_a_single_lost_trial_is_no_failure_of_the_model_either(path: Path) -> None:
+    site = Site(path, faults={("train", 0, n): lost() for n in range(1, 4)})
+    with pytest.raises(SiteError, match="a trial was lost"):
+        lead(site, settings=replace(SETTINGS, num_iterations=1, population_size=1))
+    assert reread(path).unfinished
+
+
+def test_first_trials_that_fail_alike_tell_of_a_broken_set_up(path: Path) -> None:
+    """What they left on the disk isn't taken over at the resume: they run again."""
+    site = Site(path, faults=failures(lambda number: f"exit code 1; last line: no file data-{number}.csv"))
+    with pytest.raises(SetupError, match=r"first 5 trials failed alike.*no file data-4.csv \(log of 4\)"):
+        lead(site)
+    assert len(site.disk.trials_started()) <= 8
+    state = reread(path)
+    assert not state.outcomes.keys() & set(range(5))
+    site.die()
+    resumed = Site(path, site.disk)
+    state, _ = lead(resumed)
+    assert [state.outcomes[number].attempt for number in range(5)] == [2] * 5
+    assert any(outcome.kind == "ok" for outcome in state.outcomes.values())
+
+
+@pytest.mark.parametrize("same_failures", [0, 9])
+def test_failing_alike_can_be_declared_normal(path: Path, same_failures: int) -> None:
+    site = Site(path, faults=failures(lambda number: "val_loss is nan"))
+    settings = replace(SETTINGS, num_iterations=1, population_size=8)
+    state, _ = lead(site, replace(PLAN, same_failures=same_failures), settings=settings)
+    assert state.ended and len(state.outcomes) == 8
 
 
 def test_lost_attempts_are_counted_across_resumes(path: Path) -> None:
@@ -460,6 +517,49 @@ def test_interrupt_now_stops_what_runs(path: Path, outcomes: int, unbroken: tupl
     assert table(state) == unbroken[0]
 
 
+def test_draining_keeps_what_has_not_begun(path: Path) -> None:
+    site = Site(path, hook=interrupt_after(2, now=False))
+    with pytest.raises(Interrupted):
+        lead(site)
+    assert site.held
+
+
+def test_interrupt_during_infer_waits_for_it_and_is_done(path: Path) -> None:
+    site = Site(path)
+
+    original = site.infer
+
+    def infer(*arguments: Any) -> Future[Outcome]:
+        campaigns[0].interrupt(now=False)
+        return original(*arguments)
+
+    campaigns: list[Campaign] = []
+    site.hook = campaigns.append
+    site.infer = infer
+    state, campaign = lead(site)
+    assert state.ended and campaign.draining
+
+
+def test_interrupt_before_infer_leaves_it_to_the_resume(path: Path) -> None:
+    site = Site(path)
+
+    def interrupt_at_end(campaign: Campaign) -> None:
+        if campaign.search.done:
+            campaign.interrupt(now=False)
+
+    site.hook = interrupt_at_end
+    with pytest.raises(Interrupted):
+        lead(site)
+    assert "infer" not in site.disk.stages_started()
+
+
+def test_drained_campaign_that_is_complete_is_done(path: Path) -> None:
+    site = Site(path)
+    site.hook = lambda campaign: campaign.interrupt(now=False) if campaign.search.done else None
+    state, _ = lead(site, replace(PLAN, infer=False))
+    assert state.ended
+
+
 def test_interrupt_during_preprocess_trains_nothing(path: Path) -> None:
     site = Site(path)
     journal = Journal(path)
@@ -469,6 +569,7 @@ def test_interrupt_during_preprocess_trains_nothing(path: Path) -> None:
         campaign.run()
     journal.close()
     assert site.disk.stages_started() == {"preprocess": 1}
+    assert site.held
     assert site.disk.trials_started() == []
     assert reread(path).stage_outcomes["preprocess"].kind == "ok"
 

@@ -366,7 +366,7 @@ def test_settings_are_yaml() -> None:
     pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=", "k=a=b", "l=1e-3"]
     assert parse_overrides(pairs) == {
         "a": 5, "b": 1.5, "c": True, "d": None, "e": [1, "x"], "f": {"g": 2}, "h": "text", "i": "5", "j": None,
-        "k": "a=b", "l": "1e-3",
+        "k": "a=b", "l": 0.001,
     }  # fmt: skip
 
 
@@ -387,6 +387,56 @@ def test_a_setting_replaces_what_the_file_says(tmp_path: Path) -> None:
     stages = {"train": {"args": {"a": 1, "b": 2}, "timeout": 5}}
     train = load(tmp_path, "stages.train.args.a=9", stages=stages).stages["train"]
     assert train == Stage({"a": 9, "b": 2}, 5.0)
+
+
+@pytest.mark.parametrize("text", ["1e-5", "-1E+3", "2.e5", ".5e-1", "+1e5"])
+def test_numbers_with_an_exponent_are_numbers(tmp_path: Path, text: str) -> None:
+    entries = [{"name": "lr", "type": "float", "lower": "LOWER", "upper": 1e6}]
+    yaml_text = yaml.safe_dump({**MINIMAL, "space": entries}).replace("LOWER", text)
+    assert load_experiment(write(tmp_path, yaml_text), {}).space.parameters[0].lower == float(text)
+
+
+@pytest.mark.parametrize("text", ["1e-5", "-1E+3", "1.0e+5", "5e", "e5", "1_000", "0x10"])
+def test_texts_that_look_like_numbers_stay_texts_in_the_copy(tmp_path: Path, text: str) -> None:
+    quoted = json.dumps({**MINIMAL, "stages": {"train": {"args": {"a": text}}}})
+    experiment = load_experiment(write(tmp_path, quoted), {})
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "space.json").write_text(json.dumps(experiment.space.entries))
+    again = load_experiment(write(copy, experiment.to_yaml()), {})
+    assert again.stages["train"].args == experiment.stages["train"].args == {"a": text}
+
+
+def test_a_setting_replaces_its_alias_in_the_file(tmp_path: Path) -> None:
+    search = load(tmp_path, "search.strategy=simple", search={"GA_STRATEGY": "mu_plus_lambda"}).search
+    assert search.strategy == "simple"
+    search = load(tmp_path, "search.POPULATION_SIZE=7", search={"population_size": 4}).search
+    assert search.population_size == 7
+
+
+@pytest.mark.parametrize(
+    ("setting", "place"),
+    [
+        ("search.population_size=x", "--set search.population_size: 'x'"),
+        ("search.POPULATION_SIZE=x", "--set search.population_size: 'x'"),
+        ("stages={train: {timeout: -1}}", "--set stages.train.timeout: -1"),
+        ("space=[{name: a, type: flot}]", "--set space: entry 1 'a': type"),
+        ("search.tournsize=0", "--set search.tournsize: 0"),
+    ],
+)
+def test_a_wrong_setting_is_named_as_such(tmp_path: Path, setting: str, place: str) -> None:
+    assert refusal(tmp_path, setting).startswith(place)
+
+
+def test_an_initial_population_of_another_objective_is_warned_of(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "experiment.yaml").write_text("objective: {metric: pcc, mode: max}\n")
+    (run / "hpo.csv").write_text("x,n,result\n0.5,3,0.9\n")
+    experiment = load(tmp_path, search={"initial_population": "run"})
+    assert "searched pcc (max), this experiment val_loss (min)" in experiment.warnings[-1]
+    (run / "experiment.yaml").write_text("objective: {metric: val_loss, mode: min}\n")
+    assert load(tmp_path, search={"initial_population": "run"}).warnings == ()
 
 
 def test_the_last_of_equal_settings_counts() -> None:

@@ -29,17 +29,18 @@ ALLOWED = {
     "search.random_search": "errors space trial search.*",
     "stages": "errors trial",
     "metrics": "errors trial",
+    "triage": "errors trial",
     "strict": "errors",
     "initial": "errors rundir space strict trial",
     "config": "errors initial rundir search space space_file stages strict trial",
     "journal": "errors trial",
     "lock": "errors",
-    "campaign": "errors journal search stages trial",
+    "campaign": "errors journal search stages triage trial",
     "site": "errors stages strict",
     "executors": "errors lock site supervise",
     "runner": "config errors executors lock metrics rundir site stages supervise trial",
     "report": "",
-    "report.tables": "campaign errors initial journal rundir search trial",
+    "report.tables": "campaign errors initial journal rundir search stages trial",
     "report.progress": "campaign config report.tables",
     "controller": "* -run",
     "run": "*",
@@ -49,7 +50,8 @@ ALLOWED = {
 PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "runner"}
 
-PURE = {"errors", "trial", "space", "stages", "metrics", *(m for m in ALLOWED if m.partition(".")[0] == "search")}
+SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
+PURE = {"errors", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",

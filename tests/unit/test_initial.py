@@ -39,13 +39,13 @@ def write(directory: Path, *rows: str, header: str = HEADER, name: str = "initia
     return path
 
 
-def read(path: Path, size: int = 16, mode: str = "min", space: Space = SPACE) -> list[dict[str, Any]]:
-    return [dict(params) for params in read_initial(path, space, size, mode)]
+def read(path: Path, size: int = 16, space: Space = SPACE) -> list[dict[str, Any]]:
+    return [dict(params) for params in read_initial(path, space, size)]
 
 
-def refusal(path: Path, size: int = 16, mode: str = "min", space: Space = SPACE) -> str:
+def refusal(path: Path, size: int = 16, space: Space = SPACE) -> str:
     with pytest.raises(InputError) as caught:
-        read_initial(path, space, size, mode)
+        read_initial(path, space, size)
     return str(caught.value).replace(f"{path.parent}/", "")
 
 
@@ -169,8 +169,10 @@ SIMPLE = parse_space([{"name": "x", "type": "int", "lower": 0, "upper": 99}], "s
 RUN_HEADER = "iteration,sample,x,metric,result,walltime"
 
 
-def run(directory: Path, *results: tuple[object, str]) -> Path:
+def run(directory: Path, *results: tuple[object, str], mode: str = "min") -> Path:
     """An earlier run with these values of x and results."""
+    (directory / "run").mkdir()
+    (directory / "run" / "experiment.yaml").write_text(f"objective: {{metric: val_loss, mode: {mode}}}\n")
     rows = [f"001,{number:04d},{x},val_loss,{result},7" for number, (x, result) in enumerate(results)]
     write(directory / "run", *rows, header=RUN_HEADER, name="hpo.csv")
     return directory / "run"
@@ -181,7 +183,8 @@ RESULTS = [(1, "0.5"), (2, "1.2e-05"), (3, ""), (4, "-3"), (5, "0.5"), (6, "100"
 
 @pytest.mark.parametrize(("mode", "order"), [("min", [4, 2, 1, 5, 6]), ("max", [6, 1, 5, 2, 4])])
 def test_a_run_gives_its_best_first_and_leaves_out_what_failed(tmp_path: Path, mode: str, order: list[int]) -> None:
-    assert [params["x"] for params in read(run(tmp_path, *RESULTS), mode=mode, space=SIMPLE)] == order
+    """Best by its own objective, whatever is searched for now."""
+    assert [params["x"] for params in read(run(tmp_path, *RESULTS, mode=mode), space=SIMPLE)] == order
 
 
 def test_a_run_gives_its_best_only(tmp_path: Path) -> None:
@@ -206,6 +209,12 @@ def test_a_run_of_which_all_failed(tmp_path: Path) -> None:
     assert "hpo.csv: has no row" in refusal(run(tmp_path, (1, ""), (2, "")), space=SIMPLE)
 
 
+def test_a_run_that_does_not_say_what_it_searched_for(tmp_path: Path) -> None:
+    directory = run(tmp_path, (1, "0.5"))
+    (directory / "experiment.yaml").write_text("objective: 5\n")
+    assert "experiment.yaml: objective: is 5" in refusal(directory, space=SIMPLE)
+
+
 def test_a_directory_that_is_no_run(tmp_path: Path) -> None:
     assert "hpo.csv: cannot be read" in refusal(tmp_path, space=SIMPLE)
 
@@ -226,7 +235,7 @@ def copied(directory: Path, space: Space, initial: list[Params]) -> list[dict[st
 
 
 def test_the_copy_of_a_run_gives_the_same_configurations(tmp_path: Path) -> None:
-    initial = read_initial(write(tmp_path, *GOOD), SPACE, 16, "min")
+    initial = read_initial(write(tmp_path, *GOOD), SPACE, 16)
     again = copied(tmp_path, SPACE, initial)
     assert repr(again) == repr([dict(params) for params in initial])
 

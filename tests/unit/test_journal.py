@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from workflow.errors import InputError
+from workflow.errors import InputError, SiteError
 from workflow.journal import VERSION, Journal, Record, State, _seal, campaign_record, differences
 from workflow.trial import Outcome, Trial
 
@@ -401,6 +402,38 @@ def test_a_refused_journal_is_closed(tmp_path: Path) -> None:
     with pytest.raises(InputError):
         Journal(path)
     assert open_files() == before
+
+
+# -- outcomes that are taken back, attempts that nobody saw end ------------------------------------------------------
+
+
+def test_outcomes_can_be_taken_back(tmp_path: Path) -> None:
+    """Their trials are unfinished again, and what the attempts left on the disk no longer counts."""
+    records = [HEADER, asked(0), attempt(0), lost(0, 1), attempt(0, 2), outcome(0, "failed", 2)]
+    state = write(tmp_path / "j", [*records, {"type": "retracted", "trials": [0], "reason": "the disk was full"}])
+    assert (state.outcomes, state.lost, state.retracted) == ({}, {}, {0: 2})
+    assert [t.id for t in state.unfinished] == [0]
+    assert reopen(tmp_path / "j").state == state
+
+
+def test_attempts_that_died_with_their_controller_are_counted(tmp_path: Path) -> None:
+    """Not before they run again: a result file may still tell how they ended."""
+    records = [HEADER, asked(0), attempt(0), asked(1), attempt(1), {"type": "resumed"}, outcome(0)]
+    assert write(tmp_path / "adopted", records).abandoned == 0
+    assert write(tmp_path / "again", [*records, attempt(1, 2), lost(1, 2), attempt(1, 3)]).abandoned == 1
+
+
+@pytest.mark.parametrize("moved", [True, False], ids=["moved", "deleted"])
+def test_a_journal_that_is_gone_is_a_site_error(tmp_path: Path, moved: bool) -> None:
+    path = tmp_path / "run" / "j"
+    path.parent.mkdir()
+    journal = Journal(path)
+    journal.append(HEADER)
+    path.parent.rename(tmp_path / "elsewhere") if moved else shutil.rmtree(path.parent)
+    with pytest.raises(SiteError, match="is gone"):
+        journal.append(asked(0))
+    assert not path.parent.exists()
+    journal.close()
 
 
 # -- a full disk -----------------------------------------------------------------------------------------------------

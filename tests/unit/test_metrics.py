@@ -353,6 +353,11 @@ def test_a_timeout_is_the_models_fault_even_with_scores() -> None:
     assert outcome.evidence == "timeout after 60 s; last line: Boom: it broke"
 
 
+def test_an_attempt_that_never_started_is_deferred() -> None:
+    outcome = verdict(ended_by="stopped before it started: the campaign asked for it", exit_code=None)
+    assert (outcome.kind, outcome.cause) == ("deferred", "")
+
+
 @pytest.mark.parametrize("why", ["its worker died", "the controller has ended", "signal TERM, by its worker's side"])
 def test_a_stopped_attempt_is_lost_even_with_scores(why: str) -> None:
     outcome = verdict(ended_by=f"stopped: {why}", exit_code=None)

@@ -134,7 +134,7 @@ def test_config_file_then_command_line(data_dir: Path) -> None:
     assert "epoch 2/2 " in succeed("train.sh", 0, data_dir, "my config.txt")
     assert "epoch 4/4 " in succeed("train.sh", 0, data_dir, "my config.txt", "--epochs", 4)
     with np.load(data_dir / "from config" / "model.npz") as model:
-        assert model["sizes"].tolist() == [10, 128, 1]
+        assert model["sizes"].tolist() == [10, 192, 1]
 
 
 def test_command_line_overwrites_the_txt(data_dir: Path, tmp_path: Path) -> None:

@@ -101,13 +101,14 @@ def test_defaults(tmp_path: Path) -> None:
     assert load(tmp_path) == Site(
         name="here", scheduler="threads", workers=2, gpus=(), gpu_vendor="none", container_command=None,
         address="127.0.0.1", heartbeat_period=5, heartbeat_threshold=20, grace=5.0, poll=0.5, patience=20.0,
+        workers_without_gpu=2, auto=frozenset({"gpu_vendor", "workers"}),
     )  # fmt: skip
 
 
 FULL = {
     "name": "my site", "scheduler": "local", "workers": 2, "gpus": ["GPU-a", "GPU-b"], "gpu_vendor": "amd",
     "container_command": "/opt/apptainer", "address": "10.0.0.1", "heartbeat_period": 7, "heartbeat_threshold": 70,
-    "grace": 1.5, "poll": 0.25, "patience": 33,
+    "grace": 1.5, "poll": 0.25, "patience": 33, "workers_without_gpu": 5,
 }  # fmt: skip
 
 
@@ -115,17 +116,23 @@ def test_every_key(tmp_path: Path) -> None:
     assert load(tmp_path, **FULL) == Site(**{**FULL, "gpus": ("GPU-a", "GPU-b")})
 
 
-@pytest.mark.parametrize("changes", [{}, FULL, {"gpus": 4}, {"gpus": 4, "workers": 3}, {"name": "5", "gpus": [7]}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, FULL, {"gpus": 4}, {"gpus": 4, "workers": 3}, {"workers_without_gpu": 7}, {"name": "5", "gpus": [7]}],
+)
 def test_the_copy_of_a_run_gives_the_same_site(tmp_path: Path, changes: dict[str, Any]) -> None:
     site = load(tmp_path, **changes)
     assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
 
 
-def test_the_copy_of_a_run_does_not_look_for_gpus_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_copy_of_a_run_looks_for_gpus_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resume may be on another machine, or in an allocation with other GPUs."""
     fake_nvidia_smi(tmp_path, monkeypatch, count=2)
-    site = load(tmp_path, gpus="auto")
+    text = load(tmp_path, gpus="auto").to_yaml()
+    assert "# gpus: ['0', '1']\n" in text
     fake_nvidia_smi(tmp_path, monkeypatch, count=8)
-    assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
+    again = load_site(write(tmp_path / "run" / "site.yaml", text), {})
+    assert (len(again.gpus), again.workers) == (8, 8)
 
 
 @pytest.mark.parametrize("name", ["local", "local-threads"])
@@ -166,8 +173,12 @@ def test_an_unknown_key_lists_the_known(tmp_path: Path, key: str, hint: str) -> 
     assert {"name", "scheduler", "workers", "gpus"} <= set(message.partition("known: ")[2].strip().split(", "))
 
 
+def test_a_wrong_setting_is_named_as_such(tmp_path: Path) -> None:
+    assert refusal(tmp_path, {"workers": "x"}).startswith("--set site.workers: 'x'")
+
+
 def test_an_unknown_key_of_a_setting(tmp_path: Path) -> None:
-    assert "here.yaml: worker: is not a known key" in refusal(tmp_path, {"worker": 1})
+    assert "--set site.worker: is not a known key" in refusal(tmp_path, {"worker": 1})
 
 
 WRONG = [

@@ -288,6 +288,31 @@ def test_stage_that_clears_its_directory_still_has_a_result(bench: Bench) -> Non
     assert (result["ended_by"], result["exit_code"]) == ("exit", 0)
 
 
+def test_log_and_command_survive_a_model_that_clears_its_directory(bench: Bench) -> None:
+    result = bench.run(*bash('echo IMPROVE_RESULT 1; rm -rf "$PWD"; mkdir "$PWD"; echo IMPROVE_RESULT 2; echo end'))
+    assert (result["result_lines"], result["log_tail"][-4:]) == (["IMPROVE_RESULT 1", "IMPROVE_RESULT 2"], "end\n")
+    assert (bench.directory / "model.log").read_text() == "IMPROVE_RESULT 1\nIMPROVE_RESULT 2\nend\n"
+    assert (bench.directory / "command.sh").stat().st_mode & 0o100
+
+
+@pytest.mark.parametrize("remade", [False, True], ids=["gone", "made anew by the model"])
+def test_nothing_appears_in_place_of_a_run_that_is_gone(bench: Bench, tmp_path: Path, remade: bool) -> None:
+    """Its directory was deleted or moved while a stage ran: the stage ends and leaves the place empty."""
+    run = tmp_path / "run"
+    bench.directory = run / "attempt-1"
+    bench.directory.mkdir(parents=True)
+    (run / "lock").write_text("nonce")
+    controller = {"lock": str(run / "lock"), "nonce": "nonce", "patience": 60.0}
+    process = bench.start(*SLEEP, controller=controller)
+    assert ready(bench)
+    run.rename(tmp_path / "moved")
+    if remade:
+        bench.directory.mkdir(parents=True)
+    assert process.wait(SOON) == 0
+    assert bench.alive() == []
+    assert list(bench.directory.iterdir()) == [] if remade else not run.exists()
+
+
 # -- starting --------------------------------------------------------------------------------------------------------
 
 
@@ -441,6 +466,14 @@ def test_stop_file_stops(bench: Bench) -> None:
     process = bench.start(*SLEEP)
     stop(bench)
     assert bench.wait(process)["ended_by"] == "stopped: the campaign asked for it"
+
+
+def test_stop_file_that_came_first_keeps_a_stage_from_starting(bench: Bench) -> None:
+    bench.directory.mkdir(parents=True)
+    (bench.directory / "stop").touch()
+    result = bench.run(*bash("touch started"))
+    assert result["ended_by"] == "stopped before it started: the campaign asked for it"
+    assert not (bench.directory / "started").exists()
 
 
 def test_stage_that_obeys_ends_before_the_grace_does(bench: Bench) -> None:

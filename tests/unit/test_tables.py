@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from workflow.space_file import parse_space
 from workflow.trial import Outcome, Trial
 
 TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)
+RUN = RunDir(Path("/run"))
 
 
 class Search:
@@ -155,7 +157,8 @@ def test_table_is_an_initial_population(tmp_path: Path) -> None:
     trials = [trial(n, rate=n / 32, optimizer=value, warmup=n % 2 == 0) for n, value in enumerate(NASTY)]
     outcomes = [ok(one.id, -float(one.id)) for one in trials]
     write_tables(RunDir(tmp_path), TABLE, state(*trials, *outcomes), Search())
-    initial = read_initial(tmp_path, parse_space(entries, "test"), len(NASTY), "min")
+    (tmp_path / "experiment.yaml").write_text("objective: {metric: val_loss, mode: min}\n")
+    initial = read_initial(tmp_path, parse_space(entries, "test"), len(NASTY))
     assert initial == [one.params for one in reversed(trials)]
 
 
@@ -172,6 +175,13 @@ def test_best_holds_all_hyperparameters_of_the_best_trial(tmp_path: Path, mode: 
     assert json.loads((tmp_path / "best.json").read_text()) == dict(FOUR[best].params)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert (found["best_trial"], found["metric"], found["mode"]) == (best, "pcc", mode)
+
+
+def test_best_is_what_the_training_got(tmp_path: Path) -> None:
+    """Placeholders filled in, and the output directory in which its model lies."""
+    table = replace(TABLE, arguments=lambda trial, attempt: {**trial.params, "model_outdir": f"/run/attempt-{attempt}"})
+    write_tables(RunDir(tmp_path), table, state(*FOUR, ok(1, 0.5)), Search())
+    assert json.loads((tmp_path / "best.json").read_text()) == {**FOUR[1].params, "model_outdir": "/run/attempt-1"}
 
 
 def test_earliest_of_equals_is_the_best(tmp_path: Path) -> None:
@@ -212,11 +222,12 @@ def campaign() -> State:
 
 def test_summary_by_hand() -> None:
     row = GenerationStatistics(1, 4, 0.375, 0.125, 0.25, 0.5)
-    assert summary(TABLE, campaign(), Search("why", row)) == {
+    assert summary(TABLE, campaign(), Search("why", row), RUN) == {
         "metric": "val_loss",
         "mode": "min",
         "best_value": 0.25,
         "best_trial": 1,
+        "best_directory": "/run/trials/0001/attempt-2",
         "best_metrics": {"mse": 0.25, "pcc": 0.9},
         "test_scores": {"mse": 0.3},
         "hall_of_fame": [
@@ -243,22 +254,22 @@ def test_hall_of_fame_holds_the_best_of_each_configuration() -> None:
     folded = state(*FOUR, again, *(ok(number, value) for number, value in values.items()))
     for mode, expected in (("min", [2, 4, 3, 0]), ("max", [0, 1, 3, 2])):
         table = Table(TABLE.varying, "mse", mode, 3, 2)
-        assert [row["trial"] for row in summary(table, folded, Search())["hall_of_fame"]] == expected
+        assert [row["trial"] for row in summary(table, folded, Search(), RUN)["hall_of_fame"]] == expected
 
 
 def test_hall_of_fame_is_limited() -> None:
     folded = state(*(trial(n) for n in range(30)), *(ok(n, float(n)) for n in range(30)))
-    assert [row["trial"] for row in summary(TABLE, folded, Search())["hall_of_fame"]] == list(range(10))
+    assert [row["trial"] for row in summary(TABLE, folded, Search(), RUN)["hall_of_fame"]] == list(range(10))
 
 
 def test_utilization_is_busy_time_by_workers_and_spans() -> None:
-    found = summary(TABLE, campaign(), Search())
+    found = summary(TABLE, campaign(), Search(), RUN)
     assert found["utilization"] == 42 / (2 * (20 + 10))
 
 
 def test_utilization_of_nothing_is_unknown() -> None:
-    assert summary(TABLE, state(), Search())["utilization"] is None
-    assert summary(TABLE, state(FOUR[0], Outcome(0, 1, "failed")), Search())["utilization"] is None
+    assert summary(TABLE, state(), Search(), RUN)["utilization"] is None
+    assert summary(TABLE, state(FOUR[0], Outcome(0, 1, "failed")), Search(), RUN)["utilization"] is None
 
 
 def test_test_scores_are_those_of_the_winner_alone() -> None:
@@ -266,8 +277,8 @@ def test_test_scores_are_those_of_the_winner_alone() -> None:
     scored = {**infer, "outcome": Outcome(0, 1, "ok", None, {"mse": 1.0}).to_json()}
     failed = {**infer, "outcome": Outcome(1, 1, "failed").to_json()}
     trials = [*FOUR, ok(0, 0.5), ok(1, 0.25)]
-    assert summary(TABLE, state(*trials, scored), Search())["test_scores"] is None
-    assert summary(TABLE, state(*trials, failed), Search())["test_scores"] is None
+    assert summary(TABLE, state(*trials, scored), Search(), RUN)["test_scores"] is None
+    assert summary(TABLE, state(*trials, failed), Search(), RUN)["test_scores"] is None
 
 
 def test_counts_by_state() -> None:

@@ -86,14 +86,14 @@ class Progress:
         number = counts(state)
         done = number["ok"] + number["failed"] + number["stopped"]
         budget = done if campaign.search.done else max(campaign.search.budget, done)
-        parts = [f"{done}/{budget} trials", f"{min(len(campaign.running), self.workers)} running"]
-        parts.append(f"{number['failed']} failed")
+        running = min(len(campaign.running), self.workers)
+        parts = [f"{done}/{budget} trials, {running} running, {number['failed']} failed"]
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
-            parts.insert(0, f"generation {generation}/{self.generations}")
+            parts.insert(0, f"gen {generation}/{self.generations}")
         if (winner := best(state, self.mode)) is not None and winner.value is not None:
-            parts.append(f"best {winner.value:.6g} (trial {winner.trial_id})")
+            parts.append(f"best {winner.value:.6g} (#{winner.trial_id})")
         if done and not campaign.search.done:
-            left = (budget - done) * state.seconds / done / self.workers
-            parts.append(f"about {timedelta(seconds=round(left))} left")
+            per_trial = sum(last - first for first, last in state.spans) / done  # with all that passes between trials
+            parts.append(f"{timedelta(seconds=round((budget - done) * per_trial))} left")
         return " | ".join(parts)

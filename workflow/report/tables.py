@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from workflow.initial import cell, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
 from workflow.search import Search
+from workflow.stages import Argument
 from workflow.trial import Outcome, Trial, Value
 
 _HALL_OF_FAME = 10
@@ -31,6 +32,8 @@ class Table:
     mode: str
     population_size: int
     workers: int
+    arguments: Callable[[Trial, int], Mapping[str, Argument]] = lambda trial, attempt: trial.params
+    """Hyperparameters as an attempt's training got them."""
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
@@ -38,8 +41,10 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
     winner = best(state, table.mode)
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
-        write_text(run.best, json.dumps(dict(state.trials[winner.trial_id].params), indent=2) + "\n")
-    write_text(run.summary, json.dumps(_strict(summary(table, state, search)), indent=2, allow_nan=False) + "\n")
+        arguments = table.arguments(state.trials[winner.trial_id], winner.attempt)
+        write_text(run.best, json.dumps(dict(arguments), indent=2) + "\n")
+    text = json.dumps(_strict(summary(table, state, search, run)), indent=2, allow_nan=False)
+    write_text(run.summary, text + "\n")
 
 
 def hpo_csv(table: Table, state: State) -> str:
@@ -65,8 +70,8 @@ def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: i
     return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
 
 
-def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
-    """Times are in seconds. ``utilization`` is None where no trial ran."""
+def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str, Any]:
+    """Times are in seconds. ``utilization`` is None where no trial ran. ``best_directory`` holds the winner's model."""
     winner = best(state, table.mode)
     available = table.workers * sum(last - first for first, last in state.spans)
     infer = state.stage_outcomes.get("infer")
@@ -76,6 +81,7 @@ def summary(table: Table, state: State, search: Search) -> dict[str, Any]:
         "mode": table.mode,
         "best_value": winner.value if winner else None,
         "best_trial": winner.trial_id if winner else None,
+        "best_directory": str(run.trial_attempt(winner.trial_id, winner.attempt)) if winner else None,
         "best_metrics": dict(winner.metrics) if winner else None,
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
         "hall_of_fame": [
@@ -112,7 +118,7 @@ def counts(state: State) -> dict[str, int]:
         "failed": kinds["failed"],
         "stopped": kinds["stopped"],
         "unfinished": len(state.unfinished),
-        "lost_attempts": sum(state.lost.values()),
+        "lost_attempts": sum(state.lost.values()) + state.abandoned,
     }
 
 
