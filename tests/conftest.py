@@ -74,6 +74,21 @@ class Workflow:
         """
         return [process for process in psutil.process_iter() if self._owns(process)]
 
+    def named(self, text: str) -> list[psutil.Process]:
+        return [p for p in self.processes() if text in command_line(p)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The pool's worker processes: children of a manager that were spawned by multiprocessing."""
+        return [p for p in self.named("spawn_main") if "resource_tracker" not in command_line(p)]
+
+    def managers(self) -> list[psutil.Process]:
+        """Parsl's pools, without the shells and watchers around them."""
+        found = self.named("process_worker_pool.py")
+        return [p for p in found if "supervise.py" not in command_line(p) and "bash" not in command_line(p)[:10]]
+
+    def interchanges(self) -> list[psutil.Process]:
+        return self.named("HTEX interchange")
+
     def _owns(self, process: psutil.Process) -> bool:
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -82,6 +97,14 @@ class Workflow:
             return titled or process.environ().get(MARKER) == self.marker
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return False
+
+
+def command_line(process: psutil.Process) -> str:
+    """Empty for a process that has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 @pytest.fixture

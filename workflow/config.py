@@ -111,8 +111,8 @@ def _described(parameter: object) -> dict[str, Any]:
 
 def _stage_data(name: StageName, stage: Stage) -> dict[str, Any]:
     data: dict[str, Any] = {"args": {k: list(v) if isinstance(v, tuple) else v for k, v in stage.args.items()}}
-    if stage.timeout is not None:
-        data["timeout"] = stage.timeout
+    limits = {"timeout": stage.timeout, "stall_timeout": stage.stall_timeout}
+    data |= {key: limit for key, limit in limits.items() if limit is not None}
     if name == "train" and stage.config_file is not None:
         data["config_file"] = stage.config_file
     if name == "infer":
@@ -205,11 +205,11 @@ def _read_stage(name: StageName, section: Section) -> Stage:
         argument = _read_argument(arguments, key, value)
         if argument is not None:
             args[key] = argument
-    timeout = section.duration("timeout")
+    timeout, stall_timeout = section.duration("timeout"), section.duration("stall_timeout")
     config_file = section.text("config_file") if name == "train" else None
     gpu_arg = section.boolean("gpu_arg", False) if name == "infer" else False
     section.finish()
-    return Stage(args, timeout, config_file, gpu_arg)
+    return Stage(args, timeout, config_file, gpu_arg, stall_timeout)
 
 
 def _read_argument(section: Section, key: str, value: object) -> Argument | None:

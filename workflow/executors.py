@@ -12,7 +12,9 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from concurrent.futures import InvalidStateError
 from pathlib import Path
 from typing import Any
@@ -46,17 +48,41 @@ class InterchangeLost(Exception):
     """The interchange process ended while the campaign ran."""
 
 
+class SubmissionGate:
+    """Lets ``limit`` blocks a minute through, so that a scheduler's blip never becomes a storm of submissions."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = limit
+        self.clock = clock
+        self._passed: deque[float] = deque()
+
+    def admit(self, wanted: int) -> int:
+        """How many of ``wanted`` blocks may be submitted now; they count as submitted."""
+        now = self.clock()
+        while self._passed and now - self._passed[0] >= 60.0:
+            self._passed.popleft()
+        admitted = min(wanted, self.limit - len(self._passed))
+        self._passed.extend([now] * admitted)
+        return admitted
+
+
 class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
     """HighThroughputExecutor that ends with its controller and notices the death of its interchange.
+
+    At most ``submissions_per_minute`` blocks of workers are submitted to the scheduler.
 
     Call ``start`` (so the creation of the data-flow kernel) on the main thread: the parent-death signal follows the
     thread that starts the interchange.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, submissions_per_minute: int, **options: Any) -> None:
+        self._gate = SubmissionGate(submissions_per_minute)
         interchange = script("interchange.py")
         tether = [sys.executable, "-I", "-c", _TETHER, str(os.getpid()), sys.executable, interchange]
         super().__init__(interchange_launch_cmd=tether, block_error_handler=stop_at_unregistered_blocks, **options)
+
+    def scale_out_facade(self, n: int) -> list[str]:
+        return list(super().scale_out_facade(self._gate.admit(n)))
 
     def connected_blocks(self) -> list[str]:
         return self._ask("CONNECTED_BLOCKS")
@@ -147,6 +173,7 @@ def _local(site: Site, lock: RunLock) -> WatchedExecutor:
     watch = [sys.executable, "-I", "-S", supervise.__file__, "block", str(lock.path), lock.nonce, f"{site.patience:g}"]
     pool = shlex.join([*watch, sys.executable, script("process_worker_pool.py")])
     return WatchedExecutor(
+        submissions_per_minute=site.submissions_per_minute,
         label=LABEL,
         address=site.address,
         loopback_address="127.0.0.1",

@@ -120,8 +120,10 @@ def judge(result: Mapping[str, Any], stage: str, metric: str | None, trial_id: i
         metrics = {k: v for k, v in read_scores(stage, result["scores"]).items() if math.isfinite(v)}
     started, ended = result["started"], result["ended"]
     gpu_seconds = ended - started if result["gpu"] is not None else 0.0
-    host, gpu = result["host"], result["gpu"]
-    return Outcome(trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host, gpu, evidence, cause)
+    return Outcome(
+        trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host=result["host"], gpu=result["gpu"],
+        peak_memory=result["peak_memory"], evidence=evidence, cause=cause,
+    )  # fmt: skip
 
 
 def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple[Kind, Cause, float | None, str]:
@@ -134,8 +136,11 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
         return "lost", "infrastructure", None, ended_by
     if ended_by != "exit":
         return "failed", "model", None, f"{ended_by}; last line: {tail}"
+    if code != 0 and (shortage := _out_of_memory(result, code)):
+        return "failed", "model", None, f"out of memory: {shortage}; last line: {tail}"
     if (number := _signal_from_outside(code)) is not None:
-        return "lost", "infrastructure", None, f"killed by {number.name} from outside; last line: {tail}"
+        memory = f"its memory was {_memory(result)}, no sign of a shortage"
+        return "lost", "infrastructure", None, f"killed by {number.name} from outside; {memory}; last line: {tail}"
     if code in _NOT_RUN:
         return "lost", "setup", None, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
     if code == _CONTAINER_FAILED and "FATAL:" in result["log_tail"]:
@@ -148,6 +153,35 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
     except MetricError as error:
         return "failed", "model", None, str(error)
     return "ok", "", value, ""
+
+
+_GPU_MEMORY = re.compile(
+    r"(?:CUDA|HIP|XPU|GPU)[ _.]?(?:error: )?out[ _]of[ _]memory|ERROR_OUT_OF_MEMORY|OutOfMemoryError"
+    r"|RESOURCE_EXHAUSTED: Out of memory|^MemoryError\b",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NEARLY_ALL = 0.9
+
+
+def _out_of_memory(result: Mapping[str, Any], code: int) -> str:
+    """The evidence that a failed process wanted more memory than there was; empty if there is none."""
+    killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    limit = result["memory_limit"]
+    if result["oom_kills"]:
+        return f"the kernel killed {result['oom_kills']} processes for it; memory was {_memory(result)}"
+    if killed and limit and result["peak_memory"] >= _NEARLY_ALL * limit:
+        return f"killed by SIGKILL with memory of {_memory(result)}"
+    said = _GPU_MEMORY.search(result["log_tail"])
+    return f"the log says {said.group()!r}" if said else ""
+
+
+def _memory(result: Mapping[str, Any]) -> str:
+    limit = result["memory_limit"]
+    return f"{_gib(result['peak_memory'])} of {_gib(limit) if limit else 'unknown'} GiB"
+
+
+def _gib(number: int) -> str:
+    return f"{number / 2**30:.3g}"
 
 
 def _signal_from_outside(code: int) -> signal.Signals | None:

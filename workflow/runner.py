@@ -47,7 +47,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
 """In the evidence of a failure that is worth another try: the disk was full, and nobody could look at it then."""
 
-_RESULT_KEYS = {"ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail"}
+_RESULT_KEYS = {
+    "ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail", "peak_memory",
+    "memory_limit", "oom_kills",
+}  # fmt: skip
+
+_AVOID_DELAY = 10.0
+"""Seconds for which a worker on a host to be avoided waits with a task in hand, for others to take it."""
 
 _PROBE = 1 << 18
 """Bytes that a disk must take to count as not full."""
@@ -133,9 +139,9 @@ class ParslRunner:
         place = self._place(self.run.stage_attempt("preprocess", attempt))
         return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
 
-    def train(self, trial: Trial, attempt: int) -> Future[Outcome]:
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset()) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
-        return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train")
+        return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train", avoid)
 
     def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]:
         """Inference with the model of the winner's attempt ``trained``."""
@@ -209,9 +215,11 @@ class ParslRunner:
     def _directory(self, stage: StageName, trial_id: int, attempt: int) -> Path:
         return self.run.trial_attempt(trial_id, attempt) if stage == "train" else self.run.stage_attempt(stage, attempt)
 
-    def _submit(self, command: Command, trial_id: int, attempt: int, title: str) -> Future[Outcome]:
+    def _submit(
+        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str] = frozenset()
+    ) -> Future[Outcome]:
         directory = Path(command.directory)
-        line = self._shell_line(command, title)
+        line = self._shell_line(command, trial_id, attempt, title, avoid)
         if self.run.gone:
             raise SiteError(self.run.gone)
         try:
@@ -270,9 +278,11 @@ class ParslRunner:
         metric = self.experiment.objective.metric if stage == "train" else None
         return judge(result, stage, metric, trial_id, attempt)
 
-    def _shell_line(self, command: Command, title: str) -> str:
+    def _shell_line(self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str]) -> str:
         spec: dict[str, Any] = {
             "title": title,
+            "trial": trial_id,
+            "attempt": attempt,
             "directory": command.directory,
             "argv": command.argv,
             "programs": command.programs,
@@ -280,6 +290,9 @@ class ParslRunner:
             "env": command.env,
             "path_prefix": str(Path(sys.executable).parent) if not command.programs else None,
             "timeout": command.timeout,
+            "stall_timeout": command.stall_timeout,
+            "avoid": sorted(avoid),
+            "avoid_delay": _AVOID_DELAY,
             "grace": self.site.grace,
             "poll": self.site.poll,
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},

@@ -34,7 +34,8 @@ class Site:
 
     ``workers`` run at a time, each with one of ``gpus`` where there are any (names as the vendor's mask takes them).
     ``auto`` are the keys that were found out here and now; a resume, perhaps elsewhere, finds them out again.
-    ``heartbeat_period`` and ``heartbeat_threshold`` are Parsl's, in seconds. ``grace`` is the time from TERM to KILL,
+    ``heartbeat_period`` and ``heartbeat_threshold`` are Parsl's, in seconds; ``submissions_per_minute`` is the most
+    blocks of workers that are submitted in a minute. ``grace`` is the time from TERM to KILL,
     ``poll`` the interval at which a trial looks for its controller, ``patience`` the silence after which it gives up,
     all in seconds.
     """
@@ -46,9 +47,11 @@ class Site:
     gpu_vendor: str = "none"
     workers_without_gpu: int = 2
     container_command: str | None = None
+    container_pid: bool = False
     address: str = "127.0.0.1"
     heartbeat_period: int = 5
     heartbeat_threshold: int = 20
+    submissions_per_minute: int = 20
     grace: float = 5.0
     poll: float = 0.5
     patience: float = 20.0
@@ -67,7 +70,7 @@ class Site:
     @property
     def container(self) -> Container:
         programs = (self.container_command,) if self.container_command else Container.programs
-        return Container(programs, _GPU_FLAGS[self.gpu_vendor])
+        return Container(programs, _GPU_FLAGS[self.gpu_vendor], self.container_pid)
 
     def to_yaml(self) -> str:
         data = {**vars(self), "gpus": list(self.gpus)}
@@ -124,9 +127,11 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     settings = {
         "workers_without_gpu": without_gpu,
         "container_command": top.text("container_command"),
+        "container_pid": top.boolean("container_pid", False),
         "address": _read_address(top),
         "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
         "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),
+        "submissions_per_minute": top.integer("submissions_per_minute", Site.submissions_per_minute, least=1),
         "grace": top.number("grace", Site.grace, least=0),
         "poll": top.number("poll", Site.poll, least=0.05),
         "patience": top.number("patience", Site.patience, least=1),

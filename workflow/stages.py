@@ -64,20 +64,28 @@ class Model:
 
 @dataclass(frozen=True)
 class Stage:
-    """The settings of one stage. ``timeout`` is in seconds; None means no limit."""
+    """The settings of one stage.
+
+    ``timeout`` and ``stall_timeout``, the longest time without output, are in seconds; None means no limit.
+    """
 
     args: Mapping[str, Argument] = field(default_factory=dict)
     timeout: float | None = None
     config_file: str | None = None
     gpu_arg: bool = False
+    stall_timeout: float | None = None
 
 
 @dataclass(frozen=True)
 class Container:
-    """How this site runs containers: program names in order of preference, GPU flag ('--nv', '--rocm' or '')."""
+    """How this site runs containers: program names in order of preference, GPU flag ('--nv', '--rocm' or '').
+
+    ``own_pids`` gives each one a process namespace, at whose end nothing of it can be left.
+    """
 
     programs: tuple[str, ...] = ("apptainer", "singularity")
     gpu_flag: str = ""
+    own_pids: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,7 @@ class Command:
     gpu_index: int | None = None
     programs: tuple[str, ...] = ()
     timeout: float | None = None
+    stall_timeout: float | None = None
     args: Mapping[str, Argument] = field(default_factory=dict)
 
     def shell(self, gpu: str = '"${CUDA_VISIBLE_DEVICES:-0}"') -> str:
@@ -213,7 +222,8 @@ class Pipeline:
         gpu_index = len(prefix) + 1 if takes_gpu else None
         programs = self.container.programs if prefix else ()
         argv = (*prefix, *call)
-        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, settings.timeout, args)
+        limits = settings.timeout, settings.stall_timeout
+        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, *limits, args)
 
     def _script(self, stage: StageName) -> str:
         name = f"{stage}.sh"
@@ -231,6 +241,8 @@ class Pipeline:
         words = [self.container.programs[0], "exec"]
         if self.container.gpu_flag and stage != "preprocess":
             words.append(self.container.gpu_flag)
+        if self.container.own_pids:
+            words.append("--pid")
         for host, inside in binds:
             words += ["--bind", f"{_bind_path(host)}:{_bind_path(inside)}"]
         if self.model.contract == "candle":

@@ -16,6 +16,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -25,7 +26,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any, TypedDict
 
     class Controller(TypedDict):
@@ -36,9 +37,14 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         patience: float
 
     class Spec(TypedDict):
-        """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number."""
+        """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number.
+
+        ``avoid`` names hosts on which this stage shall not run: it hands the task back there, after ``avoid_delay``.
+        """
 
         title: str
+        trial: int
+        attempt: int
         directory: str
         argv: list[str]
         programs: list[str]
@@ -46,6 +52,9 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         env: dict[str, str]
         path_prefix: str | None
         timeout: float | None
+        stall_timeout: float | None
+        avoid: list[str]
+        avoid_delay: float
         grace: float
         poll: float
         controller: Controller | None
@@ -108,6 +117,8 @@ class Tree:
         self.parent = os.getppid()
         self.child = 0
         self.status: int | None = None
+        self.peak_memory = 0
+        self._next_sample = 0.0
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -155,12 +166,16 @@ class Tree:
             if now >= next_look:
                 next_look = now + self.poll
                 self.beat()
+                self.sample_memory()
                 if reason := self.interrupted():
+                    return self._stopped(f"stopped: {reason}")
+                if reason := self.stalled():
                     return self._stopped(reason)
             wake = next_look if deadline is None else min(next_look, deadline)
             info = signal.sigtimedwait(_SIGNALS, max(0.0, wake - time.monotonic()))
             if info is not None and info.si_signo != signal.SIGCHLD:
-                return self._stopped(self.interrupted() or f"signal {signal.Signals(info.si_signo).name}")
+                reason = self.interrupted() or f"signal {signal.Signals(info.si_signo).name}"
+                return self._stopped(f"stopped: {reason}")
 
     def stop(self) -> None:
         """TERM, TERM again, then KILL to the whole tree; returns when nothing of it is left.
@@ -185,6 +200,17 @@ class Tree:
     def beat(self) -> None:
         """Show that the tree is watched."""
 
+    def stalled(self) -> str:
+        """Why the tree counts as hung; empty if it doesn't."""
+        return ""
+
+    def sample_memory(self) -> None:
+        """Note how much memory the tree has, at intervals that keep this below a hundredth of the time."""
+        start = time.monotonic()
+        if start >= self._next_sample:
+            self.peak_memory = max(self.peak_memory, _memory(_descendants(os.getpid())))
+            self._next_sample = start + 100 * (time.monotonic() - start)
+
     def interrupted(self) -> str:
         """Why the tree has to stop; empty if it need not."""
         return "its worker died" if os.getppid() != self.parent else self.fence.broken()
@@ -192,7 +218,7 @@ class Tree:
     def _stopped(self, reason: str) -> str:
         """A process that ended by itself in the meantime has ended, not been stopped: its work counts."""
         self._reap()
-        return "exit" if self.status is not None else f"stopped: {reason}"
+        return "exit" if self.status is not None else reason
 
     def _alive(self) -> list[int]:
         self._reap()
@@ -220,6 +246,9 @@ class Supervisor(Tree):
         self.run_id = self._run_id()
         self.started = time.time()
         self.gpu = next((os.environ[name] for name in _GPU_MASKS if os.environ.get(name)), None)
+        self.log = -1
+        self.oom_kills = _oom_kills()
+        self._output: tuple[int, float] = (0, time.monotonic())
 
     def run(self) -> int:
         os.makedirs(self.spec["directory"], exist_ok=True)
@@ -228,8 +257,8 @@ class Supervisor(Tree):
         argv, env = self._command()
         command = self._command_text(argv)
         self._write_command(command)
-        log = os.open(self._path(LOG), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
-        ended_by = self._run_stage(argv, env, log)
+        self.log = os.open(self._path(LOG), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        ended_by = self._run_stage(argv, env)
         self.stop()
         if self._run_is_gone():
             return 0
@@ -237,15 +266,15 @@ class Supervisor(Tree):
         if not os.path.exists(self._path(COMMAND)):  # some models clear their output directory, this one
             self._write_command(command)
         if not os.path.exists(self._path(LOG)):
-            self._put_back(log)
-        self._write_result(ended_by, before, log)
+            self._put_back_log()
+        self._write_result(ended_by, before)
         return 0
 
-    def _run_stage(self, argv: list[str], env: dict[str, str], log: int) -> str:
+    def _run_stage(self, argv: list[str], env: dict[str, str]) -> str:
         """Run the stage to its end; returns what ended it."""
-        if reason := self.interrupted():
+        if reason := self.interrupted() or self._avoided():
             return f"stopped before it started: {reason}"
-        if error := self.start(argv, env, self.spec["directory"], log):
+        if error := self.start(argv, env, self.spec["directory"], self.log):
             return f"cannot start {argv[0]!r}: {error}"
         return self.watch(self.spec["timeout"])
 
@@ -307,27 +336,52 @@ class Supervisor(Tree):
             file.write(text)
         os.chmod(path, 0o755)
 
-    def _put_back(self, log: int) -> None:
+    def _avoided(self) -> str:
+        """Why this host is the wrong one; the wait gives workers of others the time to take the task."""
+        if socket.gethostname() not in self.spec["avoid"]:
+            return ""
+        end = time.monotonic() + self.spec["avoid_delay"]
+        while time.monotonic() < end and not (reason := self.interrupted()):
+            self.beat()
+            time.sleep(min(self.poll, 0.5))
+        return reason or f"it failed on {socket.gethostname()} and shall run elsewhere"
+
+    def stalled(self) -> str:
+        limit, now = self.spec["stall_timeout"], time.monotonic()
+        size = os.fstat(self.log).st_size
+        if size != self._output[0]:
+            self._output = size, now
+        silent = limit is not None and now - self._output[1] >= limit
+        return f"stalled: no output for {limit:g} s" if silent else ""
+
+    def _put_back_log(self) -> None:
         """A log that was deleted while it was written, in its place again."""
-        with open(log, "rb", closefd=False) as deleted, open(self._path(LOG), "wb") as file:
+        with open(self.log, "rb", closefd=False) as deleted, open(self._path(LOG), "wb") as file:
             deleted.seek(0)
             shutil.copyfileobj(deleted, file)
 
-    def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]], log: int) -> None:
+    def _write_result(self, ended_by: str, before: dict[str, tuple[int, int, int]]) -> None:
         code = None if self.status is None else os.waitstatus_to_exitcode(self.status)
-        lines, tail = _read_log(log)
+        lines, tail = _read_log(self.log)
         directory = self.spec["directory"]
         fresh = [name for name, stamp in _scores_files(directory).items() if before.get(name) != stamp]
         result: dict[str, Any] = {
-            "version": 1,
+            "version": 2,
             "title": self.spec["title"],
+            "trial": self.spec["trial"],
+            "attempt": self.spec["attempt"],
             "ended_by": ended_by,
             "exit_code": code if ended_by == "exit" else None,
+            "reason": _exit_text(code) if ended_by == "exit" and code is not None else ended_by,
             "started": self.started,
             "ended": time.time(),
             "host": socket.gethostname(),
             "gpu": self.gpu,
             "pid": self.child,
+            "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
+            "peak_memory": max(self.peak_memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
+            "memory_limit": _memory_limit(),
+            "oom_kills": max(0, _oom_kills() - self.oom_kills),
             "scores": {name: _read_scores(os.path.join(directory, name)) for name in fresh},
             "result_lines": lines,
             "log_tail": tail,
@@ -355,6 +409,10 @@ def _why_not_started(error: BaseException, program: str) -> str:
     return reason if os.sep in program else f"{reason}: it is not on the worker's PATH"
 
 
+def _exit_text(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
 def _prctl(option: int, value: int) -> None:
     ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
 
@@ -378,6 +436,59 @@ def _descendants(root: int) -> Iterator[int]:
         for pid in children.get(waiting.pop(), ()):
             yield pid
             waiting.append(pid)
+
+
+def _memory(processes: Iterable[int]) -> int:
+    """Bytes of memory that processes have in all: what each has of its own, and the most that one shares."""
+    own = shared = 0
+    for pid in processes:
+        try:
+            with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+                _, resident, common, *_ = map(int, file.read().split())
+        except (OSError, ValueError):
+            continue
+        own, shared = own + resident - common, max(shared, common)
+    return (own + shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _cgroup_files(names: tuple[str, str]) -> Iterator[str]:
+    """Texts of a file of this process's memory cgroup and those above it, by its name in cgroups v1 and v2."""
+    for line in _read("/proc/self/cgroup").splitlines():
+        number, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            root, name = "/sys/fs/cgroup/memory", names[0]
+        elif number == "0":
+            root, name = "/sys/fs/cgroup", names[1]
+        else:
+            continue
+        while path != "/":
+            yield _read(f"{root}{path}/{name}")
+            path = os.path.dirname(path)
+        yield _read(f"{root}/{name}")
+
+
+def _memory_limit() -> int | None:
+    """Bytes that this process's tree can have: the tightest limit of its cgroups, and the machine's memory."""
+    limits = [int(text) for text in _cgroup_files(("memory.limit_in_bytes", "memory.max")) if text.strip().isdigit()]
+    machine = [int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if "MemTotal" in line]
+    return min([*limits, *machine], default=None)
+
+
+def _oom_kills() -> int:
+    """Processes that the kernel has killed for want of memory, in this cgroup or, where that isn't known, here."""
+    for text in (*_cgroup_files(("memory.oom_control", "memory.events")), _read("/proc/vmstat")):
+        for line in text.splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _signal_all(processes: list[int], number: int) -> None:

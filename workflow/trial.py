@@ -49,7 +49,8 @@ class Outcome:
 
     ``value`` is the objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
     all scores that the attempt wrote. ``started`` and ``ended`` are seconds since the epoch on the worker's
-    clock, None where the attempt never started. ``evidence`` says in one line why it ended so.
+    clock, None where the attempt never started. ``peak_memory`` is that of its process tree, in bytes, 0 if unknown.
+    ``evidence`` says in one line why it ended so.
     """
 
     trial_id: int
@@ -62,6 +63,7 @@ class Outcome:
     gpu_seconds: float = 0.0
     host: str = ""
     gpu: str | None = None
+    peak_memory: int = 0
     evidence: str = ""
     cause: Cause = ""
 

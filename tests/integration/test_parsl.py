@@ -19,7 +19,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
-from workflow.executors import parsl_config, stop_at_unregistered_blocks
+from workflow.executors import SubmissionGate, parsl_config, stop_at_unregistered_blocks
 from workflow.lock import RunLock
 from workflow.runner import _app_function
 from workflow.site import load_site
@@ -39,15 +39,6 @@ def begin(workflow: Workflow, sleep: float = 1.5, site: str = "local", **options
     controller = workflow.start("--site", site, "--experiment", experiment, "--output", run, *quick, **options)
     assert eventually(lambda: len(list((run / "trials").glob("*/attempt-1/argv.json"))) == 2, 60)
     return run, controller
-
-
-def named(workflow: Workflow, text: str) -> list[psutil.Process]:
-    return [p for p in workflow.processes() if text in " ".join(p.cmdline())]
-
-
-def workers(workflow: Workflow) -> list[psutil.Process]:
-    """The pool's worker processes: children of a manager that were spawned by multiprocessing."""
-    return [p for p in named(workflow, "spawn_main") if "resource_tracker" not in " ".join(p.cmdline())]
 
 
 def finish(controller: subprocess.Popen[str], code: int = 0) -> str:
@@ -156,7 +147,7 @@ def test_ctrl_c_twice_stops_now(workflow: Workflow, site: str) -> None:
 
 def test_a_dead_interchange_ends_the_campaign_resumably(workflow: Workflow) -> None:
     run, controller = begin(workflow)
-    (interchange,) = named(workflow, "HTEX interchange")
+    (interchange,) = workflow.interchanges()
     interchange.kill()
     start = time.monotonic()
     output = finish(controller, 3)
@@ -169,8 +160,8 @@ def test_a_dead_interchange_ends_the_campaign_resumably(workflow: Workflow) -> N
 
 def test_a_killed_worker_takes_its_training_along_and_the_trial_runs_again(workflow: Workflow) -> None:
     run, controller = begin(workflow, sleep=3)
-    training = named(workflow, "toy.py")[0]
-    pool = {worker.pid for worker in workers(workflow)}
+    training = workflow.named("toy.py")[0]
+    pool = {worker.pid for worker in workflow.workers()}
     victim = next(p for p in training.parents() if p.pid in pool)
     victim.kill()
     assert eventually(lambda: not training.is_running() or training.status() == psutil.STATUS_ZOMBIE, 10)
@@ -183,10 +174,7 @@ def test_a_killed_worker_takes_its_training_along_and_the_trial_runs_again(workf
 
 def test_a_killed_manager_is_replaced(workflow: Workflow) -> None:
     run, controller = begin(workflow, sleep=3)
-    managers = [p for p in named(workflow, "process_worker_pool.py") if "supervise.py" not in " ".join(p.cmdline())]
-    managers = [p for p in managers if p.name() != "bash"]
-    assert managers
-    managers[0].kill()
+    workflow.managers()[0].kill()
     assert "runs again" in finish(controller)
     check_single_success(run)
 
@@ -208,6 +196,35 @@ def test_a_timeout_frees_the_worker_and_kills_the_tree(workflow: Workflow) -> No
     assert done.returncode == 4, done.stdout
     assert "timeout after 1 s" in done.stdout
     assert time.monotonic() - start < 40
+    assert not workflow.processes()
+
+
+STUBBORN = """#!/bin/bash
+trap '' TERM INT HUP
+setsid bash -c "trap '' TERM; sleep 600; sleep 600" &
+(trap '' TERM; while :; do sleep 1; done) &
+while :; do sleep 1; done
+"""
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_a_timeout_frees_the_worker_of_a_stubborn_tree(workflow: Workflow, site: str) -> None:
+    """It ignores TERM, forks, and has a child in a session of its own: gone within time-out and grace."""
+    model = workflow.directory / "model"
+    model.mkdir()
+    (model / "train.sh").write_text(STUBBORN)
+    (model / "train.sh").chmod(0o755)
+    experiment = workflow.experiment(
+        model={"scripts": str(model)},
+        stages={"train": {"timeout": "2s"}},
+        search={"num_iterations": 1, "population_size": 2},
+    )
+    grace = ("--set", "site.grace=1.5")
+    done = workflow.run("--site", site, "--experiment", experiment, "--output", "run", *grace)
+    assert done.returncode == 4, done.stdout
+    for (attempt,) in results(workflow.directory / "run").values():
+        assert attempt["ended_by"] == "timeout after 2 s"
+        assert 3.5 <= attempt["ended"] - attempt["started"] < 4.5
     assert not workflow.processes()
 
 
@@ -249,6 +266,40 @@ def test_blocks_that_never_register_end_the_site_but_crashed_ones_do_not() -> No
     missing = {str(n): JobStatus(JobState.MISSING, message="no python") for n in range(5, 8)}
     stop_at_unregistered_blocks(executor, {**crashed, **missing})
     assert "no python" in str(found[0])
+
+
+def test_submissions_are_capped_in_every_minute() -> None:
+    now = 0.0
+    gate = SubmissionGate(3, lambda: now)
+    assert [gate.admit(n) for n in (2, 2, 1)] == [2, 1, 0]
+    now = 59.0
+    assert gate.admit(5) == 0
+    now = 60.0
+    assert [gate.admit(n) for n in (1, 5)] == [1, 2]
+
+
+def test_blocks_that_die_at_once_show_why_and_end_the_site(workflow: Workflow) -> None:
+    """A real pool of workers that cannot start, as with a broken module on the compute nodes."""
+    (workflow.directory / "pool.py").write_text("import sys; sys.exit('libcudart.so.12: cannot open shared object')")
+    code = (
+        "import sys\n"
+        "from workflow import executors\n"
+        "from workflow.run import main\n"
+        "original = executors.script\n"
+        "executors.script = lambda name: 'pool.py' if name == 'process_worker_pool.py' else original(name)\n"
+        "sys.exit(main(sys.argv[1:]))"
+    ).replace("'pool.py'", repr(str(workflow.directory / "pool.py")))
+    experiment = workflow.experiment(search=LONG)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: workflow.marker}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--site", "local", "--experiment", experiment, "--output", "run"],
+        cwd=workflow.directory, env=env, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "blocks of workers ended before they registered" in done.stderr
+    assert "libcudart.so.12: cannot open shared object" in done.stderr
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
+    assert workflow.run("--resume", "run").returncode == 0
 
 
 def test_one_task_for_each_stage_and_no_other(workflow: Workflow) -> None:

@@ -131,7 +131,7 @@ UNKNOWN = [
     ({"model": {"scripts": TEMPLATE, "imge": None}}, "model.imge", "did you mean 'image'?", "contract"),
     ({"stages": {"trian": {}}}, "stages.trian", "did you mean 'train'?", "preprocess, train, infer"),
     ({"stages": {"preprocess": {"arg": {}}}}, "stages.preprocess.arg", "did you mean 'args'?", "timeout"),
-    ({"stages": {"train": {"gpu_arg": True}}}, "stages.train.gpu_arg", "", "args, timeout, config_file"),
+    ({"stages": {"train": {"gpu_arg": True}}}, "stages.train.gpu_arg", "", "args, timeout, stall_timeout, config_file"),
     ({"stages": {"infer": {"timeuot": 1}}}, "stages.infer.timeuot", "did you mean 'timeout'?", "gpu_arg"),
     ({"objective": {"metrc": "mse"}}, "objective.metrc", "did you mean 'metric'?", "metric, mode"),
     ({"search": {"popsize": 4}}, "search.popsize", "", "population_size"),

@@ -283,7 +283,7 @@ def test_missing_metric_says_where_it_was_looked_for() -> None:
 def result(**changes: Any) -> dict[str, Any]:
     """A result.json as the supervisor writes it."""
     return {
-        "version": 1,
+        "version": 2,
         "title": "trial 7",
         "ended_by": "exit",
         "exit_code": 0,
@@ -292,6 +292,9 @@ def result(**changes: Any) -> dict[str, Any]:
         "host": "node1",
         "gpu": None,
         "pid": 1,
+        "peak_memory": 2**30,
+        "memory_limit": 2**34,
+        "oom_kills": 0,
         "scores": {VAL: '{"mse": 0.25, "pcc": 0.5}'},
         "result_lines": [],
         "log_tail": "epoch 1\nBoom: it broke\n\n",
@@ -306,7 +309,7 @@ def verdict(metric: str | None = "val_loss", stage: str = "train", **changes: An
 def test_a_good_trial() -> None:
     assert verdict() == Outcome(
         trial_id=7, attempt=2, kind="ok", value=0.25, metrics={"mse": 0.25, "pcc": 0.5}, started=100.0, ended=160.5,
-        gpu_seconds=0.0, host="node1", gpu=None, evidence="", cause="",
+        gpu_seconds=0.0, host="node1", gpu=None, peak_memory=2**30, evidence="", cause="",
     )  # fmt: skip
 
 
@@ -351,6 +354,54 @@ def test_a_timeout_is_the_models_fault_even_with_scores() -> None:
     outcome = verdict(ended_by="timeout after 60 s", exit_code=None)
     assert (outcome.kind, outcome.cause, outcome.value, outcome.metrics) == ("failed", "model", None, {})
     assert outcome.evidence == "timeout after 60 s; last line: Boom: it broke"
+
+
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_kill_without_a_sign_of_a_shortage_is_the_infrastructures(code: int) -> None:
+    outcome = verdict(exit_code=code)
+    assert (outcome.kind, outcome.cause) == ("lost", "infrastructure")
+    assert "killed by SIGKILL from outside; its memory was 1 of 16 GiB, no sign of a shortage" in outcome.evidence
+
+
+@pytest.mark.parametrize("code", [-9, 137])
+@pytest.mark.parametrize(
+    ("signs", "evidence"),
+    [
+        ({"oom_kills": 1}, "the kernel killed 1 processes for it; memory was 1 of 16 GiB"),
+        ({"peak_memory": 15 * 2**30}, "killed by SIGKILL with memory of 15 of 16 GiB"),
+        ({"log_tail": "RuntimeError: CUDA out of memory. Tried\n"}, "the log says 'CUDA out of memory'"),
+    ],
+)
+def test_a_kill_with_a_sign_of_a_shortage_is_the_models(code: int, signs: dict[str, Any], evidence: str) -> None:
+    outcome = verdict(exit_code=code, **signs)
+    assert (outcome.kind, outcome.cause) == ("failed", "model")
+    assert outcome.evidence.startswith(f"out of memory: {evidence}")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "torch.cuda.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "torch.OutOfMemoryError: HIP out of memory. Tried to allocate 20.00 MiB",
+        "RuntimeError: CUDA error: out of memory",
+        "CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+        "jaxlib.xla_extension.XlaRuntimeError: RESOURCE_EXHAUSTED: Out of memory while trying to allocate",
+        "MemoryError",
+    ],
+)
+def test_a_model_that_says_it_had_too_little_memory(said: str) -> None:
+    assert verdict(exit_code=1, log_tail=f"epoch 1\n{said}\n").evidence.startswith("out of memory: the log says")
+    assert verdict(exit_code=0, log_tail=f"{said}\nretrying with a smaller batch\n").kind == "ok"
+
+
+@pytest.mark.parametrize("said", ["no memory of this", "ValueError: out of range", "MyMemoryErrors: 5"])
+def test_a_model_that_speaks_of_other_things(said: str) -> None:
+    assert verdict(exit_code=1, log_tail=said).evidence == f"exit code 1; last line: {said}"
+
+
+def test_a_stall_is_the_models_fault() -> None:
+    outcome = verdict(ended_by="stalled: no output for 600 s", exit_code=None)
+    assert (outcome.kind, outcome.cause) == ("failed", "model")
 
 
 def test_an_attempt_that_never_started_is_deferred() -> None:

@@ -101,7 +101,8 @@ def test_defaults(tmp_path: Path) -> None:
     assert load(tmp_path) == Site(
         name="here", scheduler="threads", workers=2, gpus=(), gpu_vendor="none", container_command=None,
         address="127.0.0.1", heartbeat_period=5, heartbeat_threshold=20, grace=5.0, poll=0.5, patience=20.0,
-        workers_without_gpu=2, auto=frozenset({"gpu_vendor", "workers"}),
+        container_pid=False, submissions_per_minute=20, workers_without_gpu=2,
+        auto=frozenset({"gpu_vendor", "workers"}),
     )  # fmt: skip
 
 
@@ -109,6 +110,7 @@ FULL = {
     "name": "my site", "scheduler": "local", "workers": 2, "gpus": ["GPU-a", "GPU-b"], "gpu_vendor": "amd",
     "container_command": "/opt/apptainer", "address": "10.0.0.1", "heartbeat_period": 7, "heartbeat_threshold": 70,
     "grace": 1.5, "poll": 0.25, "patience": 33, "workers_without_gpu": 5,
+    "container_pid": True, "submissions_per_minute": 3,
 }  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from workflow.metrics import judge
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"
 MARKER = "SUPERVISE_TEST_MARKER"
@@ -63,6 +66,8 @@ class Bench:
     def spec(self, *argv: str, **changes: Any) -> dict[str, Any]:
         return {
             "title": "trial 7, attempt 1: train",
+            "trial": 7,
+            "attempt": 1,
             "directory": str(self.directory),
             "argv": list(argv),
             "programs": [],
@@ -70,6 +75,9 @@ class Bench:
             "env": {},
             "path_prefix": None,
             "timeout": None,
+            "stall_timeout": None,
+            "avoid": [],
+            "avoid_delay": 0.0,
             "grace": GRACE,
             "poll": POLL,
             "controller": None,
@@ -192,7 +200,7 @@ def test_result_of_an_ended_stage(bench: Bench, code: str, expected: int) -> Non
     result = bench.run(*bash(f"echo hello; {code}"))
     assert (result["ended_by"], result["exit_code"]) == ("exit", expected)
     assert before <= result["started"] <= result["ended"] <= time.time()
-    assert (result["version"], result["title"]) == (1, "trial 7, attempt 1: train")
+    assert (result["version"], result["title"]) == (2, "trial 7, attempt 1: train")
     assert result["host"] == os.uname().nodename
     assert (result["gpu"], result["scores"], result["result_lines"]) == (None, {}, [])
     assert result["log_tail"].startswith("hello\n")
@@ -311,6 +319,88 @@ def test_nothing_appears_in_place_of_a_run_that_is_gone(bench: Bench, tmp_path: 
     assert process.wait(SOON) == 0
     assert bench.alive() == []
     assert list(bench.directory.iterdir()) == [] if remade else not run.exists()
+
+
+# -- memory ----------------------------------------------------------------------------------------------------------
+
+MIB = 2**20
+EAT = "x = bytearray(%d * 2**20)"
+
+
+def test_result_says_who_ended_where_and_why(bench: Bench) -> None:
+    result = bench.run(*bash("kill -USR1 $$"), worker={"PARSL_WORKER_POOL_ID": "abc"})
+    assert (result["trial"], result["attempt"], result["reason"]) == (7, 1, "killed by SIGUSR1")
+    assert (result["host"], result["pool"]) == (socket.gethostname(), "abc")
+    assert bench.run(*bash("exit 3"))["reason"] == "exit code 3"
+    assert bench.run(*SLEEP, timeout=0.1)["reason"] == "timeout after 0.1 s"
+
+
+def test_peak_memory_is_that_of_the_whole_tree(bench: Bench) -> None:
+    """Three processes at a time; a fork's share of its parent's memory counts once."""
+    child = f"import time; {EAT % 60}; time.sleep(0.6)"
+    start = f"import subprocess, sys; c = [subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab']"
+    code = f"{start}; {EAT % 50}; [p.wait() for p in c]"
+    result = bench.run(*python(code))
+    assert 165 * MIB < result["peak_memory"] < 260 * MIB
+    assert result["oom_kills"] == 0
+
+
+def test_a_short_peak_is_not_missed(bench: Bench) -> None:
+    result = bench.run(*python(f"{EAT % 300}; del x"), poll=10.0)
+    assert result["peak_memory"] > 295 * MIB
+
+
+def test_memory_limit_is_the_machines_or_a_cgroups(bench: Bench) -> None:
+    total = int(Path("/proc/meminfo").read_text().split()[1]) * 1024
+    assert 0 < bench.run("true")["memory_limit"] <= total
+
+
+@contextlib.contextmanager
+def memory_cgroup(limit: int) -> Iterator[Path]:
+    """A cgroup of which the processes may have ``limit`` bytes in all, of version 1 or 2; needs root."""
+    v1 = Path("/sys/fs/cgroup/memory")
+    group = (v1 if v1.is_dir() else Path("/sys/fs/cgroup")) / f"workflow-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / ("memory.limit_in_bytes" if v1.is_dir() else "memory.max")).write_text(str(limit))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+def test_a_kill_for_want_of_memory_is_known_as_such(bench: Bench) -> None:
+    """A real one, by the kernel, in a real cgroup. The supervisor outlives it and tells."""
+    with memory_cgroup(100 * MIB) as processes:
+        train = shlex.join(python(EAT % 400))
+        command = shlex.join(bench.command(bench.spec(*bash(f"{train}; exit $?"))))
+        process = bench.launch(["bash", "-c", f"echo $$ > {processes} && exec {command}"])
+        result = bench.wait(process)
+    assert (result["exit_code"], result["oom_kills"], result["memory_limit"]) == (137, 1, 100 * MIB)
+    outcome = judge(result, "train", "val_loss", 7, 1)
+    assert (outcome.kind, outcome.cause) == ("failed", "model")
+    assert outcome.evidence.startswith("out of memory: the kernel killed 1 processes for it; memory was 0.0")
+
+
+# -- silence and hosts ----------------------------------------------------------------------------------------------
+
+
+def test_a_silent_stage_is_stopped(bench: Bench) -> None:
+    result = bench.run(*bash("for i in 1 2 3 4 5; do echo $i; sleep 0.2; done; sleep 60"), stall_timeout=0.7)
+    assert result["ended_by"] == "stalled: no output for 0.7 s"
+    assert result["log_tail"] == "1\n2\n3\n4\n5\n"
+
+
+def test_a_stage_that_speaks_goes_on(bench: Bench) -> None:
+    assert bench.run(*bash("for i in 1 2 3 4; do echo $i; sleep 0.4; done"), stall_timeout=1.0)["ended_by"] == "exit"
+
+
+def test_a_host_to_be_avoided_hands_the_task_back_after_a_while(bench: Bench) -> None:
+    start = time.monotonic()
+    result = bench.run(*bash("touch started"), avoid=["elsewhere", socket.gethostname()], avoid_delay=0.5)
+    assert 0.5 < time.monotonic() - start < 5
+    assert result["ended_by"].startswith("stopped before it started: it failed on")
+    assert not (bench.directory / "started").exists()
+    assert bench.run(*bash("touch started"), avoid=["elsewhere"], avoid_delay=60.0)["ended_by"] == "exit"
 
 
 # -- starting --------------------------------------------------------------------------------------------------------
