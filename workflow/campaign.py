@@ -13,7 +13,7 @@ from workflow.errors import SetupError, SiteError
 from workflow.journal import Journal, Record, State
 from workflow.search import Search
 from workflow.stages import StageName
-from workflow.triage import verdict
+from workflow.triage import Nodes, verdict
 from workflow.trial import Outcome, Trial
 
 _TICK = 0.5
@@ -30,7 +30,14 @@ class Runner(Protocol):
 
     def prepared(self, attempt: int) -> None: ...
 
-    def train(self, trial: Trial, attempt: int) -> Future[Outcome]: ...
+    @property
+    def node_count(self) -> int:
+        """How many nodes there can be at a time."""
+
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]: ...
+
+    def shun(self, host: str) -> None:
+        """Send nothing to this node any more."""
 
     def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]: ...
 
@@ -90,6 +97,7 @@ class Campaign:
         self.waiting: deque[Trial] = deque()
         self.stage: StageName | None = None
         """The stage that runs beside the search: preprocess or infer."""
+        self.nodes = Nodes()
         self._on_disk: dict[int, int] = {}
         self.draining = False
         self.stopping = False
@@ -110,6 +118,9 @@ class Campaign:
 
         Raises Interrupted, SiteError or SetupError; in each case the journal holds all that is needed to go on.
         """
+        for node, why in self.state.shunned.items():
+            self.nodes.shunned[node] = why
+            self.runner.shun(node)
         self._adopt()
         if self.plan.preprocess:
             self._prepare()
@@ -127,9 +138,9 @@ class Campaign:
         self._adopt_stage("preprocess")
         for trial_id, attempt in self.runner.attempts("train"):
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
-        open_attempts = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
-        open_attempts = [(t, attempt) for t, attempt in open_attempts if attempt > self.state.retracted.get(t, 0)]
-        found = self.runner.recover("train", open_attempts)
+        last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
+        unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
+        found = [self._doubt(outcome) for outcome in self.runner.recover("train", unseen)]
         if found:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
             self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
@@ -185,7 +196,7 @@ class Campaign:
             return
         self.journal.append(*records)
         for trial, attempt in chosen:
-            future = self.runner.train(trial, attempt)
+            future = self.runner.train(trial, attempt, self.nodes.avoided(trial.id))
             self.running[future] = trial
             future.add_done_callback(self._finished.put)
         self.observer.changed(self)
@@ -232,8 +243,10 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
-        outcome = self._limit_attempts(outcome)
+        outcome = self._limit_attempts(self._doubt(outcome))
         self.journal.append(_outcome_record(outcome))
+        if node := self.nodes.learn(outcome):
+            self._shun(node)
         if outcome.final:
             self.search.tell(outcome)
             return self._stop_if_broken()
@@ -245,6 +258,15 @@ class Campaign:
                 f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
             )
         return None
+
+    def _doubt(self, outcome: Outcome) -> Outcome:
+        return self.nodes.doubt(outcome) if self.runner.node_count > 1 else outcome
+
+    def _shun(self, node: str) -> None:
+        why = self.nodes.shunned[node]
+        self.journal.append({"type": "shunned", "host": node, "reason": why})
+        self.observer.say(f"node {node} gets no trial any more: {why}")
+        self.runner.shun(node)
 
     def _stop_if_broken(self, *, at_end: bool = False) -> None:
         """Take failures back that are no data, and stop."""

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import InvalidStateError
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,13 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
     def connected_managers(self) -> list[dict[str, Any]]:
         return self._ask("MANAGERS")
 
+    def hold(self, pools: Iterable[str]) -> None:
+        """Send no more tasks to pools of workers, as long as another one is left."""
+        held = set(pools)
+        if any(manager["active"] and manager["manager"] not in held for manager in self.connected_managers()):
+            for pool in held:
+                self._ask(["HOLD_MANAGER", pool])
+
     def handle_errors(self, status: Mapping[str, JobStatus]) -> None:
         if self._interchange_died():
             return
@@ -114,12 +121,12 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
         self.set_bad_state_and_fail_all(InterchangeLost(f"Parsl's interchange ended with code {process.returncode}"))
         return True
 
-    def _ask(self, question: str) -> list[Any]:
+    def _ask(self, question: str | list[str]) -> list[Any]:
         """A query to the interchange that neither waits for a dead one nor for ever."""
         if self._interchange_died() or self.bad_state_is_set:
             return []
         try:
-            return list(self.command_client.run(question, timeout_s=_COMMAND_TIMEOUT))
+            return list(self.command_client.run(question, timeout_s=_COMMAND_TIMEOUT) or ())
         except Exception as error:
             self.set_bad_state_and_fail_all(InterchangeLost(f"Parsl's interchange doesn't answer: {error}"))
             return []

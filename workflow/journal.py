@@ -6,6 +6,7 @@
     {"type": "outcome", ...}      before the search hears of it
     {"type": "stage", ...}        the outcome of preprocess or infer
     {"type": "retracted", ...}    outcomes that told of a broken site or set-up: their trials run again
+    {"type": "shunned", ...}      a node that gets no trial any more
     {"type": "resumed", ...}  {"type": "ended", ...}  {"type": "note", ...}
 
 Each record has the time (``at``, seconds since the epoch) and a check sum (``crc``, CRC-32 of the line before it), so
@@ -44,10 +45,14 @@ class State:
     """The final outcome of each trial that has one."""
     lost: dict[int, int] = field(default_factory=dict)
     """Attempts of each trial that the infrastructure lost."""
+    doubted: int = 0
+    """Attempts that failed quickly on a node and ran again on another one, to be sure."""
     abandoned: int = 0
     """Attempts that ended with their controller, without an outcome, and were followed by another."""
-    retracted: dict[int, int] = field(default_factory=dict)
-    """The last attempt of each trial whose outcome was taken back; what it left on the disk doesn't count."""
+    shunned: dict[str, str] = field(default_factory=dict)
+    """Why, for each node that gets no trial any more."""
+    closed: dict[int, int] = field(default_factory=dict)
+    """The last attempt of each trial that has an outcome of any kind, also one that was taken back."""
     seconds: float = 0.0
     """Wall time of all attempts of trials, on their workers."""
     spans: list[tuple[float, float]] = field(default_factory=list)
@@ -62,7 +67,6 @@ class State:
     elapsed: float = 0.0
     """Wall time of the controllers so far, in seconds, up to their last record."""
     ended: bool = False
-    _closed: dict[int, int] = field(default_factory=dict)
     _new_span: bool = True
     _last: float | None = None
 
@@ -90,9 +94,11 @@ class State:
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
             self.stage_runs[record["stage"]] = outcome.attempt
+        elif kind == "shunned":
+            self.shunned[record["host"]] = record["reason"]
         elif kind == "retracted":
             for trial_id in record["trials"]:
-                self.retracted[trial_id] = self.outcomes.pop(trial_id).attempt
+                self.outcomes.pop(trial_id, None)
                 self.lost.pop(trial_id, None)
         elif kind not in ("ended", "note"):
             raise ValueError(f"unknown type {kind!r}")
@@ -102,12 +108,12 @@ class State:
 
     def _apply_attempt(self, key: int | str, attempt: int) -> None:
         attempts: dict[Any, int] = self.attempts if isinstance(key, int) else self.stage_attempts
-        if isinstance(key, int) and self.attempts.get(key, 0) > self._closed.get(key, 0):
+        if isinstance(key, int) and self.attempts.get(key, 0) > self.closed.get(key, 0):
             self.abandoned += 1
         attempts[key] = max(attempts.get(key, 0), attempt)
 
     def _apply_outcome(self, outcome: Outcome) -> None:
-        self._closed[outcome.trial_id] = max(outcome.attempt, self._closed.get(outcome.trial_id, 0))
+        self.closed[outcome.trial_id] = max(outcome.attempt, self.closed.get(outcome.trial_id, 0))
         if outcome.trial_id in self.outcomes:
             return
         self.seconds += outcome.seconds
@@ -115,6 +121,8 @@ class State:
             self._extend_span(outcome.started, outcome.ended)
         if outcome.final:
             self.outcomes[outcome.trial_id] = outcome
+        elif outcome.kind == "lost" and outcome.cause == "node":
+            self.doubted += 1
         elif outcome.cause == "infrastructure":
             self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1
 

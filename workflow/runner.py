@@ -49,7 +49,7 @@ _DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
 
 _RESULT_KEYS = {
     "ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail", "peak_memory",
-    "memory_limit", "oom_kills",
+    "memory_limit", "oom_kills", "pool",
 }  # fmt: skip
 
 _AVOID_DELAY = 10.0
@@ -95,12 +95,19 @@ class ParslRunner:
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(2, "collect")
+        self._shunned: set[str] = set()
+        self._pools: dict[str, set[str]] = {}
+        """Parsl's pools of workers by host; each stage's result tells in which one it ran."""
         self._alias: Path | None = None
         self._kernel: DataFlowKernel | None = None
 
     @property
     def workers(self) -> int:
         return self.site.workers
+
+    @property
+    def node_count(self) -> int:
+        return self.site.node_count
 
     @property
     def in_flight(self) -> int:
@@ -139,7 +146,12 @@ class ParslRunner:
         place = self._place(self.run.stage_attempt("preprocess", attempt))
         return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
 
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset()) -> Future[Outcome]:
+    def shun(self, host: str) -> None:
+        """Hold a host's pools of workers; one that Parsl sends a task to all the same hands it back."""
+        self._shunned.add(host)
+        self._hold_pools(host)
+
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
         return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train", avoid)
 
@@ -245,6 +257,7 @@ class ParslRunner:
         """Set ``outcome`` from the result file, or from what Parsl says if there is none."""
         try:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
+            self._note_pool(self._running[outcome])
             if found is None:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
@@ -258,6 +271,21 @@ class ParslRunner:
         self._running.pop(outcome, None)
         outcome.set_result(found)
 
+    def _note_pool(self, directory: Path) -> None:
+        result = _load(directory)
+        if result is None or not result.get("pool"):
+            return
+        pools = self._pools.setdefault(result["host"], set())
+        if result["pool"] not in pools:
+            pools.add(result["pool"])
+            self._hold_pools(result["host"])
+
+    def _hold_pools(self, host: str) -> None:
+        if host in self._shunned and self._kernel is not None:
+            executor = self._kernel.executors[LABEL]
+            if isinstance(executor, WatchedExecutor):
+                executor.hold(self._pools.get(host, set()))
+
     def _reason(self, outcome: Future[Outcome], error: BaseException | None) -> str:
         if error is None:
             return f"no {supervise.RESULT} was left behind"
@@ -269,12 +297,9 @@ class ParslRunner:
         return f"the supervisor ended with exit code {error.exitcode}: {said}"
 
     def _read(self, stage: StageName, directory: Path, trial_id: int, attempt: int) -> Outcome | None:
-        try:
-            result = json.loads((directory / supervise.RESULT).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        result = _load(directory)
+        if result is None:
             return None
-        if not isinstance(result, dict) or not result.keys() >= _RESULT_KEYS:
-            return None  # a model's own file of that name
         metric = self.experiment.objective.metric if stage == "train" else None
         return judge(result, stage, metric, trial_id, attempt)
 
@@ -317,6 +342,15 @@ class ParslRunner:
             _quietly(lambda: executor.provider.cancel(list(executor.provider.resources)))
             if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
                 executor.interchange_proc.kill()
+
+
+def _load(directory: Path) -> dict[str, Any] | None:
+    """The supervisor's result of an attempt; None if there is none, or only a model's own file of that name."""
+    try:
+        result = json.loads((directory / supervise.RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result if isinstance(result, dict) and result.keys() >= _RESULT_KEYS else None
 
 
 def _wait_for_end(directories: Iterable[Path], poll: float) -> None:

@@ -63,6 +63,11 @@ class Site:
         return _GPU_MASKS[self.gpu_vendor]
 
     @property
+    def node_count(self) -> int:
+        """How many nodes run trials at a time, at most."""
+        return 1
+
+    @property
     def in_flight(self) -> int:
         """Trials that are submitted at a time: one for each worker, and a few that wait at its door."""
         return self.workers + max(1, self.workers // 16)

@@ -6,15 +6,29 @@ campaign are then taken back, and the campaign stops, to be resumed once what is
 
 from __future__ import annotations
 
+import bisect
 import re
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workflow.errors import SetupError, SiteError
 from workflow.trial import Outcome
 
 _LOST_TRIALS = 3
 """Trials without a success beside them that were lost for good, after which the site counts as broken."""
+
+_STRIKES = 3
+"""Trials that failed quickly on a node and succeeded elsewhere, after which it is shunned."""
+
+_QUICK = 60.0
+"""Seconds; a failure that took longer, or more than a quarter of what a success takes, is too dear to be repeated."""
+
+_HANDED_BACK = 6
+"""Times that a node handed a trial back which had failed on it; then there is no other node, and it may run there."""
+
+_ALONE = 30
+"""The same for a shunned node, on which it may never run."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +63,67 @@ def verdict(outcomes: Mapping[int, Outcome], same_failures: int, *, at_end: bool
 
 def _verdict(error: type[SiteError | SetupError], text: str, outcomes: list[Outcome]) -> Verdict:
     return Verdict(error, text, tuple(outcome.trial_id for outcome in outcomes), outcomes[-1])
+
+
+class Nodes:
+    """Tells a node on which trials fail from trials that fail: by what the same trials do elsewhere.
+
+    A quick failure on a site of several nodes is doubted once: the trial runs again on another node. If it fails there
+    too, it is the trial's failure. If it succeeds, that counts against the node, until a trial succeeds on it; a node
+    with ``_STRIKES`` of these is shunned.
+    """
+
+    def __init__(self) -> None:
+        self.shunned: dict[str, str] = {}
+        """Why, for each node that gets no trial any more."""
+        self._doubted: dict[int, Outcome] = {}
+        self._handed_back: Counter[int] = Counter()
+        self._strikes: dict[str, list[Outcome]] = {}
+        self._seconds: list[float] = []
+
+    def doubt(self, outcome: Outcome) -> Outcome:
+        """``outcome``, or that of an attempt that the node is blamed for until the trial has failed elsewhere."""
+        failed = outcome.cause == "setup" or (outcome.kind, outcome.cause) == ("failed", "model")
+        if not failed or outcome.trial_id in self._doubted or not self._is_quick(outcome):
+            return outcome
+        self._doubted[outcome.trial_id] = outcome
+        evidence = f"failed quickly on {outcome.host}, to be confirmed elsewhere: {outcome.evidence}"
+        return replace(outcome, kind="lost", cause="node", evidence=evidence)
+
+    def avoided(self, trial_id: int) -> frozenset[str]:
+        """Nodes on which the trial's next attempt shall not run."""
+        doubted = self._doubted.get(trial_id)
+        patient = self._handed_back[trial_id] < _HANDED_BACK
+        return frozenset({*self.shunned, *({doubted.host} if doubted and patient else ())})
+
+    def learn(self, outcome: Outcome) -> str | None:
+        """Take an outcome; returns the node that is to be shunned from now on.
+
+        Raises SiteError once only shunned nodes are left.
+        """
+        if outcome.kind == "deferred" and outcome.host:
+            self._handed_back[outcome.trial_id] += 1
+            if outcome.host in self.shunned and self._handed_back[outcome.trial_id] >= _ALONE:
+                raise SiteError(f"only nodes on which trials fail are left: {self.shunned[outcome.host]}")
+        if outcome.kind != "ok":
+            return None
+        bisect.insort(self._seconds, outcome.seconds)
+        self._strikes.pop(outcome.host, None)
+        failed = self._doubted.get(outcome.trial_id)
+        if failed is None or failed.host == outcome.host or failed.host in self.shunned:
+            return None
+        strikes = self._strikes.setdefault(failed.host, [])
+        strikes.append(failed)
+        if len(strikes) < _STRIKES:
+            return None
+        trials = ", ".join(str(strike.trial_id) for strike in strikes)
+        why = f"trials {trials} failed quickly on {failed.host} and succeeded elsewhere: {failed.evidence}"
+        self.shunned[failed.host] = why
+        return failed.host
+
+    def _is_quick(self, outcome: Outcome) -> bool:
+        typical = self._seconds[len(self._seconds) // 2] if self._seconds else 4 * _QUICK
+        return outcome.seconds < min(typical / 4, _QUICK) or outcome.cause == "setup"
 
 
 def signature(outcome: Outcome) -> str:

@@ -11,9 +11,10 @@ Params = Mapping[str, Value]
 
 Kind = Literal["ok", "failed", "stopped", "lost", "deferred"]
 
-Cause = Literal["", "model", "infrastructure", "setup", "site"]
-"""Why an attempt didn't end well, by who must act: the search (it is data), nobody (it runs again), the curator (the
-set-up is broken for every trial), the user (the site cannot go on, for example with a full disk)."""
+Cause = Literal["", "model", "infrastructure", "node", "setup", "site"]
+"""Why an attempt didn't end well, by who must act: the search (it is data), nobody (it runs again; with ``node`` on
+another one, since a quick failure may be the node's), the curator (the set-up is broken for every trial), the user (the
+site cannot go on, for example with a full disk)."""
 
 FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
 """Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""

@@ -96,6 +96,9 @@ class Site:
     crash_at: int | None = None
     crash: BaseException = field(default_factory=Crash)
     hook: Callable[[Campaign], None] = lambda campaign: None
+    hosts: tuple[str, ...] = ("",)
+    bad: frozenset[str] = frozenset()
+    """Hosts on which every trial fails within a second."""
 
     def __post_init__(self) -> None:
         self.order = random.Random(self.seed)
@@ -106,6 +109,7 @@ class Site:
         self.held = self.stopped = False
         self.broken = ""
         self.in_flight_seen = 0
+        self.shunned: list[str] = []
 
     def event(self) -> None:
         self.events += 1
@@ -121,15 +125,30 @@ class Site:
         self.event()
         self.data = attempt
 
-    def train(self, trial: Trial, attempt: int) -> Future[Outcome]:
+    @property
+    def node_count(self) -> int:
+        return len(self.hosts)
+
+    def shun(self, host: str) -> None:
+        self.shunned.append(host)
+
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]:
         self.event()
         key = ("train", trial.id, attempt)
         self._check_start(trial, key)
         self.disk.started.append(key)
-        kind, value = ("ok", value_of(trial)) if value_of(trial) > 0.1 else ("failed", None)
+        kind, value, cause = ("ok", value_of(trial), "") if value_of(trial) > 0.1 else ("failed", None, "model")
         start = 1000.0 + trial.id
         ended = start + self.order.random() * 100
-        outcome = Outcome(trial.id, attempt, kind, value, {}, start, ended)
+        outcome = Outcome(
+            trial.id, attempt, kind, value, {}, start, ended, host=self.order.choice(self.hosts), cause=cause
+        )
+        if outcome.host in avoid:
+            outcome = replace(outcome, kind="deferred", value=None, evidence="shall run elsewhere")
+        elif outcome.host in self.bad:
+            outcome = replace(
+                outcome, kind="failed", value=None, ended=start + 0.5, evidence="no GPU was found", cause="model"
+            )
         future: Future[Outcome] = Future()
         self.pending.append((future, key, replace(outcome, **self.faults.get(key, {}))))
         self.in_flight_seen = max(self.in_flight_seen, len(self.pending))
@@ -209,7 +228,10 @@ class Site:
         assert key[1:] in [(record["trial"], record["attempt"]) for record in attempts]
         finished = [done for done in self.disk.results if done[:2] == key[:2]]
         taken_back = {number for record in records(self.path, '"type":"retracted"') for number in record["trials"]}
-        assert not finished or trial.id in taken_back, f"trial {trial.id} runs again, although {finished} has finished"
+        doubted = {record["outcome"]["trial_id"] for record in records(self.path, '"cause":"node"')}
+        assert not finished or trial.id in taken_back | doubted, (
+            f"trial {trial.id} runs again, although {finished} has finished"
+        )
         assert key not in self.disk.started, f"{key} runs twice, in one directory"
 
 
@@ -394,7 +416,7 @@ def test_trials_that_are_all_lost_tell_of_a_broken_site(path: Path) -> None:
     ):
         lead(site, replace(PLAN, max_attempts=3))
     state = reread(path)
-    assert state.outcomes == {} and len(state.retracted) == 3
+    assert state.outcomes == {} and len(state.unfinished) >= 3
     site.die()
     state, _ = lead(Site(path, site.disk))
     assert {outcome.kind for outcome in state.outcomes.values()} == {"ok", "failed"}
@@ -471,6 +493,37 @@ def test_broken_setup_after_a_success_fails_that_trial_alone(path: Path) -> None
     assert state.outcomes[5].kind == "failed"
     assert state.outcomes[5].evidence == "exit code 127"
     assert len(state.trials) > 6
+
+
+# -- nodes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_node_that_eats_trials_costs_none(path: Path, seed: int, unbroken: tuple[list[list[str]], int]) -> None:
+    """Whatever fails on it runs again elsewhere; soon it gets nothing more, also after a resume."""
+    site = Site(path, seed=seed, hosts=("a", "b", "hole"), bad=frozenset({"hole"}))
+    state, _ = lead(site)
+    assert table(state) == unbroken[0]
+    assert site.shunned == ["hole"] and "hole" in state.shunned
+    assert not any("no GPU" in outcome.evidence for outcome in state.outcomes.values())
+    again = Site(path, site.disk)
+    lead(again)
+    assert again.shunned == ["hole"]
+
+
+def test_a_failure_of_a_trial_is_believed_when_it_comes_twice(path: Path) -> None:
+    failed = {"kind": "failed", "value": None, "cause": "model", "evidence": "exit code 1", "started": 0.0, "ended": 0.5}
+    site = Site(path, hosts=("a", "b"), faults={("train", 3, attempt): failed for attempt in range(1, 9)})
+    state, _ = lead(site)
+    assert (state.outcomes[3].kind, state.outcomes[3].attempt) == ("failed", 2)
+    assert (site.shunned, state.doubted, state.lost) == ([], 1, {})
+
+
+def test_failures_on_a_single_node_are_believed(path: Path) -> None:
+    site = Site(path, hosts=("a",), bad=frozenset({"a"}))
+    with pytest.raises(SetupError, match="first 5 trials failed alike"):
+        lead(site)
+    assert {attempt for _, _, attempt in site.disk.started} == {1}
 
 
 # -- ends before the end ---------------------------------------------------------------------------------------------

@@ -235,6 +235,7 @@ def test_summary_by_hand() -> None:
             {"trial": 0, "value": 0.5, "params": dict(FOUR[0].params)},
         ],
         "trials": {"asked": 4, "ok": 2, "failed": 1, "stopped": 1, "unfinished": 0, "lost_attempts": 1},
+        "shunned_nodes": {},
         "wall_seconds": 11.0,
         "busy_seconds": 42.0,
         "gpu_seconds": 24.0,

@@ -89,6 +89,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
             for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
         ],
         "trials": counts(state),
+        "shunned_nodes": dict(state.shunned),
         "wall_seconds": round(state.elapsed, 3),
         "busy_seconds": round(state.seconds, 3),
         "gpu_seconds": round(sum(outcome.gpu_seconds for outcome in state.outcomes.values()), 3),
@@ -118,7 +119,7 @@ def counts(state: State) -> dict[str, int]:
         "failed": kinds["failed"],
         "stopped": kinds["stopped"],
         "unfinished": len(state.unfinished),
-        "lost_attempts": sum(state.lost.values()) + state.abandoned,
+        "lost_attempts": sum(state.lost.values()) + state.doubted + state.abandoned,
     }
 
 
