@@ -251,7 +251,7 @@ class Campaign:
             self.search.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup":
-            raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}")
+            raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
         self.waiting.appendleft(trial)
         if outcome.kind == "lost":
             self.observer.say(
@@ -274,7 +274,7 @@ class Campaign:
         if found is None:
             return
         self.journal.append({"type": "retracted", "trials": found.trials, "reason": found.text})
-        raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}")
+        raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
 
     def _limit_attempts(self, outcome: Outcome) -> Outcome:
         """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""

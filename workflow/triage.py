@@ -37,6 +37,7 @@ class Verdict:
 
     error: type[SiteError | SetupError]
     text: str
+    remedy: str
     trials: tuple[int, ...]
     witness: Outcome
 
@@ -53,16 +54,18 @@ def verdict(outcomes: Mapping[int, Outcome], same_failures: int, *, at_end: bool
     lost = [outcome for _, outcome in sorted(outcomes.items()) if outcome.cause == "infrastructure"]
     if len(lost) >= (1 if at_end else _LOST_TRIALS):
         what = "a trial was" if len(lost) == 1 else f"{len(lost)} trials were"
-        return _verdict(SiteError, f"{what} lost again and again, and none has succeeded: {lost[-1].evidence}", lost)
+        text = f"{what} lost again and again, and none has succeeded: {lost[-1].evidence}"
+        return _verdict(SiteError, text, "check the site: its workers, their memory, its scheduler's messages", lost)
     first = [outcomes[number] for number in range(same_failures) if number in outcomes]
     if 0 < same_failures == len(first) and len({signature(outcome) for outcome in first}) == 1:
         text = f"the first {same_failures} trials failed alike, whatever their hyperparameters: {first[-1].evidence}"
-        return _verdict(SetupError, text, first)
+        remedy = "check image, scripts, data and arguments; if this is normal, go on with --set same_failures=0"
+        return _verdict(SetupError, text, remedy, first)
     return None
 
 
-def _verdict(error: type[SiteError | SetupError], text: str, outcomes: list[Outcome]) -> Verdict:
-    return Verdict(error, text, tuple(outcome.trial_id for outcome in outcomes), outcomes[-1])
+def _verdict(error: type[SiteError | SetupError], text: str, remedy: str, outcomes: list[Outcome]) -> Verdict:
+    return Verdict(error, text, remedy, tuple(outcome.trial_id for outcome in outcomes), outcomes[-1])
 
 
 class Nodes:

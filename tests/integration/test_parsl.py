@@ -268,6 +268,55 @@ def test_blocks_that_never_register_end_the_site_but_crashed_ones_do_not() -> No
     assert "no python" in str(found[0])
 
 
+TWO_NODES = """
+import itertools, shlex, sys
+from parsl.launchers import SingleNodeLauncher
+from workflow import executors, runner, site
+from workflow.run import main
+
+names = itertools.cycle(["good", "hole"])
+
+class Named(SingleNodeLauncher):
+    def __call__(self, *arguments):
+        command = super().__call__(*arguments)
+        return f"unshare --uts bash -c {shlex.quote(f'hostname {next(names)}; {command}')}"
+
+Provider = executors.WatchedProvider
+executors.WatchedProvider = lambda **options: Provider(init_blocks=2, min_blocks=2, max_blocks=2, launcher=Named())
+site.Site.node_count = 2
+runner._AVOID_DELAY = 2.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_node_on_which_everything_fails_is_shunned(workflow: Workflow) -> None:
+    """Two pools of workers on this machine, each with a host name of its own; on one of them no training works."""
+    model = workflow.directory / "model"
+    model.mkdir()
+    scores = "echo '{\"mse\": 1}' > val_scores.json"
+    (model / "train.sh").write_text(
+        f"#!/bin/bash\n[ $(hostname) = hole ] && echo no GPU && exit 1\nsleep 1\n{scores}\n"
+    )
+    (model / "train.sh").chmod(0o755)
+    experiment = workflow.experiment(
+        model={"scripts": str(model)}, stages={"train": {}}, search={"strategy": "random", "evaluations": 16}
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: workflow.marker}
+    arguments = ["--site", "local", "--experiment", experiment, "--output", "run", *QUICK]
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_NODES, *arguments],
+        cwd=workflow.directory, env=env, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((workflow.directory / "run/summary.json").read_text())
+    assert list(summary["shunned_nodes"]) == ["hole"], done.stdout
+    assert "failed quickly on hole and succeeded elsewhere: exit code 1; last line: no GPU" in done.stdout
+    assert (summary["trials"]["ok"], summary["trials"]["failed"]) == (16, 0)
+    tried = [a["host"] for attempts in results(workflow.directory / "run").values() for a in attempts]
+    assert tried.count("hole") < 16
+    assert not workflow.processes()
+
+
 def test_submissions_are_capped_in_every_minute() -> None:
     now = 0.0
     gate = SubmissionGate(3, lambda: now)

@@ -512,7 +512,14 @@ def test_a_node_that_eats_trials_costs_none(path: Path, seed: int, unbroken: tup
 
 
 def test_a_failure_of_a_trial_is_believed_when_it_comes_twice(path: Path) -> None:
-    failed = {"kind": "failed", "value": None, "cause": "model", "evidence": "exit code 1", "started": 0.0, "ended": 0.5}
+    failed = {
+        "kind": "failed",
+        "value": None,
+        "cause": "model",
+        "evidence": "exit code 1",
+        "started": 0.0,
+        "ended": 0.5,
+    }
     site = Site(path, hosts=("a", "b"), faults={("train", 3, attempt): failed for attempt in range(1, 9)})
     state, _ = lead(site)
     assert (state.outcomes[3].kind, state.outcomes[3].attempt) == ("failed", 2)

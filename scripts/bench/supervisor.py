@@ -1,0 +1,101 @@
+"""What the supervisor costs: the same command as a bare Parsl bash_app and under ``workflow/supervise.py``, in one run.
+
+    python scripts/bench/supervisor.py [--trials 60] [--rounds 5] [--workers 2]
+
+Prints, for threads and for local HTEX, milliseconds a trial (time of a round x workers / trials; median and range over
+the rounds), their difference and ratio. The rounds alternate, so that a busy machine slows both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import parsl
+from parsl import bash_app
+from parsl.config import Config
+from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
+from parsl.providers import LocalProvider
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import shlex  # noqa: E402
+
+from workflow import supervise  # noqa: E402
+
+COMMAND = ("/bin/sh", "-c", "echo IMPROVE_RESULT val_loss: 0.5")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    print(f"{'executor':10}{'bare ms':>22}{'supervised ms':>22}{'difference':>12}{'ratio':>8}")
+    for name in ("threads", "htex"):
+        with tempfile.TemporaryDirectory() as scratch:
+            bare, supervised = measure(name, args.trials, args.rounds, args.workers, Path(scratch))
+        difference = statistics.median(supervised) - statistics.median(bare)
+        ratio = statistics.median(supervised) / statistics.median(bare)
+        print(f"{name:10}{spread(bare):>22}{spread(supervised):>22}{difference:>9.0f} ms{ratio:>8.1f}")
+
+
+def spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
+
+
+def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) -> tuple[list[float], list[float]]:
+    """Milliseconds a trial of each round, bare and supervised."""
+    kernel = parsl.load(Config(executors=[executor(name, workers)], run_dir=str(scratch / "parsl"), usage_tracking=0))
+    try:
+        app = bash_app(data_flow_kernel=kernel)(lambda command: command)
+        bare = shlex.join(COMMAND) + " > {directory}/model.log"
+        lines = {"bare": bare, "supervised": supervised(scratch)}
+        found: dict[str, list[float]] = {"bare": [], "supervised": []}
+        for number in range(rounds + 1):  # the first round warms up
+            for kind, line in lines.items():
+                directories = [scratch / f"{kind}-{number}-{trial}" for trial in range(trials)]
+                for directory in directories:
+                    directory.mkdir()
+                start = time.monotonic()
+                futures = [app(line.replace("{directory}", str(directory))) for directory in directories]
+                for future in futures:
+                    future.result()
+                if number:
+                    found[kind].append(1000 * (time.monotonic() - start) * workers / trials)
+        return found["bare"], found["supervised"]
+    finally:
+        kernel.cleanup()
+        parsl.clear()
+
+
+def supervised(scratch: Path) -> str:
+    """The command under the supervisor, as the runner writes it."""
+    spec: supervise.Spec = {
+        "title": "benchmark", "trial": 0, "attempt": 1, "directory": "{directory}",
+        "argv": list(COMMAND), "programs": [],
+        "gpu_index": None, "env": {}, "path_prefix": None, "timeout": 60.0, "stall_timeout": None, "avoid": [],
+        "avoid_delay": 0.0, "grace": 5.0, "poll": 0.5,
+        "controller": {"lock": str(scratch / "lock"), "nonce": "nonce", "patience": 60.0},
+    }  # fmt: skip
+    (scratch / "lock").write_text("nonce")
+    return "exec " + shlex.join([sys.executable, "-I", "-S", supervise.__file__, json.dumps(spec)])
+
+
+def executor(name: str, workers: int) -> ThreadPoolExecutor | HighThroughputExecutor:
+    if name == "threads":
+        return ThreadPoolExecutor(max_threads=workers)
+    return HighThroughputExecutor(
+        address="127.0.0.1", max_workers_per_node=workers, cores_per_worker=1e-3, provider=LocalProvider(max_blocks=1)
+    )
+
+
+if __name__ == "__main__":
+    main()
