@@ -97,7 +97,7 @@ class Campaign:
         self.waiting: deque[Trial] = deque()
         self.stage: StageName | None = None
         """The stage that runs beside the search: preprocess or infer."""
-        self.nodes = Nodes()
+        self.nodes = Nodes(several=runner.node_count > 1)
         self._on_disk: dict[int, int] = {}
         self.draining = False
         self.stopping = False
@@ -140,7 +140,7 @@ class Campaign:
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
         last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
         unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
-        found = [self._doubt(outcome) for outcome in self.runner.recover("train", unseen)]
+        found = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
         if found:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
             self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
@@ -243,7 +243,7 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
-        outcome = self._limit_attempts(self._doubt(outcome))
+        outcome = self._limit_attempts(self.nodes.doubt(outcome))
         self.journal.append(_outcome_record(outcome))
         if node := self.nodes.learn(outcome):
             self._shun(node)
@@ -258,9 +258,6 @@ class Campaign:
                 f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
             )
         return None
-
-    def _doubt(self, outcome: Outcome) -> Outcome:
-        return self.nodes.doubt(outcome) if self.runner.node_count > 1 else outcome
 
     def _shun(self, node: str) -> None:
         why = self.nodes.shunned[node]

@@ -24,7 +24,7 @@ _STRIKES = 3
 _QUICK = 60.0
 """Seconds; a failure that took longer, or more than a quarter of what a success takes, is too dear to be repeated."""
 
-_HANDED_BACK = 6
+_HANDED_BACK = 3
 """Times that a node handed a trial back which had failed on it; then there is no other node, and it may run there."""
 
 _ALONE = 30
@@ -73,13 +73,17 @@ class Nodes:
 
     A quick failure on a site of several nodes is doubted once: the trial runs again on another node. If it fails there
     too, it is the trial's failure. If it succeeds, that counts against the node, until a trial succeeds on it; a node
-    with ``_STRIKES`` of these is shunned.
+    with ``_STRIKES`` of these is shunned. A trial that was lost on a node runs again on another one, where possible.
+
+    ``several`` says whether the site has more than one node; else nothing is doubted and no node avoided.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, several: bool) -> None:
+        self.several = several
         self.shunned: dict[str, str] = {}
         """Why, for each node that gets no trial any more."""
         self._doubted: dict[int, Outcome] = {}
+        self._lost_on: dict[int, str] = {}
         self._handed_back: Counter[int] = Counter()
         self._strikes: dict[str, list[Outcome]] = {}
         self._seconds: list[float] = []
@@ -87,7 +91,7 @@ class Nodes:
     def doubt(self, outcome: Outcome) -> Outcome:
         """``outcome``, or that of an attempt that the node is blamed for until the trial has failed elsewhere."""
         failed = outcome.cause == "setup" or (outcome.kind, outcome.cause) == ("failed", "model")
-        if not failed or outcome.trial_id in self._doubted or not self._is_quick(outcome):
+        if not self.several or not failed or outcome.trial_id in self._doubted or not self._is_quick(outcome):
             return outcome
         self._doubted[outcome.trial_id] = outcome
         evidence = f"failed quickly on {outcome.host}, to be confirmed elsewhere: {outcome.evidence}"
@@ -95,9 +99,11 @@ class Nodes:
 
     def avoided(self, trial_id: int) -> frozenset[str]:
         """Nodes on which the trial's next attempt shall not run."""
-        doubted = self._doubted.get(trial_id)
-        patient = self._handed_back[trial_id] < _HANDED_BACK
-        return frozenset({*self.shunned, *({doubted.host} if doubted and patient else ())})
+        avoided = set(self.shunned)
+        if self._handed_back[trial_id] < _HANDED_BACK:
+            doubted = self._doubted.get(trial_id)
+            avoided |= {doubted.host if doubted else "", self._lost_on.get(trial_id, "")}
+        return frozenset(avoided - {""})
 
     def learn(self, outcome: Outcome) -> str | None:
         """Take an outcome; returns the node that is to be shunned from now on.
@@ -108,6 +114,8 @@ class Nodes:
             self._handed_back[outcome.trial_id] += 1
             if outcome.host in self.shunned and self._handed_back[outcome.trial_id] >= _ALONE:
                 raise SiteError(f"only nodes on which trials fail are left: {self.shunned[outcome.host]}")
+        if self.several and outcome.cause == "infrastructure":
+            self._lost_on[outcome.trial_id] = outcome.host
         if outcome.kind != "ok":
             return None
         bisect.insort(self._seconds, outcome.seconds)

@@ -82,7 +82,7 @@ def test_numbers_make_no_difference(one: str, other: str, alike: bool) -> None:
 
 
 def test_a_quick_failure_is_doubted_once() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     doubted = nodes.doubt(outcome(0))
     assert (doubted.kind, doubted.cause) == ("lost", "node")
     assert doubted.evidence == "failed quickly on a, to be confirmed elsewhere: exit code 1"
@@ -102,11 +102,11 @@ def test_a_quick_failure_is_doubted_once() -> None:
     ],
 )
 def test_what_is_no_quick_failure_is_believed(sound: Outcome) -> None:
-    assert Nodes().doubt(sound) is sound
+    assert Nodes(several=True).doubt(sound) is sound
 
 
 def test_quick_is_what_takes_less_than_a_quarter_of_a_success() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     for trial, seconds in enumerate((8.0, 40.0, 200.0)):
         nodes.learn(outcome(trial, "ok", seconds=seconds))
     assert nodes.doubt(outcome(5, seconds=10.5)).kind == "failed"
@@ -121,7 +121,7 @@ def strike(nodes: Nodes, trial: int, host: str = "a") -> str | None:
 
 
 def test_a_node_on_which_trials_fail_that_succeed_elsewhere_is_shunned() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     assert [strike(nodes, trial) for trial in range(3)] == [None, None, "a"]
     assert nodes.shunned == {"a": "trials 0, 1, 2 failed quickly on a and succeeded elsewhere: exit code 1"}
     assert nodes.avoided(77) == {"a"}
@@ -129,7 +129,7 @@ def test_a_node_on_which_trials_fail_that_succeed_elsewhere_is_shunned() -> None
 
 
 def test_a_success_on_a_node_clears_it() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     strike(nodes, 0), strike(nodes, 1)
     nodes.learn(outcome(9, "ok", host="a"))
     assert [strike(nodes, trial) for trial in (2, 3)] == [None, None]
@@ -137,23 +137,38 @@ def test_a_success_on_a_node_clears_it() -> None:
 
 
 def test_a_success_on_the_same_node_is_no_strike() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     for trial in range(5):
         nodes.learn(nodes.doubt(outcome(trial)))
         assert nodes.learn(outcome(trial, "ok", host="a", seconds=20.0)) is None
 
 
 def test_a_trial_that_no_other_node_takes_may_run_where_it_failed() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     nodes.doubt(outcome(0))
-    for _ in range(6):
+    for _ in range(3):
         assert nodes.avoided(0) == {"a"}
         nodes.learn(outcome(0, "deferred"))
     assert nodes.avoided(0) == set()
 
 
+def test_a_lost_trial_runs_on_another_node() -> None:
+    nodes = Nodes(several=True)
+    nodes.learn(outcome(0, "lost"))
+    nodes.learn(outcome(1, "lost", host=""))
+    assert (nodes.avoided(0), nodes.avoided(1)) == ({"a"}, set())
+
+
+def test_a_single_node_is_neither_doubted_nor_avoided() -> None:
+    nodes = Nodes(several=False)
+    failed = outcome(0)
+    assert nodes.doubt(failed) is failed
+    nodes.learn(outcome(1, "lost"))
+    assert nodes.avoided(0) == nodes.avoided(1) == set()
+
+
 def test_shunned_nodes_alone_are_a_broken_site() -> None:
-    nodes = Nodes()
+    nodes = Nodes(several=True)
     nodes.shunned["a"] = "no GPU"
     with pytest.raises(SiteError, match="only nodes on which trials fail are left: no GPU"):
         for _ in range(30):
