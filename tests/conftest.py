@@ -120,9 +120,10 @@ def journal(run: Path) -> list[dict[str, Any]]:
 
 
 def results(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """The result.json of every attempt, by trial directory."""
+    """The result.json of every attempt in the attempts' order, by trial directory."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted((run / "trials").glob("*/attempt-*/result.json")):
+    paths = (run / "trials").glob("*/attempt-*/result.json")
+    for path in sorted(paths, key=lambda path: int(path.parent.name.removeprefix("attempt-"))):
         found.setdefault(path.parent.parent.name, []).append(json.loads(path.read_text()))
     return found
 
