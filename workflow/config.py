@@ -13,6 +13,7 @@ from typing import Any
 
 from workflow.errors import InputError, Problems, show, unusable_text
 from workflow.initial import objective_of, read_initial
+from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
 from workflow.search import MODES, Search, SearchSettings, make_search
 from workflow.space import Constant, Space
@@ -92,7 +93,7 @@ class Experiment:
         """The file that a resume reads: all resolved, with the space and the initial population in files beside it."""
         data = {
             "name": self.name,
-            "model": {key: literal_path(value) if value else None for key, value in vars(self.model).items()},
+            "model": _model_data(self.model),
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
             "objective": vars(self.objective),
@@ -107,6 +108,11 @@ def _described(parameter: object) -> dict[str, Any]:
     described = {"type": type(parameter).__name__, **vars(parameter)}
     del described["name"]
     return json.loads(json.dumps(described))  # type: ignore[no-any-return]
+
+
+def _model_data(model: Model) -> dict[str, Any]:
+    paths = {key: literal_path(value) if value else None for key, value in vars(model).items() if key != "options"}
+    return {**paths, **options_data(model.options)}
 
 
 def _stage_data(name: StageName, stage: Stage) -> dict[str, Any]:
@@ -160,6 +166,7 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | 
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
     runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
+    options = read_options(section)
     section.finish()
     if runtime == "apptainer" and image is None:
         section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
@@ -172,7 +179,7 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | 
         _check_scripts(section, Path(str(scripts)), stages)
     if data_dir is not None and not is_there(Path(data_dir), directory=True):
         section.wrong("data_dir", data_dir, "no such directory: check the path, or leave it out for one in the run")
-    return Model(runtime, contract, data_dir or "", image, scripts)
+    return Model(runtime, contract, data_dir or "", image, scripts, options)
 
 
 def _check_scripts(section: Section, directory: Path, stages: Mapping[StageName, Stage]) -> None:

@@ -21,9 +21,9 @@ from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError
 from workflow.initial import write_initial
 from workflow.rundir import RunDir
-from workflow.site import Site, find_site, load_site, shipped
+from workflow.site import Site, find_site, load_site
 from workflow.stages import Command, Place, fragile
-from workflow.strict import parse_overrides
+from workflow.strict import parse_overrides, shipped, split_overrides
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
@@ -100,9 +100,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _job(args: argparse.Namespace) -> Job:
-    overrides = parse_overrides(args.settings)
-    for_site = {key.removeprefix("site."): value for key, value in overrides.items() if key.startswith("site.")}
-    for_experiment = {key: value for key, value in overrides.items() if not key.startswith("site.")}
+    for_experiment, for_site = split_overrides(parse_overrides(args.settings))
     if args.resume is None:
         if args.site is None:
             raise InputError("--site is missing\n    -> name a site, for example --site local")
@@ -165,6 +163,8 @@ def _print_command(title: str, command: Command, job: Job) -> None:
     print(f"# {title}")
     print(f"mkdir -p {shlex.join(directories)} && cd {shlex.quote(command.directory)}")
     prefix = "" if command.programs else f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" '
+    if unset := [name for name in command.unset if name in os.environ]:
+        prefix = f"env {' '.join(f'-u {name}' for name in unset)} "
     print(prefix + command.shell() + "\n")
 
 

@@ -191,7 +191,11 @@ class ParslRunner:
         return {name: args[name] for name in trial.params}
 
     def log_tail(self, outcome: Outcome) -> str:
-        log = self.run.trial_attempt(outcome.trial_id, outcome.attempt) / supervise.LOG
+        return self.tail_of(self.run.trial_attempt(outcome.trial_id, outcome.attempt))
+
+    def tail_of(self, directory: Path) -> str:
+        """The end of an attempt's log and where it lies, as lines of a message; empty if there is none."""
+        log = directory / supervise.LOG
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             lines = printable(file.read().decode(errors="replace")).splitlines()[-_LOG_LINES:]
@@ -313,6 +317,7 @@ class ParslRunner:
             "programs": command.programs,
             "gpu_index": command.gpu_index,
             "env": command.env,
+            "unset": command.unset,
             "path_prefix": str(Path(sys.executable).parent) if not command.programs else None,
             "timeout": command.timeout,
             "stall_timeout": command.stall_timeout,

@@ -8,13 +8,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workflow.errors import InputError, Problems, listing, show, unusable_text
-from workflow.stages import Container
-from workflow.strict import HOME, Section, apply_overrides, is_there, read_yaml, to_yaml
+from workflow.options import options_data, read_options
+from workflow.stages import Container, Options
+from workflow.strict import Section, apply_overrides, is_there, read_yaml, shipped, to_yaml
 
 SCHEDULERS = ("local", "threads")
 VENDORS = ("nvidia", "amd", "intel", "none")
@@ -48,6 +49,8 @@ class Site:
     workers_without_gpu: int = 2
     container_command: str | None = None
     container_pid: bool = False
+    container_fakeroot: bool = False
+    options: Options = field(default_factory=Options)
     address: str = "127.0.0.1"
     heartbeat_period: int = 5
     heartbeat_threshold: int = 20
@@ -75,11 +78,12 @@ class Site:
     @property
     def container(self) -> Container:
         programs = (self.container_command,) if self.container_command else Container.programs
-        return Container(programs, _GPU_FLAGS[self.gpu_vendor], self.container_pid)
+        flag = _GPU_FLAGS[self.gpu_vendor]
+        return Container(programs, flag, self.container_pid, self.container_fakeroot, self.options)
 
     def to_yaml(self) -> str:
-        data = {**vars(self), "gpus": list(self.gpus)}
-        del data["auto"]
+        data = {**vars(self), "gpus": list(self.gpus), **options_data(self.options)}
+        del data["auto"], data["options"]
         found = "".join(f"# {key}: {data[key]}\n" for key in data if key in self.auto)
         heading = f"# auto was, at the last start:\n{found}" if found else ""
         return heading + to_yaml(data | dict.fromkeys(self.auto, "auto"))
@@ -109,12 +113,6 @@ def site_directories() -> list[Path]:
     return [directory for directory in candidates if directory.is_dir()]
 
 
-def shipped(folder: str) -> Path:
-    """A folder that a wheel carries inside the package and a checkout beside it."""
-    inside = HOME / folder
-    return inside if inside.is_dir() else HOME.parent / folder
-
-
 def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     """Read and check a site file. Raises InputError with all its problems."""
     data = read_yaml(path, "site")
@@ -133,6 +131,8 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "workers_without_gpu": without_gpu,
         "container_command": top.text("container_command"),
         "container_pid": top.boolean("container_pid", False),
+        "container_fakeroot": top.boolean("container_fakeroot", False),
+        "options": read_options(top),
         "address": _read_address(top),
         "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
         "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),

@@ -27,6 +27,10 @@ PLACEHOLDERS = ("trial", "run", "data_dir")
 OUTPUT_DIRS = ("model_outdir", "output_dir", "infer_outdir")
 """Parameters that always become the attempt's own directory, so that no two trials share one."""
 
+_PROGRAMS = ("APPTAINER", "SINGULARITY")
+_HOST_ONLY = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV", "LD_PRELOAD")
+"""What speaks of files of the host's Python, and would speak of others in a container."""
+
 _IMAGE_DATA_DIR = {"improve": "/IMPROVE_DATA_DIR", "candle": "/candle_data_dir"}
 _DATA_DIR_VARIABLE = {"improve": "IMPROVE_DATA_DIR", "candle": "CANDLE_DATA_DIR"}
 
@@ -52,6 +56,15 @@ PATH_NAMES = frozenset(
 
 
 @dataclass(frozen=True)
+class Options:
+    """What a site or a model adds to every call: words for ``apptainer exec``, variables, binds (host, inside)."""
+
+    extra_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    binds: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Model:
     """Where the model is and how it is called. Paths are absolute; ``data_dir`` is the host's."""
 
@@ -60,6 +73,7 @@ class Model:
     data_dir: str
     image: str | None = None
     scripts: str | None = None
+    options: Options = Options()
 
 
 @dataclass(frozen=True)
@@ -80,12 +94,15 @@ class Stage:
 class Container:
     """How this site runs containers: program names in order of preference, GPU flag ('--nv', '--rocm' or '').
 
-    ``own_pids`` gives each one a process namespace, at whose end nothing of it can be left.
+    ``own_pids`` gives each one a process namespace, at whose end nothing of it can be left; ``fakeroot`` is what ALCF
+    asks for.
     """
 
     programs: tuple[str, ...] = ("apptainer", "singularity")
     gpu_flag: str = ""
     own_pids: bool = False
+    fakeroot: bool = False
+    options: Options = Options()
 
 
 @dataclass(frozen=True)
@@ -102,7 +119,8 @@ class Command:
     """A rendered stage.
 
     ``argv[gpu_index]`` stands for the GPU's number, which only the worker knows. ``programs`` are alternatives for
-    ``argv[0]``, also found on the worker. ``binds`` are (host path, path in the container).
+    ``argv[0]``, also found on the worker. ``binds`` are (host path, path in the container). Variables of the worker
+    that are named in ``unset`` are kept from it.
     """
 
     stage: StageName
@@ -115,6 +133,7 @@ class Command:
     timeout: float | None = None
     stall_timeout: float | None = None
     args: Mapping[str, Argument] = field(default_factory=dict)
+    unset: tuple[str, ...] = ()
 
     def shell(self, gpu: str = '"${CUDA_VISIBLE_DEVICES:-0}"') -> str:
         """One line for a POSIX shell; ``gpu`` is put in unquoted."""
@@ -155,6 +174,12 @@ class Pipeline:
         args[_MODEL_DIR[names]] = trained.directory
         _set_output(args, "infer", names, place.directory)
         return self._command("infer", place, args, [*self._data_binds(data), (trained.directory, trained.directory)])
+
+    def inside(self, words: Sequence[str]) -> Command:
+        """Any other command where the scripts run: in the container, with the binds that all stages have."""
+        prefix, env, binds = self._wrapper("train", ())
+        programs = self.container.programs if prefix else ()
+        return Command("train", (*prefix, *words), env, "", binds, programs=programs)
 
     def _preprocess_args(self, place: Place) -> dict[str, Argument]:
         given = self.stages["preprocess"].args
@@ -218,37 +243,46 @@ class Pipeline:
         if self.model.contract == "candle":
             trial = stage if place.trial is None else f"{place.trial:04d}"
             call += ["--experiment_id", place.run, "--run_id", trial]
-        prefix, env, binds = self._wrapper(stage, place, [*extra_binds, (place.directory, place.directory)])
+        prefix, env, binds = self._wrapper(stage, [*extra_binds, (place.directory, place.directory)])
         gpu_index = len(prefix) + 1 if takes_gpu else None
         programs = self.container.programs if prefix else ()
         argv = (*prefix, *call)
         limits = settings.timeout, settings.stall_timeout
-        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, *limits, args)
+        unset = _HOST_ONLY if prefix else ()
+        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, *limits, args, unset)
 
     def _script(self, stage: StageName) -> str:
         name = f"{stage}.sh"
         return f"{self.model.scripts}/{name}" if self.model.runtime == "none" else name
 
     def _wrapper(
-        self, stage: StageName, place: Place, own_binds: Sequence[tuple[str, str]]
+        self, stage: StageName, own_binds: Sequence[tuple[str, str]]
     ) -> tuple[list[str], dict[str, str], tuple[tuple[str, str], ...]]:
         """The words before the script, the environment, and the binds."""
         variable = _DATA_DIR_VARIABLE[self.model.contract]
+        options = (self.container.options, self.model.options)
+        given = {name: value for option in options for name, value in option.env.items()}
         if self.model.runtime == "none":
-            return [], {variable: self.model.data_dir}, ()
+            return [], {**given, variable: self.model.data_dir}, ()
         writes_elsewhere = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
         binds = ((self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
+        binds += tuple(bind for option in options for bind in option.binds)
         words = [self.container.programs[0], "exec"]
         if self.container.gpu_flag and stage != "preprocess":
             words.append(self.container.gpu_flag)
-        if self.container.own_pids:
-            words.append("--pid")
+        words += ["--fakeroot"] * self.container.fakeroot + ["--pid"] * self.container.own_pids
+        words += [word for option in options for word in option.extra_args]
         for host, inside in binds:
             words += ["--bind", f"{_bind_path(host)}:{_bind_path(inside)}"]
         if self.model.contract == "candle":
             words += ["--env", f"{variable}={self._data_dir}"]
         assert self.model.image is not None
-        return [*words, self.model.image], {}, binds
+        return [*words, self.model.image], {"PYTHONNOUSERSITE": "1", **_inside(given)}, binds
+
+
+def _inside(variables: Mapping[str, str]) -> dict[str, str]:
+    """Variables that win over those of the image, whatever they hold; ``--env`` has them evaluated by a shell."""
+    return {f"{program}ENV_{name}": value for name, value in variables.items() for program in _PROGRAMS}
 
 
 def _bind_path(path: str) -> str:

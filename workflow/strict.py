@@ -117,6 +117,18 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
     return found
 
 
+def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Those of the experiment and those of the site, the latter without their ``site.``."""
+    site = {key.removeprefix("site."): value for key, value in overrides.items() if key.startswith("site.")}
+    return {key: value for key, value in overrides.items() if not key.startswith("site.")}, site
+
+
+def shipped(folder: str) -> Path:
+    """A folder that a wheel carries inside the package and a checkout beside it."""
+    inside = HOME / folder
+    return inside if inside.is_dir() else HOME.parent / folder
+
+
 def literal_path(path: str) -> str:
     """A path that ``Section.path`` reads back unchanged."""
     return path.replace("$", "$$")

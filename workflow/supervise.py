@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         programs: list[str]
         gpu_index: int | None
         env: dict[str, str]
+        unset: list[str]
         path_prefix: str | None
         timeout: float | None
         stall_timeout: float | None
@@ -310,7 +311,8 @@ class Supervisor(Tree):
 
     def _command(self) -> tuple[list[str], dict[str, str]]:
         argv = list(self.spec["argv"])
-        env = {**os.environ, "PYTHONUNBUFFERED": "1", **self.spec["env"]}
+        env = {name: value for name, value in os.environ.items() if name not in self.spec["unset"]}
+        env |= {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
         if self.spec["path_prefix"]:
             env["PATH"] = self.spec["path_prefix"] + os.pathsep + env.get("PATH", os.defpath)
         if self.spec["gpu_index"] is not None:
@@ -325,6 +327,8 @@ class Supervisor(Tree):
         lines.append(f"cd {shlex.quote(self.spec['directory'])}")
         if self.spec["path_prefix"]:
             lines.append(f'export PATH={shlex.quote(self.spec["path_prefix"])}:"$PATH"')
+        if self.spec["unset"]:
+            lines.append(f"unset {' '.join(self.spec['unset'])}")
         settings = {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
         lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
         lines.append("exec " + " ".join(shlex.quote(word) for word in argv))

@@ -81,8 +81,8 @@ def supervised(scratch: Path) -> str:
     spec: supervise.Spec = {
         "title": "benchmark", "trial": 0, "attempt": 1, "directory": "{directory}",
         "argv": list(COMMAND), "programs": [],
-        "gpu_index": None, "env": {}, "path_prefix": None, "timeout": 60.0, "stall_timeout": None, "avoid": [],
-        "avoid_delay": 0.0, "grace": 5.0, "poll": 0.5,
+        "gpu_index": None, "env": {}, "unset": [], "path_prefix": None, "timeout": 60.0, "stall_timeout": None,
+        "avoid": [], "avoid_delay": 0.0, "grace": 5.0, "poll": 0.5,
         "controller": {"lock": str(scratch / "lock"), "nonce": "nonce", "patience": 60.0},
     }  # fmt: skip
     (scratch / "lock").write_text("nonce")

@@ -67,10 +67,13 @@ def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
     assert (workflow.directory / "runs/graphdrp/summary.json").exists()
 
 
+SITE_KEYS = {field.name for field in fields(Site)} - {"name", "auto", "options"} | {"extra_args", "env", "binds"}
+
+
 def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
-    assert first_column(section("Sites")) == {field.name for field in fields(Site)} - {"name", "auto"}
+    assert first_column(section("Sites")) == SITE_KEYS
 
 
 def test_the_exit_codes_are_the_programs() -> None:

@@ -31,12 +31,14 @@ ALLOWED = {
     "metrics": "errors trial",
     "triage": "errors trial",
     "strict": "errors",
+    "options": "errors stages strict",
+    "image": "",
     "initial": "errors rundir space strict trial",
-    "config": "errors initial rundir search space space_file stages strict trial",
+    "config": "errors initial options rundir search space space_file stages strict trial",
     "journal": "errors trial",
     "lock": "errors",
     "campaign": "errors journal search stages triage trial",
-    "site": "errors stages strict",
+    "site": "errors options stages strict",
     "executors": "errors lock site supervise",
     "runner": "config errors executors lock metrics rundir site stages supervise trial",
     "report": "",
@@ -44,6 +46,10 @@ ALLOWED = {
     "report.progress": "campaign config report.tables",
     "controller": "* -run",
     "run": "*",
+    "init": "errors strict",
+    "doctor": "config errors image rundir site strict",
+    "rehearsal": "config doctor lock rundir runner site trial",
+    "check": "config doctor errors rehearsal site strict",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

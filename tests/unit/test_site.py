@@ -11,6 +11,7 @@ import yaml
 
 from workflow.errors import InputError
 from workflow.site import Site, find_site, load_site, visible_gpus
+from workflow.stages import Options
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}
@@ -355,3 +356,32 @@ def test_trials_in_flight_are_the_workers_and_a_few(tmp_path: Path, workers: int
 @pytest.mark.parametrize(("key", "value"), [("patience", 1), ("heartbeat_threshold", 3)])
 def test_a_silence_shorter_than_a_few_beats_is_refused(tmp_path: Path, key: str, value: int) -> None:
     assert f"here.yaml: {key}: " in refusal(tmp_path, **{key: value})
+
+
+# -- what is added to every call of a container --------------------------------------------------------------------
+
+
+def test_additions_to_every_call(tmp_path: Path) -> None:
+    (tmp_path / "my data").mkdir()
+    added = {"extra_args": ["--no-home", 5], "env": {"A": 'x,y "z"', "B": 7}, "binds": ["my data", "/tmp:/scratch"]}
+    site = load(tmp_path, **added)
+    data = str(tmp_path / "my data")
+    assert site.options == Options(("--no-home", "5"), {"A": 'x,y "z"', "B": "7"}, ((data, data), ("/tmp", "/scratch")))
+    assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
+
+
+@pytest.mark.parametrize(
+    ("added", "problem"),
+    [
+        ({"extra_args": "--nv"}, "extra_args: '--nv' is not allowed\n    -> write a list"),
+        ({"extra_args": ["a\0"]}, "extra_args: 'a\\x00' holds a NUL"),
+        ({"env": {"A B": 1}}, "env.A B: cannot be a variable's name"),
+        ({"env": {"A": [1]}}, "env.A: [1] is not allowed"),
+        ({"env": ["A=1"]}, "env: is ['A=1'], not a section"),
+        ({"binds": ["/tmp:/a:ro"]}, "binds: '/tmp:/a:ro' is not allowed\n    -> write HOST_PATH or"),
+        ({"binds": ["/tmp:inside"]}, "binds: '/tmp:inside' is not allowed"),
+        ({"binds": ["/nowhere/at/all"]}, "no such file or directory: /nowhere/at/all"),
+    ],
+)
+def test_wrong_additions_are_refused(tmp_path: Path, added: dict[str, Any], problem: str) -> None:
+    assert problem in refusal(tmp_path, **added)

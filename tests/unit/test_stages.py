@@ -16,7 +16,20 @@ from hypothesis import strategies as st
 
 from workflow.space import Constant
 from workflow.space_file import load_space
-from workflow.stages import Argument, Command, Container, Model, Pipeline, Place, Stage, fill, fragile, unfilled, words
+from workflow.stages import (
+    Argument,
+    Command,
+    Container,
+    Model,
+    Options,
+    Pipeline,
+    Place,
+    Stage,
+    fill,
+    fragile,
+    unfilled,
+    words,
+)
 
 DATA = Path(__file__).parent.parent / "data"
 
@@ -104,7 +117,7 @@ def test_preprocess_is_the_command_of_the_page_word_for_word() -> None:
     command = pipeline(preprocess=PAGE_PREPROCESS_ARGS, model=PAGE_MODEL).preprocess(PREPROCESS)
     assert list(command.argv) == page_words(PAGE_PREPROCESS)
     assert command.gpu_index is None
-    assert command.env == {}
+    assert command.env == {"PYTHONNOUSERSITE": "1"}
 
 
 @pytest.mark.parametrize("in_space", [True, False])
@@ -120,7 +133,7 @@ def test_train_is_the_command_of_the_page_word_for_word(in_space: bool) -> None:
     assert command.gpu_index is not None
     argv[command.gpu_index] = "<gpu_num>"
     assert argv == expected
-    assert command.env == {}
+    assert command.env == {"PYTHONNOUSERSITE": "1"}
 
 
 # -- what the site and the stage add ---------------------------------------------------------------------------------
@@ -561,3 +574,26 @@ def test_the_shell_line_takes_the_gpu_of_where_it_is_pasted(
     write_echo(tmp_path / "train.sh")
     command = trained(pipeline(model=replace(ON_HOST, scripts=str(tmp_path))))
     assert through_bash(command, tmp_path, env, **shell)[1:3] == [gpu, "/data"]
+
+
+# -- what sites and models add ---------------------------------------------------------------------------------------
+
+
+def test_options_of_site_and_model_in_this_order() -> None:
+    site = Options(("--no-home",), {"A": "1", "B": "site"}, (("/a:b", "/in,side"),))
+    model = replace(PAGE_MODEL, options=Options(("--writable-tmpfs",), {"B": "x,y $(z)"}, (("/c", "/c"),)))
+    container = Container(gpu_flag="--nv", own_pids=True, fakeroot=True, options=site)
+    command = trained(replace(pipeline(model=model), container=container))
+    words = list(command.argv)
+    assert words[:7] == ["apptainer", "exec", "--nv", "--fakeroot", "--pid", "--no-home", "--writable-tmpfs"]
+    assert bound(command)[-2:] == [r"/a\:b:/in\,side", "/c:/c"]
+    for program in ("APPTAINER", "SINGULARITY"):
+        assert command.env[f"{program}ENV_A"] == "1" and command.env[f"{program}ENV_B"] == "x,y $(z)"
+    assert "PYTHONPATH" in command.unset
+
+
+def test_options_without_a_container_are_variables() -> None:
+    model = Model("none", "improve", "/data", scripts="/model", options=Options(env={"A": "1"}))
+    command = trained(pipeline(model=model))
+    assert command.env == {"A": "1", "IMPROVE_DATA_DIR": "/data"}
+    assert command.unset == ()

@@ -73,6 +73,7 @@ class Bench:
             "programs": [],
             "gpu_index": None,
             "env": {},
+            "unset": [],
             "path_prefix": None,
             "timeout": None,
             "stall_timeout": None,

@@ -1,0 +1,208 @@
+"""What can be wrong with a set-up before a campaign spends GPU-hours on it, found without running the model.
+
+Each check returns findings, a line each: pass, warn or fail, with the remedy. ``rehearsal`` then runs the model.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from workflow.config import Experiment
+from workflow.errors import listing, printable
+from workflow.image import ImageError, read_image
+from workflow.rundir import RunDir
+from workflow.site import Site
+from workflow.strict import is_there
+
+Level = Literal["pass", "warn", "fail"]
+
+_PROBE_TIMEOUT = 60.0
+_GIB = 2**30
+_LITTLE_DISK, _NO_DISK = 20 * _GIB, 1 * _GIB
+
+# For each script named: its name, its state and a detail, with tabs between. Any POSIX shell runs it.
+_LOOK_AT_SCRIPTS = r"""
+look() {
+  found=
+  IFS=:
+  for directory in $PATH; do [ -f "$directory/$1" ] && found=$directory/$1 && break; done
+  unset IFS
+  case $1 in */*) [ -f "$1" ] && found=$1;; esac
+  [ -n "$found" ] || { echo "missing	$PATH"; return; }
+  [ -x "$found" ] || { echo "no-run-bit	$found"; return; }
+  IFS= read -r first < "$found"
+  case $first in *"$(printf '\r')") echo "crlf	$found"; return;; esac
+  case $first in '#!'*) ;; *) echo "interpreter	an interpreter in its first line"; return;; esac
+  name=$1
+  set -f
+  set -- ${first#??}
+  [ -x "$1" ] || { echo "interpreter	$1"; return; }
+  case $1 in */env) command -v "$2" > /dev/null || { echo "interpreter	$2"; return; };; esac
+  echo "ok	$found"
+}
+for script in "$@"; do printf '%s\t%s\n' "$script" "$(look "$script")"; done
+"""
+
+_SCRIPT_PROBLEMS = {
+    "missing": ("is in no directory of the PATH ({})", "install it there in the def file's %post, or link to it"),
+    "no-run-bit": ("{} is not executable", "chmod a+x it in the def file's %post"),
+    "crlf": ("{} has Windows line ends (CRLF)", "save it with Unix line ends: sed -i 's/\\r$//'"),
+    "interpreter": ("cannot be started: {} is not there", "let its first line name an interpreter, as #!/bin/bash"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Finding]:
+    """All checks that don't run the model; ``output`` is where the run's directory would be made."""
+    yield from _definition(experiment)
+    containers = experiment.model.runtime == "apptainer"
+    if containers:
+        image = list(_image(experiment))
+        runtime = list(_runtime(site))
+        yield from [*image, *runtime]
+        if any(finding.level == "fail" for finding in [*image, *runtime]):
+            return
+    yield from _scripts(experiment, site)
+    yield from _data(experiment)
+    yield from _machine(site)
+    yield from _disk(output)
+
+
+def _definition(experiment: Experiment) -> Iterator[Finding]:
+    searched = [parameter.name for parameter in experiment.space.varying]
+    yield Finding("pass", "experiment", f"{experiment.name}: stages {listing(experiment.stages)}")
+    if searched:
+        yield Finding("pass", "space", f"{len(searched)} hyperparameters are searched: {listing(searched)}")
+    else:
+        remedy = "give at least one hyperparameter another type than constant"
+        yield Finding("fail", "space", "holds constants alone: there is nothing to search", remedy)
+    for warning in experiment.warnings:
+        yield Finding("warn", "experiment", warning, "check whether this is meant")
+
+
+def _image(experiment: Experiment) -> Iterator[Finding]:
+    path = Path(str(experiment.model.image))
+    try:
+        image = read_image(path)
+    except ImageError as error:
+        yield Finding("fail", "image", f"{path}: {error}", error.remedy)
+        return
+    what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}, {image.size / _GIB:.2f} GiB"
+    if image.runs_here:
+        yield Finding("pass", "image", what)
+    else:
+        here = os.uname().machine
+        yield Finding("fail", "image", f"{what}; this machine is {here}", f"build it on, or for, {here}")
+
+
+def _runtime(site: Site) -> Iterator[Finding]:
+    programs = site.container.programs
+    program = next(filter(shutil.which, programs), None)
+    if program is None:
+        remedy = "install Apptainer, load its module, or set the site's container_command"
+        yield Finding("fail", "runtime", f"{' and '.join(programs)}: not on the PATH", remedy)
+        return
+    code, said = _run([program, "--version"])
+    if code:
+        yield Finding("fail", "runtime", f"{program} --version: {said.strip()}", "mend its installation")
+    else:
+        yield Finding("pass", "runtime", said.strip())
+
+
+def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
+    """Whether the interface scripts can be started, looked at from inside the container where there is one."""
+    model = experiment.model
+    scripts = [f"{model.scripts}/{stage}.sh" if model.scripts else f"{stage}.sh" for stage in experiment.stages]
+    with tempfile.TemporaryDirectory(prefix="workflow-check-") as scratch:
+        run = RunDir(Path(scratch))
+        run.data.mkdir()
+        command = experiment.pipeline(site.container, run).inside(["sh", "-c", _LOOK_AT_SCRIPTS, "sh", *scripts])
+        program = next(filter(shutil.which, command.programs), command.argv[0])
+        code, said = _run([program, *command.argv[1:]], command.env)
+    rows = [line.split("\t") for line in said.splitlines() if line.count("\t") == 2]
+    if code or len(rows) != len(scripts):
+        last = printable(said).strip().splitlines()[-1:] or [f"exit code {code}"]
+        remedy = "read what the runtime says: a bind source, a library of the image, its rights on this machine"
+        yield Finding("fail", "container", f"cannot run a shell: {last[0]}", remedy)
+        return
+    for name, state, detail in rows:
+        if state == "ok":
+            yield Finding("pass", Path(name).name, detail)
+        else:
+            text, remedy = _SCRIPT_PROBLEMS[state]
+            yield Finding("fail", Path(name).name, text.format(detail), remedy)
+
+
+def _data(experiment: Experiment) -> Iterator[Finding]:
+    data_dir = experiment.model.data_dir
+    if not data_dir:
+        yield Finding("pass", "data", "data_dir is left out: each run gets a directory of its own")
+        return
+    path = Path(data_dir)
+    preprocess = experiment.stages.get("preprocess")
+    writes_there = preprocess is not None and "ml_data_outdir" in preprocess.args
+    if not os.access(path, os.R_OK | os.X_OK):
+        yield Finding("fail", "data", f"{path}: cannot be read", "check its permissions")
+    elif os.access(path, os.W_OK):
+        yield Finding("pass", "data", f"{path}: is there and writable")
+    elif writes_there:
+        remedy = "make it writable, or leave ml_data_outdir out: preprocess then writes into the run's directory"
+        yield Finding("fail", "data", f"{path}: cannot be written, and preprocess writes into it", remedy)
+    else:
+        yield Finding("pass", "data", f"{path}: is there (read only, which is enough)")
+
+
+def _machine(site: Site) -> Iterator[Finding]:
+    cores = len(os.sched_getaffinity(0))
+    if site.gpus:
+        yield Finding("pass", "GPUs", f"{listing(site.gpus)} ({site.gpu_vendor}), {site.workers} workers")
+    else:
+        remedy = "if it has some, check nvidia-smi, or name them: --set site.gpus=4"
+        yield Finding("warn", "GPUs", f"none found on this machine; {site.workers} workers without one", remedy)
+    if site.workers > cores:
+        remedy = f"set site.workers to {cores} at most, unless trainings mostly wait for their GPU"
+        yield Finding("warn", "cores", f"{cores} for {site.workers} workers", remedy)
+    else:
+        yield Finding("pass", "cores", f"{cores} for {site.workers} workers")
+
+
+def _disk(output: Path) -> Iterator[Finding]:
+    directory = next(path for path in (output, *output.parents) if is_there(path, directory=True))
+    free = shutil.disk_usage(directory).free
+    text = f"{free / _GIB:.1f} GiB free at {directory}"
+    if not os.access(directory, os.W_OK):
+        yield Finding("fail", "disk", f"{directory} cannot be written", "choose another directory by --output")
+    elif free < _NO_DISK:
+        yield Finding("fail", "disk", text, "make room, or choose another directory by --output")
+    elif free < _LITTLE_DISK:
+        yield Finding("warn", "disk", text, "check that it holds what all trials write")
+    else:
+        yield Finding("pass", "disk", text)
+
+
+def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and output of a command; 124 if it doesn't end."""
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **(env or {})}, timeout=_PROBE_TIMEOUT, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return 124, f"no answer within {_PROBE_TIMEOUT:g} s"
+    except OSError as error:
+        return 127, str(error)
+    return done.returncode, done.stdout.decode(errors="replace")

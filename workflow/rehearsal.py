@@ -1,0 +1,170 @@
+"""Runs a model's stages once, shortened, as a campaign would run them, and tells what a campaign would cost."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from workflow.config import Experiment
+from workflow.doctor import Finding
+from workflow.lock import RunLock
+from workflow.rundir import RunDir
+from workflow.runner import ParslRunner
+from workflow.site import Site
+from workflow.trial import Outcome, Trial, Value
+
+EPOCHS = "epochs"
+"""The hyperparameter that says how long a training is."""
+
+_TIMEOUT = 1800.0
+
+_CHEAP, _LONGER = 60.0, 10
+"""A training of fewer seconds is followed by one of so many times its epochs."""
+
+
+def rehearse(experiment: Experiment, site: Site, directory: Path, epochs: int) -> Iterator[Finding]:
+    """Preprocess, one training of ``epochs`` epochs, and inference, on the site; stops at the first that fails.
+
+    ``directory`` is made, and removed again if all is well.
+    """
+    run = RunDir(directory)
+    run.data.mkdir(parents=True)
+    lock = RunLock(run.lock)
+    lock.acquire()
+    run.journal.touch()  # what tells a run that is gone
+    well = True
+    try:
+        with ParslRunner(site, _limited(experiment), run, lock) as runner:
+            for finding in _stages(experiment, site, runner, epochs):
+                well = well and finding.level != "fail"
+                yield finding
+    finally:
+        lock.release()
+        if well:
+            shutil.rmtree(directory, ignore_errors=True)
+    if not well:
+        yield Finding("warn", "files", f"kept in {directory}", "remove them when they are no longer needed")
+
+
+def _limited(experiment: Experiment) -> Experiment:
+    stages = {
+        name: replace(stage, timeout=min(stage.timeout or _TIMEOUT, _TIMEOUT))
+        for name, stage in experiment.stages.items()
+    }
+    return replace(experiment, stages=stages)
+
+
+def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int) -> Iterator[Finding]:
+    if "preprocess" in experiment.stages:
+        done = _wait(runner.preprocess(1))
+        yield _told(runner, "preprocess", done, f"{done.seconds:.1f} s")
+        if done.kind != "ok":
+            return
+        runner.prepared(1)
+    trial, planned = _short_trial(experiment, epochs)
+    trained = _wait(runner.train(trial, 1, frozenset()))
+    length = f"{epochs} of {planned:g} epochs" if planned else "whole, since no hyperparameter is named epochs"
+    score = f"{experiment.objective.metric} {trained.value:.6g}" if trained.value is not None else ""
+    yield _told(runner, "train", trained, f"{trained.seconds:.1f} s ({length}), {score}")
+    if trained.kind != "ok":
+        return
+    yield _gpu(site, trained)
+    if "infer" in experiment.stages:
+        done = _wait(runner.infer(trial, 1, 1))
+        scores = ", ".join(f"{name}={value:.6g}" for name, value in done.metrics.items())
+        yield _told(runner, "infer", done, f"{done.seconds:.1f} s, {scores or 'no scores'}")
+        if done.kind == "ok" and not scores:
+            yield Finding("warn", "infer", "wrote no test_scores.json", "write it, for the winner's test scores")
+    yield _estimate(experiment, site, _full_length(runner, trial, trained, epochs, planned))
+
+
+def _wait(future: Future[Outcome]) -> Outcome:
+    return future.result()
+
+
+def _short_trial(experiment: Experiment, epochs: int) -> tuple[Trial, float]:
+    """The search's first trial with few epochs, and the epochs that it would have had (0 if it names none)."""
+    trial = experiment.make_search().ask()
+    assert trial is not None, "a new search asks at least once"
+    planned = trial.params.get(EPOCHS, experiment.stages["train"].args.get(EPOCHS))
+    if isinstance(planned, bool) or not isinstance(planned, int | float) or planned <= epochs:
+        return trial, 0.0
+    value: Value = epochs
+    return replace(trial, params={**trial.params, EPOCHS: value}), float(planned)
+
+
+def _told(runner: ParslRunner, stage: str, outcome: Outcome, text: str) -> Finding:
+    if outcome.kind == "ok":
+        return Finding("pass", stage, text)
+    directory = runner.run.trial_attempt(0, 1) if stage == "train" else runner.run.stage_attempt(stage, 1)
+    return Finding("fail", stage, outcome.evidence + runner.tail_of(directory), _remedy(outcome.evidence))
+
+
+_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("timeout",), "raise the stage's timeout, or make the model quicker to start"),
+    (
+        ("unrecognized arguments", "no such option", "unknown option"),
+        "let the script accept every hyperparameter of the space, or take it out of the space",
+    ),
+    (
+        ("neither", "IMPROVE_RESULT"),
+        "write the metric into val_scores.json, or print 'IMPROVE_RESULT METRIC: VALUE'; check objective.metric",
+    ),
+    (
+        ("not JSON", "holds no dictionary", "not a number", "nan", "inf"),
+        "write a finite number under the metric's name",
+    ),
+    (("out of memory",), "choose a smaller model or batch, or a node with more memory"),
+    (
+        ("Read-only file system", "Permission denied"),
+        "let the model write into its output directory alone: the image is read-only",
+    ),
+    (
+        ("No such file", "no file", "not found", "does not exist", "not there"),
+        "check the paths in the space, the stage's args and the parameter file; in a container a path must be bound",
+    ),
+    (("No module named", "ModuleNotFoundError"), "install the module in the def file's %post"),
+)
+
+
+def _remedy(evidence: str) -> str:
+    found = next((remedy for words, remedy in _REMEDIES if any(word in evidence for word in words)), "")
+    return found or "read the log above, mend the model, and check again"
+
+
+def _gpu(site: Site, trained: Outcome) -> Finding:
+    if trained.gpu is not None:
+        return Finding("pass", "GPU", f"the training got GPU {trained.gpu} of {trained.host}")
+    if site.gpus:
+        return Finding("fail", "GPU", "the training got none, although the site has some", "check the site's gpus")
+    return Finding(
+        "warn", "GPU", f"the training ran on {trained.host} without one", "choose a site with GPUs, if it needs one"
+    )
+
+
+def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: int, planned: float) -> float:
+    """Seconds of a training of all its epochs; a second, longer one tells epochs from start-up, where that is cheap."""
+    if not planned:
+        return trained.seconds
+    longer = min(_LONGER * epochs, int(planned))
+    if trained.seconds < _CHEAP and longer > epochs:
+        again = _wait(runner.train(replace(trial, params={**trial.params, EPOCHS: longer}), 2, frozenset()))
+        if again.kind == "ok":
+            an_epoch = max(0.0, again.seconds - trained.seconds) / (longer - epochs)
+            return trained.seconds + an_epoch * (planned - epochs)
+    return trained.seconds * planned / epochs
+
+
+def _estimate(experiment: Experiment, site: Site, seconds: float) -> Finding:
+    """From one training, scaled by its epochs: right to a factor, since hyperparameters change a training's time."""
+    budget = experiment.make_search().budget
+    hours = budget * seconds / 3600
+    wall = timedelta(seconds=math.ceil(budget * seconds / site.workers))
+    unit = "GPU-hours" if site.gpus else "worker-hours"
+    trials = f"at most {budget} trials of about {timedelta(seconds=math.ceil(seconds))}"
+    return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.workers} workers")
