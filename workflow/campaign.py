@@ -39,7 +39,17 @@ class Runner(Protocol):
     def shun(self, host: str) -> None:
         """Send nothing to this node any more."""
 
-    def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]: ...
+    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]: ...
+
+    def inputs(self, record: Record) -> str | None:
+        """A digest of what decides about trainings, by the record of this controller's start. After ``prepared``."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about it."""
+
+    def recall(self, trial: Trial) -> Outcome | None:
+        """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""
 
     def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
         """All attempts (trial id, attempt) of which there is a trace on the disk."""
@@ -124,6 +134,7 @@ class Campaign:
         self._adopt()
         if self.plan.preprocess:
             self._prepare()
+        self._note_inputs()
         self._restore()
         self._search()
         winner = best(self.state, self.plan.mode)
@@ -157,6 +168,13 @@ class Campaign:
     def _last_attempt(self, trial_id: int) -> int:
         """Number of a trial's last attempt; 0 if it had none."""
         return max(self.state.attempts.get(trial_id, 0), self._on_disk.get(trial_id, 0))
+
+    def _note_inputs(self) -> None:
+        digest = self.runner.inputs(self.state.latest)
+        if digest != self.state.inputs:
+            self.journal.append({"type": "inputs", "digest": digest})
+        for note in self.runner.notes:
+            self.observer.say(note)
 
     def _restore(self) -> None:
         """Tell the search what it asked and heard before; queue what has no outcome yet."""
@@ -206,11 +224,13 @@ class Campaign:
             trial = self.search.ask()
             if trial is None:
                 return None
-            known = self.state.outcomes.get(trial.id)
-            if known is None:
+            asked = {"type": "asked", "trial": trial.to_json()}
+            if (known := self.state.outcomes.get(trial.id)) is not None:
+                self.journal.append(asked)  # its record was lost, its outcome was not
+            elif (known := self.runner.recall(trial)) is not None:
+                self.journal.append(asked, _outcome_record(known))
+            else:
                 return trial
-            # Its record was lost from the journal, its outcome was not.
-            self.journal.append({"type": "asked", "trial": trial.to_json()})
             self.search.tell(known)
         return self.waiting.popleft()
 
@@ -301,7 +321,7 @@ class Campaign:
             raise Interrupted
         trial = self.state.trials[winner.trial_id]
         self.observer.say(f"infer with the winner, trial {trial.id}")
-        done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner.attempt, attempt))
+        done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner, attempt))
         if done.kind != "ok":
             raise SetupError(f"the search is done, but inference with its winner failed: {done.evidence}")
 

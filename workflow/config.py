@@ -71,6 +71,7 @@ class Experiment:
     initial: Sequence[Params] = ()
     max_attempts: int = 3
     same_failures: int = 5
+    reuse: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     def make_search(self) -> Search:
@@ -100,6 +101,7 @@ class Experiment:
             "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
+            "reuse": [literal_path(path) for path in self.reuse],
         }
         return to_yaml(data)
 
@@ -146,6 +148,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     initial_file = initial_path.path("initial_population")
     max_attempts = top.integer("max_attempts", Experiment.max_attempts, least=1)
     same_failures = top.integer("same_failures", Experiment.same_failures, least=0)
+    reuse = _read_reuse(top)
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
@@ -158,7 +161,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
     return Experiment(
-        name, model, stages, space, objective, search, initial, max_attempts, same_failures, warnings
+        name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse, warnings
     )  # fmt: skip
 
 
@@ -251,6 +254,19 @@ def _read_space(top: Section) -> Space | None:
     except InputError as error:
         top.problems.include(str(error))
         return None
+
+
+def _read_reuse(top: Section) -> tuple[str, ...]:
+    """Directories of earlier runs whose results are taken over where they fit; one may be given as it is."""
+    value = top.raw("reuse")
+    found = []
+    for each in value if isinstance(value, list) else [value] if value is not None else []:
+        path = Section({"reuse": each}, "", top.problems, top.base).path("reuse")
+        if path is not None and not RunDir(Path(path)).journal.is_file():
+            top.wrong("reuse", each, "no run there: name the directories of earlier runs")
+        elif path is not None:
+            found.append(path)
+    return tuple(found)
 
 
 def _read_objective(section: Section) -> Objective:

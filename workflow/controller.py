@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import shlex
 import signal
-import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
-from workflow import __version__
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.config import Experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
+from workflow.image import ImageError
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
+from workflow.provenance import provenance
 from workflow.report.progress import Progress
-from workflow.report.tables import Table, counts, lines, write_tables, write_text
+from workflow.report.tables import Table, counts, lines, model_directory, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.search import GeneticSearch
@@ -28,7 +29,7 @@ from workflow.site import Site
 _TABLES_INTERVAL = 10.0
 
 
-def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool) -> int:
+def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool, accept_image: bool = False) -> int:
     """Begin or resume the campaign in ``run``; returns the exit code.
 
     Raises WorkflowError. The journal and the tables are up to date in any case.
@@ -39,8 +40,9 @@ def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool) -> 
     try:
         journal = _open_journal(experiment, run, progress)
         try:
+            about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
-            return _lead(experiment, site, run, lock, journal, progress)
+            return _lead(experiment, site, run, lock, journal, progress, about)
         finally:
             journal.close()
     finally:
@@ -70,6 +72,26 @@ def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Jo
     return journal
 
 
+def _provenance(
+    experiment: Experiment, site: Site, journal: Journal, progress: Progress, *, accept_image: bool
+) -> dict[str, Any]:
+    """What this controller runs with; refused where the image isn't the one that the results so far came from."""
+    before = journal.state.latest
+    try:
+        about = provenance(experiment.model, site, before, progress.say)
+    except ImageError as error:
+        raise InputError(f"model.image: {experiment.model.image}: {error}\n    -> {error.remedy}") from error
+    old, new = (record.get("image") or {} for record in (before, about))
+    results = any(outcome.kind == "ok" for outcome in journal.state.outcomes.values())
+    if results and not accept_image and old.get("sha256") != new.get("sha256"):
+        was, now = (f"{image.get('path')} (sha256 {str(image.get('sha256'))[:12]})" for image in (old, new))
+        raise InputError(
+            f"model.image: the results so far came from {was}, this is {now}\n"
+            "    -> put the old image back, or go on with this one by --accept-image"
+        )
+    return about
+
+
 def _check_budget(experiment: Experiment, journal: Journal) -> None:
     """A budget may grow; one below what was asked already is refused before anything starts."""
     reached = max((trial.generation or 0 for trial in journal.state.trials.values()), default=0)
@@ -87,7 +109,15 @@ def _keep_definition(experiment: Experiment, site: Site, run: RunDir) -> None:
     write_text(run.site, site.to_yaml())
 
 
-def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journal: Journal, progress: Progress) -> int:
+def _lead(
+    experiment: Experiment,
+    site: Site,
+    run: RunDir,
+    lock: RunLock,
+    journal: Journal,
+    progress: Progress,
+    about: dict[str, Any],
+) -> int:
     runner = ParslRunner(site, experiment, run, lock)
     search = experiment.make_search()
     plan = Plan(
@@ -104,7 +134,6 @@ def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journa
     progress.refresh = writer.now_and_then
     if not experiment.model.data_dir:
         run.data.mkdir(exist_ok=True)
-    about = {"host": socket.gethostname(), "package": __version__, "command": shlex.join(sys.argv), "site": site.name}
     progress.say(f"run {run.path} on site {site.name}, {site.workers} workers, at most {search.budget} trials")
     try:
         with _signals(campaign), progress, runner:
@@ -124,7 +153,7 @@ def _lead(experiment: Experiment, site: Site, run: RunDir, lock: RunLock, journa
     return _conclude(campaign, table, run, progress)
 
 
-def _begin(journal: Journal, experiment: Experiment, about: dict[str, str]) -> None:
+def _begin(journal: Journal, experiment: Experiment, about: dict[str, Any]) -> None:
     if journal.state.header is None:
         journal.append(campaign_record(experiment.fingerprint(), about))
     else:
@@ -201,11 +230,13 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     infer = state.stage_outcomes.get("infer")
     progress.say(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
     progress.say(f"    {lines(state.trials[winner.trial_id].params, table.varying)}")
-    progress.say(f"    model: {run.trial_attempt(winner.trial_id, winner.attempt)}")
+    progress.say(f"    model: {model_directory(run, winner)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
     lost = number["lost_attempts"]
     progress.say(f"{number['ok']} trials succeeded, {number['failed']} failed, {lost} attempts were lost and ran again")
+    if number["reused"]:
+        progress.say(f"{number['reused']} of them were taken from earlier runs")
     if isinstance(search, GeneticSearch):
         progress.say(_generations(search))
     if search.message:

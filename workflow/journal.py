@@ -6,6 +6,7 @@
     {"type": "outcome", ...}      before the search hears of it
     {"type": "stage", ...}        the outcome of preprocess or infer
     {"type": "retracted", ...}    outcomes that told of a broken site or set-up: their trials run again
+    {"type": "inputs", ...}       what decides about a training beside its hyperparameters: model, data, arguments
     {"type": "shunned", ...}      a node that gets no trial any more
     {"type": "resumed", ...}  {"type": "ended", ...}  {"type": "note", ...}
 
@@ -38,6 +39,8 @@ class State:
     """What the records say. Trials are in the order in which they were asked for."""
 
     header: Record | None = None
+    latest: Record = field(default_factory=dict)
+    """The record with which the last controller began: the header, or that of a resume."""
     trials: dict[int, Trial] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     """Highest attempt number of each trial."""
@@ -57,6 +60,8 @@ class State:
     """Wall time of all attempts of trials, on their workers."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     """First start and last end of a trial, for each controller that had one."""
+    inputs: str | None = None
+    """The digest of what decides about a training beside its hyperparameters, if that is known."""
     stage_attempts: dict[str, int] = field(default_factory=dict)
     stage_trials: dict[str, int] = field(default_factory=dict)
     """The trial that the last attempt of infer was for; -1 for preprocess."""
@@ -79,7 +84,7 @@ class State:
         kind = record["type"]
         at = float(record["at"])
         if kind in ("campaign", "resumed"):
-            self._last, self._new_span = at, True
+            self._last, self._new_span, self.latest = at, True, record
             self.header = self.header or (record if kind == "campaign" else None)
         elif kind == "asked":
             trial = Trial.from_json(record["trial"])
@@ -94,6 +99,8 @@ class State:
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
             self.stage_runs[record["stage"]] = outcome.attempt
+        elif kind == "inputs":
+            self.inputs = record["digest"]
         elif kind == "shunned":
             self.shunned[record["host"]] = record["reason"]
         elif kind == "retracted":
@@ -205,24 +212,47 @@ class Journal:
     def _take(self, line: bytes) -> str | None:
         """Fold one line in; why not, if it cannot be."""
         try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            return "no JSON"
-        if not isinstance(record, dict):
-            return "no record"
-        if record.get("type") == "campaign" and record.get("version") != VERSION:
+            return _fold(self.state, line)
+        except _OtherVersion as error:
             os.close(self._file)
             raise InputError(
-                f"{self.path}: has format version {record.get('version')!r}, this program reads {VERSION}\n"
+                f"{self.path}: has format version {error.args[0]!r}, this program reads {VERSION}\n"
                 "    -> resume with the version of the program that began the run"
-            )
-        if not _is_sealed(line):
-            return "its check sum is wrong"
+            ) from error
+
+
+class _OtherVersion(Exception):
+    """A journal of a version that this program doesn't know."""
+
+
+def read_state(path: Path) -> State:
+    """The state of a journal that somebody else may be writing: nothing is repaired. Raises OSError."""
+    state = State()
+    for line in path.read_bytes().split(b"\n"):
         try:
-            self.state.apply(record)
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            return f"no valid record: {type(error).__name__} {error}"
-        return None
+            _fold(state, line)
+        except _OtherVersion:
+            return State()
+    return state
+
+
+def _fold(state: State, line: bytes) -> str | None:
+    """Fold one line into a state; why not, if it cannot be. Raises _OtherVersion."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return "no JSON"
+    if not isinstance(record, dict):
+        return "no record"
+    if record.get("type") == "campaign" and record.get("version") != VERSION:
+        raise _OtherVersion(record.get("version"))
+    if not _is_sealed(line):
+        return "its check sum is wrong"
+    try:
+        state.apply(record)
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        return f"no valid record: {type(error).__name__} {error}"
+    return None
 
 
 def _seal(record: Mapping[str, Any]) -> bytes:

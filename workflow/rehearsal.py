@@ -75,7 +75,7 @@ def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int
         return
     yield _gpu(site, trained)
     if "infer" in experiment.stages:
-        done = _wait(runner.infer(trial, 1, 1))
+        done = _wait(runner.infer(trial, trained, 1))
         scores = ", ".join(f"{name}={value:.6g}" for name, value in done.metrics.items())
         yield _told(runner, "infer", done, f"{done.seconds:.1f} s, {scores or 'no scores'}")
         if done.kind == "ok" and not scores:

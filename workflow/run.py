@@ -39,6 +39,7 @@ class Job:
     run: RunDir
     resume: bool
     quiet: bool
+    accept_image: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
     )  # fmt: skip
+    parser.add_argument(
+        "--accept-image", action="store_true", help="with --resume: go on although the image is another one"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the command lines of the first trial and exit")
     parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     parser.add_argument("--version", action="version", version=f"workflow {__version__}")
@@ -114,7 +118,8 @@ def _job(args: argparse.Namespace) -> Job:
     if not run.experiment.is_file():
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
-    return Job(load_experiment(run.experiment, for_experiment), site, run, resume=True, quiet=args.quiet)
+    experiment = load_experiment(run.experiment, for_experiment)
+    return Job(experiment, site, run, resume=True, quiet=args.quiet, accept_image=args.accept_image)
 
 
 def _new_run(output: Path | None, name: str) -> RunDir:
@@ -177,7 +182,7 @@ def _execute(job: Job) -> int:
 
     if not job.resume:
         _create(job)
-    return control(job.experiment, job.site, job.run, quiet=job.quiet)
+    return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image)
 
 
 def _create(job: Job) -> None:

@@ -28,10 +28,13 @@ from workflow import supervise
 from workflow.config import Experiment
 from workflow.errors import InputError, SiteError, printable
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
+from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
+from workflow.reuse import Memo, inputs_digest
 from workflow.rundir import RunDir
 from workflow.site import Site
+from workflow.space import Constant
 from workflow.stages import Argument, Command, Place, StageName
 from workflow.trial import Outcome, Trial
 
@@ -95,6 +98,7 @@ class ParslRunner:
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(2, "collect")
+        self._memo: Memo | None = None
         self._shunned: set[str] = set()
         self._pools: dict[str, set[str]] = {}
         """Parsl's pools of workers by host; each stage's result tells in which one it ran."""
@@ -155,10 +159,10 @@ class ParslRunner:
         command = self._train_command(trial, attempt)
         return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train", avoid)
 
-    def infer(self, winner: Trial, trained: int, attempt: int) -> Future[Outcome]:
-        """Inference with the model of the winner's attempt ``trained``."""
+    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
+        """Inference with the model that the winner's training has left."""
         place = self._place(self.run.stage_attempt("infer", attempt))
-        command = self.pipeline.infer(place, self._train_command(winner, trained), self._data)
+        command = self.pipeline.infer(place, self._trained_command(winner, trained), self._data)
         return self._submit(command, winner.id, attempt, f"trial {winner.id}: infer, attempt {attempt}")
 
     def hold(self) -> None:
@@ -185,9 +189,26 @@ class ParslRunner:
             return str(executor.executor_exception)
         return ""
 
-    def arguments(self, trial: Trial, attempt: int) -> dict[str, Argument]:
-        """The hyperparameters as an attempt's training got them: constants filled in, output directories its own."""
-        args = self._train_command(trial, attempt).args
+    def inputs(self, record: Record) -> str | None:
+        constants = {p.name: p.value for p in self.experiment.space.parameters if isinstance(p, Constant)}
+        place = self._place(self.run.trial_attempt(0, 1), 0)
+        read, written = self.pipeline.inputs(constants, place, self._data)
+        digest = inputs_digest(self.experiment, record, map(Path, read), map(Path, written))
+        self._memo = Memo(self.experiment.reuse, digest)
+        return digest
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about earlier runs that were to be reused."""
+        different = self._memo.different if self._memo is not None else []
+        return [f"{run}: a run with another model, data or arguments: its results are not reused" for run in different]
+
+    def recall(self, trial: Trial) -> Outcome | None:
+        return self._memo.find(trial) if self._memo is not None else None
+
+    def arguments(self, trial: Trial, outcome: Outcome) -> dict[str, Argument]:
+        """The hyperparameters as a training got them: constants filled in, output directories its own."""
+        args = self._trained_command(trial, outcome).args
         return {name: args[name] for name in trial.params}
 
     def log_tail(self, outcome: Outcome) -> str:
@@ -223,6 +244,11 @@ class ParslRunner:
 
     def _place(self, directory: Path, trial: int | None = None) -> Place:
         return Place(str(directory), self.run.name, trial)
+
+    def _trained_command(self, trial: Trial, outcome: Outcome) -> Command:
+        """The training that an outcome came from, where it ran."""
+        directory = outcome.source or self.run.trial_attempt(trial.id, outcome.attempt)
+        return self.pipeline.train(self._place(Path(directory), trial.id), trial.params, self._data)
 
     def _train_command(self, trial: Trial, attempt: int) -> Command:
         place = self._place(self.run.trial_attempt(trial.id, attempt), trial.id)

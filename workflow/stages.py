@@ -201,6 +201,22 @@ class Pipeline:
             _set_output(args, "train", names, place.directory)
         return args
 
+    def inputs(self, params: Mapping[str, Value], place: Place, data: Place | None) -> tuple[list[str], list[str]]:
+        """Files that decide about trainings, and among them those that preprocess writes; all of them on the host.
+
+        With preprocess these are what that stage may read, in the data directory: what it writes follows from them.
+        """
+        if data is not None and "preprocess" in self.stages:
+            return [self.model.data_dir], [self._on_host(str(self._data_output(data)))]
+        args = self._train_args(place, params, data)
+        given = [str(args[name]) for name in sorted(PATH_NAMES - set(OUTPUT_DIRS)) if name in args]
+        return [self._on_host(path) for path in dict.fromkeys(given)] or [self.model.data_dir], []
+
+    def _on_host(self, path: str) -> str:
+        """A path in the container on the host, where it is below the data directory."""
+        inside = path == self._data_dir or path.startswith(f"{self._data_dir}/")
+        return self.model.data_dir + path.removeprefix(self._data_dir) if inside else path
+
     def _names(self, args: Mapping[str, Argument]) -> str:
         """Whether the model knows the old names of directories or the new ones, by those that anyone has used."""
         used = set(args).union(*(stage.args for stage in self.stages.values()))

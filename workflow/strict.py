@@ -16,7 +16,7 @@ from workflow.errors import Problems, did_you_mean, show, unusable_text
 HOME = Path(__file__).resolve().parent
 """The package's directory, ``$WORKFLOW_HOME`` in paths."""
 
-PATH_KEYS = frozenset({"model.image", "model.scripts", "model.data_dir", "space", "search.initial_population"})
+PATH_KEYS = frozenset({"model.image", "model.scripts", "model.data_dir", "space", "search.initial_population", "reuse"})
 """Keys whose relative paths mean the working directory when they come from --set."""
 
 

@@ -51,7 +51,8 @@ class Outcome:
     ``value`` is the objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
     all scores that the attempt wrote. ``started`` and ``ended`` are seconds since the epoch on the worker's
     clock, None where the attempt never started. ``peak_memory`` is that of its process tree, in bytes, 0 if unknown.
-    ``evidence`` says in one line why it ended so.
+    ``evidence`` says in one line why it ended so. ``source`` is the directory with the model of an outcome that was
+    reused from another run; empty where the trial ran in this one.
     """
 
     trial_id: int
@@ -67,6 +68,7 @@ class Outcome:
     peak_memory: int = 0
     evidence: str = ""
     cause: Cause = ""
+    source: str = ""
 
     @property
     def final(self) -> bool:

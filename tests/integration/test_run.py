@@ -308,6 +308,47 @@ def test_first_trials_that_fail_alike_stop_the_campaign(workflow: Workflow) -> N
     assert len(list((workflow.directory / "run/trials/0000").iterdir())) == 2
 
 
+def test_results_of_an_earlier_run_are_reused(workflow: Workflow) -> None:
+    """Same model, data and hyperparameters: nothing is trained again, and the winner's model is found where it is."""
+    assert run_threads(workflow).returncode == 0
+    experiment = workflow.experiment(search=SHORT)
+    again = ("--site", "local-threads", "--experiment", experiment, "--set", "reuse=run", "--output")
+    done = workflow.run(*again, "again")
+    assert done.returncode == 0, done.stdout
+    first, second = (json.loads((workflow.directory / name / "summary.json").read_text()) for name in ("run", "again"))
+    assert second["trials"]["reused"] == second["trials"]["ok"] == first["trials"]["ok"]
+    assert not (workflow.directory / "again" / "trials").exists()
+    assert second["best_directory"] == first["best_directory"] and second["test_scores"] == {"mse": 0.5}
+    assert "were taken from earlier runs" in done.stdout
+    outcome = next(r["outcome"] for r in journal(workflow.directory / "again") if r["type"] == "outcome")
+    assert outcome["evidence"] == f"reused from {workflow.directory / 'run'}, trial 0"
+    tables = [without_walltime((workflow.directory / name / "hpo.csv").read_text()) for name in ("run", "again")]
+    assert tables[0] == tables[1]
+    third = workflow.run(*again, "third", "--set", "reuse=[run, again]", "--set", "stages.train.args.extra=1")
+    assert json.loads((workflow.directory / "third/summary.json").read_text())["trials"]["reused"] == 0, third.stdout
+
+
+@pytest.mark.parametrize("what", ["the scripts", "the data", "nothing"])
+def test_results_of_another_model_or_data_are_not_reused(workflow: Workflow, what: str) -> None:
+    changed = model(workflow)
+    data = workflow.directory / "data"
+    data.mkdir()
+    (data / "table.csv").write_text("1,2\n")
+    changed["data_dir"] = str(data)
+    assert run_threads(workflow, model=changed, stages={"train": {}}).returncode == 0
+    if what == "the scripts":
+        with (Path(changed["scripts"]) / "train.sh").open("a") as file:
+            file.write("# another model\n")
+    if what == "the data":
+        (data / "table.csv").write_text("1,3\n")
+    experiment = workflow.experiment(model=changed, search=SHORT, stages={"train": {}})
+    arguments = ("--site", "local-threads", "--experiment", experiment, "--output", "again", "--set", "reuse=run")
+    done = workflow.run(*arguments)
+    reused = json.loads((workflow.directory / "again/summary.json").read_text())["trials"]["reused"]
+    assert (reused > 0) == (what == "nothing"), done.stdout
+    assert ("with another model, data or arguments" in done.stdout) == (what != "nothing")
+
+
 def test_no_run_directory_half_made(workflow: Workflow) -> None:
     locked = workflow.directory / "file"
     locked.touch()

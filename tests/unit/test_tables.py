@@ -179,7 +179,9 @@ def test_best_holds_all_hyperparameters_of_the_best_trial(tmp_path: Path, mode: 
 
 def test_best_is_what_the_training_got(tmp_path: Path) -> None:
     """Placeholders filled in, and the output directory in which its model lies."""
-    table = replace(TABLE, arguments=lambda trial, attempt: {**trial.params, "model_outdir": f"/run/attempt-{attempt}"})
+    table = replace(
+        TABLE, arguments=lambda trial, outcome: {**trial.params, "model_outdir": f"/run/attempt-{outcome.attempt}"}
+    )
     write_tables(RunDir(tmp_path), table, state(*FOUR, ok(1, 0.5)), Search())
     assert json.loads((tmp_path / "best.json").read_text()) == {**FOUR[1].params, "model_outdir": "/run/attempt-1"}
 
@@ -234,7 +236,7 @@ def test_summary_by_hand() -> None:
             {"trial": 1, "value": 0.25, "params": dict(FOUR[1].params)},
             {"trial": 0, "value": 0.5, "params": dict(FOUR[0].params)},
         ],
-        "trials": {"asked": 4, "ok": 2, "failed": 1, "stopped": 1, "unfinished": 0, "lost_attempts": 1},
+        "trials": {"asked": 4, "ok": 2, "failed": 1, "stopped": 1, "reused": 0, "unfinished": 0, "lost_attempts": 1},
         "shunned_nodes": {},
         "wall_seconds": 11.0,
         "busy_seconds": 42.0,
@@ -284,7 +286,7 @@ def test_test_scores_are_those_of_the_winner_alone() -> None:
 
 def test_counts_by_state() -> None:
     folded = state(*FOUR, ok(0, 1.0), Outcome(1, 1, "failed"), Outcome(2, 1, "lost", cause="infrastructure"))
-    expected = {"asked": 4, "ok": 1, "failed": 1, "stopped": 0, "unfinished": 2, "lost_attempts": 1}
+    expected = {"asked": 4, "ok": 1, "failed": 1, "stopped": 0, "reused": 0, "unfinished": 2, "lost_attempts": 1}
     assert counts(folded) == expected
 
 

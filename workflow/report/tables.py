@@ -32,8 +32,8 @@ class Table:
     mode: str
     population_size: int
     workers: int
-    arguments: Callable[[Trial, int], Mapping[str, Argument]] = lambda trial, attempt: trial.params
-    """Hyperparameters as an attempt's training got them."""
+    arguments: Callable[[Trial, Outcome], Mapping[str, Argument]] = lambda trial, outcome: trial.params
+    """Hyperparameters as a training got them."""
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
@@ -41,7 +41,7 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
     winner = best(state, table.mode)
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
-        arguments = table.arguments(state.trials[winner.trial_id], winner.attempt)
+        arguments = table.arguments(state.trials[winner.trial_id], winner)
         write_text(run.best, json.dumps(dict(arguments), indent=2) + "\n")
     text = json.dumps(_strict(summary(table, state, search, run)), indent=2, allow_nan=False)
     write_text(run.summary, text + "\n")
@@ -81,7 +81,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "mode": table.mode,
         "best_value": winner.value if winner else None,
         "best_trial": winner.trial_id if winner else None,
-        "best_directory": str(run.trial_attempt(winner.trial_id, winner.attempt)) if winner else None,
+        "best_directory": model_directory(run, winner) if winner else None,
         "best_metrics": dict(winner.metrics) if winner else None,
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
         "hall_of_fame": [
@@ -101,6 +101,11 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
     }
 
 
+def model_directory(run: RunDir, outcome: Outcome) -> str:
+    """Where a trial's model lies."""
+    return outcome.source or str(run.trial_attempt(outcome.trial_id, outcome.attempt))
+
+
 def _strict(data: Any) -> Any:
     """As JSON has it, which knows no nan: null."""
     if isinstance(data, dict):
@@ -111,13 +116,14 @@ def _strict(data: Any) -> Any:
 
 
 def counts(state: State) -> dict[str, int]:
-    """Trials by state; ``lost_attempts`` counts attempts that ran again."""
+    """Trials by state; ``lost_attempts`` counts attempts that ran again, ``reused`` the ones of earlier runs."""
     kinds = Counter(outcome.kind for outcome in state.outcomes.values())
     return {
         "asked": len(state.trials),
         "ok": kinds["ok"],
         "failed": kinds["failed"],
         "stopped": kinds["stopped"],
+        "reused": sum(bool(outcome.source) for outcome in state.outcomes.values()),
         "unfinished": len(state.unfinished),
         "lost_attempts": sum(state.lost.values()) + state.doubted + state.abandoned,
     }
