@@ -46,7 +46,10 @@ def toy_experiment(**changes: Any) -> dict[str, Any]:
 
 @dataclass
 class Workflow:
-    """Runs ``python -m workflow.run`` in ``directory``; every process that it leaves can be found by ``marker``."""
+    """Runs ``python -m workflow.run`` (or another ``module``) in ``directory``.
+
+    Every process that it leaves can be found by ``marker``.
+    """
 
     directory: Path
     marker: str
@@ -58,7 +61,7 @@ class Workflow:
 
     def start(self, *arguments: str | Path, **options: Any) -> subprocess.Popen[str]:
         env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: self.marker, **options.pop("env", {})}
-        command = [sys.executable, "-m", "workflow.run", *map(str, arguments)]
+        command = [sys.executable, "-m", options.pop("module", "workflow.run"), *map(str, arguments)]
         options = {"cwd": self.directory, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, **options}
         return subprocess.Popen(command, text=True, env=env, **options)
 

@@ -6,6 +6,7 @@ Each check returns findings, a line each: pass, warn or fail, with the remedy. `
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -135,9 +136,10 @@ def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
         code, said = _run([program, *command.argv[1:]], command.env)
     rows = [line.split("\t") for line in said.splitlines() if line.count("\t") == 2]
     if code or len(rows) != len(scripts):
-        last = printable(said).strip().splitlines()[-1:] or [f"exit code {code}"]
+        said_lines = [line for line in printable(said).splitlines() if line.strip()] or [f"exit code {code}"]
+        why = next((line for line in said_lines if re.match(r"(?i)fatal|error", line)), said_lines[-1])
         remedy = "read what the runtime says: a bind source, a library of the image, its rights on this machine"
-        yield Finding("fail", "container", f"cannot run a shell: {last[0]}", remedy)
+        yield Finding("fail", "container", f"cannot run a shell: {why}", remedy)
         return
     for name, state, detail in rows:
         if state == "ok":

@@ -116,9 +116,10 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         "write the metric into val_scores.json, or print 'IMPROVE_RESULT METRIC: VALUE'; check objective.metric",
     ),
     (
-        ("not JSON", "holds no dictionary", "not a number", "nan", "inf"),
+        ("not JSON", "holds no dictionary", "not a number", "is nan", "is inf"),
         "write a finite number under the metric's name",
     ),
+    (("command not found", "command was not found"), "install the program in the def file's %post, or check its name"),
     (("out of memory",), "choose a smaller model or batch, or a node with more memory"),
     (
         ("Read-only file system", "Permission denied"),

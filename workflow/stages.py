@@ -297,8 +297,12 @@ class Pipeline:
 
 
 def _inside(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables that win over those of the image, whatever they hold; ``--env`` has them evaluated by a shell."""
-    return {f"{program}ENV_{name}": value for name, value in variables.items() for program in _PROGRAMS}
+    """Variables that win over those of the image, whatever they hold.
+
+    Apptainer 1.4 has a shell read them inside double quotes, of which it escapes only these.
+    """
+    escaped = {name: re.sub(r"([\\$`])", r"\\\1", value) for name, value in variables.items()}
+    return {f"{program}ENV_{name}": value for name, value in escaped.items() for program in _PROGRAMS}
 
 
 def _bind_path(path: str) -> str:

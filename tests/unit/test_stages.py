@@ -588,7 +588,7 @@ def test_options_of_site_and_model_in_this_order() -> None:
     assert words[:7] == ["apptainer", "exec", "--nv", "--fakeroot", "--pid", "--no-home", "--writable-tmpfs"]
     assert bound(command)[-2:] == [r"/a\:b:/in\,side", "/c:/c"]
     for program in ("APPTAINER", "SINGULARITY"):
-        assert command.env[f"{program}ENV_A"] == "1" and command.env[f"{program}ENV_B"] == "x,y $(z)"
+        assert command.env[f"{program}ENV_A"] == "1" and command.env[f"{program}ENV_B"] == r"x,y \$(z)"
     assert "PYTHONPATH" in command.unset
 
 
