@@ -42,6 +42,8 @@ def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "GraphDRP.sif").touch()
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces/graphdrp.json").write_text((ROOT / "configs/spaces/improve_sample.json").read_text())
+    (tmp_path / "runs/graphdrp-1").mkdir(parents=True)
+    (tmp_path / "runs/graphdrp-1/journal.jsonl").touch()
     monkeypatch.setenv("IMAGES", str(tmp_path))
     monkeypatch.setenv("IMPROVE_DATA_DIR", str(tmp_path))
     (tmp_path / "graphdrp.yaml").write_text(text)
@@ -65,6 +67,15 @@ def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
         done = workflow.run(*arguments)
         assert done.returncode == 0, done.stdout
     assert (workflow.directory / "runs/graphdrp/summary.json").exists()
+
+
+def test_the_steps_to_a_model_of_ones_own_work(workflow: Workflow) -> None:
+    """``init``, ``check`` and ``run``, as the README has them."""
+    for words in commands():
+        if "my-model" in " ".join(words) and words[1] == "-m":
+            small = ["--set", "search.num_iterations=1"] if words[2] == "workflow.run" else []
+            done = workflow.run(*words[3:], *small, module=words[2])
+            assert done.returncode == 0, done.stdout
 
 
 SITE_KEYS = {field.name for field in fields(Site)} - {"name", "auto", "options"} | {"extra_args", "env", "binds"}
