@@ -86,7 +86,7 @@ def build(folder: Path, image: Path, packages: list[str], *, scripts_only: bool)
         definition.write_text(f"Bootstrap: localimage\nFrom: {tree.name}\n\n{sections}")
 
         command = ["apptainer", "build", "--force", "--fakeroot", "--disable-cache"]
-        # The lowest level of zstd is several times as fast as gzip, the default, and packs as well.
+        # The lowest level of zstd: far faster than gzip, the default (1 s for 16 s), for an image a tenth larger.
         command += ["--mksquashfs-args", "-comp zstd -Xcompression-level 1"]
         variables = dict(os.environ)
         if re.search(r"^%post\b", sections, re.MULTILINE):

@@ -13,7 +13,7 @@ from workflow.errors import SetupError, SiteError
 from workflow.journal import Journal, Record, State
 from workflow.search import Search
 from workflow.stages import StageName
-from workflow.triage import Nodes, verdict
+from workflow.triage import Nodes, signature, verdict
 from workflow.trial import Outcome, Trial
 
 _TICK = 0.5
@@ -151,7 +151,10 @@ class Campaign:
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
         last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
         unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
-        found = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
+        recovered = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
+        found = [
+            outcome for outcome in recovered if outcome.kind == "ok" or signature(outcome) not in self.state.broken
+        ]
         if found:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
             self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
@@ -290,7 +293,8 @@ class Campaign:
         found = verdict(self.state.outcomes, self.plan.same_failures, at_end=at_end)
         if found is None:
             return
-        self.journal.append({"type": "retracted", "trials": found.trials, "reason": found.text})
+        alike = signature(found.witness)
+        self.journal.append({"type": "retracted", "trials": found.trials, "signature": alike, "reason": found.text})
         raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
 
     def _limit_attempts(self, outcome: Outcome) -> Outcome:

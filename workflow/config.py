@@ -135,6 +135,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     problems = Problems(str(path), {key: f"--set {key}" for key in overrides})
     _use_own_names(data.get("search"), problems)
     apply_overrides(data, overrides)
+    _use_own_names(data.get("search"), problems)  # of a whole section on the command line
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
     if not re.fullmatch(r"[\w.\-+ ]+", name) or name.strip(". ") == "":

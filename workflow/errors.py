@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,9 @@ from typing import NoReturn
 
 EXIT_DONE, EXIT_NO_SUCCESS, EXIT_INTERRUPTED = 0, 4, 130
 """Exit codes of the command line beside those of the errors."""
+
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WorkflowError(Exception):
@@ -129,6 +133,11 @@ def printable(text: str) -> str:
     """
     text = _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
     return "".join(c for c in text if c in "\n\t" or c.isprintable())
+
+
+def disk_remedy(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    return "make room" if error.errno in (*FULL_DISK, errno.EFBIG) else "check the path and its permissions"
 
 
 def unusable_text(text: str) -> str:

@@ -6,6 +6,7 @@ reaches the interchange as well, and nobody notices an interchange that died.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shlex
@@ -138,11 +139,16 @@ def stop_at_unregistered_blocks(executor: Any, status: Mapping[str, JobStatus]) 
     Parsl's own handlers give up at one crashed block, or never.
     """
     latest = [status[block] for block in sorted(status, key=int)[-_UNREGISTERED_BLOCKS:]]
-    if len(latest) == _UNREGISTERED_BLOCKS and all(block.state == JobState.MISSING for block in latest):
+    if len(latest) == _UNREGISTERED_BLOCKS and all(_never_registered(block) for block in latest):
         why = latest[-1].stderr_summary or latest[-1].message or "it left no message"
         executor.set_bad_state_and_fail_all(
             SiteError(f"the last {_UNREGISTERED_BLOCKS} blocks of workers ended before they registered: {why}")
         )
+
+
+def _never_registered(block: JobStatus) -> bool:
+    """Parsl says so of one that ended; one that could not be submitted has only its message."""
+    return block.state == JobState.MISSING or (block.message or "").startswith("Failed to start block")
 
 
 class WatchedProvider(LocalProvider):  # type: ignore[misc]
@@ -151,6 +157,19 @@ class WatchedProvider(LocalProvider):  # type: ignore[misc]
     @property
     def status_polling_interval(self) -> int:
         return 1
+
+    def status(self, job_ids: list[Any]) -> list[JobStatus]:
+        """As the original, but a block whose files are gone is as alive as its process; an error would end polling."""
+        found = []
+        for job_id in job_ids:
+            try:
+                found += super().status([job_id])
+            except OSError:
+                alive = Path(f"/proc/{self.resources[job_id]['remote_pid']}").exists()
+                status = JobStatus(JobState.RUNNING if alive else JobState.FAILED, message="Parsl's files are gone")
+                self.resources[job_id]["status"] = status
+                found.append(status)
+        return found
 
 
 def parsl_config(site: Site, lock: RunLock, directory: Path) -> Config:
@@ -219,10 +238,17 @@ def plain_alias(directory: Path) -> tuple[Path, Path | None]:
     Returns the name and, if one had to be made, the temporary directory that holds it: a symbolic link, to be removed
     at the end.
     """
-    plain = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%")
-    if set(str(directory)) <= plain:
+    if _is_plain(directory):
         return directory, None
-    holder = Path(tempfile.mkdtemp(prefix="workflow-"))
-    alias = holder / "run"
-    alias.symlink_to(directory, target_is_directory=True)
-    return alias, holder
+    for place in filter(_is_plain, (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):
+        with contextlib.suppress(OSError):
+            holder = Path(tempfile.mkdtemp(prefix="workflow-", dir=place))
+            alias = holder / "run"
+            alias.symlink_to(directory, target_is_directory=True)
+            return alias, holder
+    raise SiteError(f"{directory}: Parsl needs a path without blanks and the like, and /tmp takes none")
+
+
+def _is_plain(path: Path) -> bool:
+    plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%"
+    return set(str(path)) <= set(plain)

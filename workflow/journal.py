@@ -26,10 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import InputError, SiteError
+from workflow.errors import InputError, SiteError, disk_remedy
 from workflow.trial import Outcome, Trial
 
 VERSION = 1
+
+_LONGEST = 120
+"""Characters of a value in a message."""
 
 Record = dict[str, Any]
 
@@ -50,6 +53,8 @@ class State:
     """Attempts of each trial that the infrastructure lost."""
     doubted: int = 0
     """Attempts that failed quickly on a node and ran again on another one, to be sure."""
+    broken: set[str] = field(default_factory=set)
+    """What failures had in common that told of a broken set-up, and so were taken back."""
     abandoned: int = 0
     """Attempts that ended with their controller, without an outcome, and were followed by another."""
     shunned: dict[str, str] = field(default_factory=dict)
@@ -104,6 +109,7 @@ class State:
         elif kind == "shunned":
             self.shunned[record["host"]] = record["reason"]
         elif kind == "retracted":
+            self.broken.add(record["signature"])
             for trial_id in record["trials"]:
                 self.outcomes.pop(trial_id, None)
                 self.lost.pop(trial_id, None)
@@ -172,7 +178,7 @@ class Journal:
         except OSError as error:
             os.ftruncate(self._file, status.st_size)
             raise SiteError(
-                f"{self.path}: cannot be written ({error.strerror}); nothing is lost: make room, then resume the run"
+                f"{self.path}: cannot be written ({error.strerror}); nothing is lost: {disk_remedy(error)}, then resume"
             ) from error
         for line in lines:
             self.state.apply(json.loads(line))
@@ -276,7 +282,12 @@ def differences(old: object, new: object, place: str = "") -> Iterable[str]:
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
     elif old != new:
-        yield f"{place}: {json.dumps(old)} -> {json.dumps(new)}"
+        yield f"{place}: {_short(old)} -> {_short(new)}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _read_all(descriptor: int) -> bytes:

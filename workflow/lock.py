@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import InputError, SiteError
+from workflow.errors import InputError, SiteError, disk_remedy
 
 BEAT = 2.0
 """Seconds between two beats of a controller."""
@@ -88,7 +88,7 @@ class RunLock:
             return False
         except OSError as error:
             what = f"{self.path}: cannot be written ({error.strerror})"
-            raise SiteError(f"{what}; make room or mend the directory, then resume") from error
+            raise SiteError(f"{what}; {disk_remedy(error)}, then resume") from error
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()

@@ -54,7 +54,8 @@ def read_scores(stage: str, scores: Mapping[str, str]) -> dict[str, float]:
         raise MetricError(f"{file} is not JSON: {error}") from None
     if not isinstance(data, dict):
         raise MetricError(f"{file} holds no dictionary")
-    return {key: _float(v) for key, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    numbers = {key: v for key, v in data.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    return {key: _float(value) for key, value in numbers.items() if key.isprintable()}
 
 
 def _float(value: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -26,7 +25,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
 from workflow.config import Experiment
-from workflow.errors import InputError, SiteError, printable
+from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, printable
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.journal import Record
 from workflow.lock import RunLock
@@ -46,8 +45,7 @@ _CLOSE_TIMEOUT = 30.0
 _LOG_LINES, _LOG_BYTES = 15, 4000
 """How much of a log a message shows."""
 
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_DISK_WORDS = tuple(os.strerror(number) for number in _FULL)
+_DISK_WORDS = tuple(os.strerror(number) for number in FULL_DISK)
 """In the evidence of a failure that is worth another try: the disk was full, and nobody could look at it then."""
 
 _RESULT_KEYS = {
@@ -135,6 +133,7 @@ class ParslRunner:
         """Stop what runs and end every process of the site, waiting for a limited time."""
         self.stop()
         if self._kernel is not None:
+            self._let_end()
             self._clean_up(self._kernel)
         self._collector.shutdown(wait=False, cancel_futures=True)
         logging.getLogger("parsl").removeHandler(self._log)
@@ -267,7 +266,9 @@ class ParslRunner:
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SiteError(f"{directory}: cannot be made ({error.strerror}); make room, then resume") from error
+            raise SiteError(
+                f"{directory}: cannot be made ({error.strerror}); {disk_remedy(error)}, then resume"
+            ) from error
         outcome: Future[Outcome] = Future()
         self._running[outcome] = directory
         app_future = self._app(line)
@@ -363,6 +364,12 @@ class ParslRunner:
             )
         return line
 
+    def _let_end(self) -> None:
+        """Give the stages that were told to stop the time that they have for it."""
+        deadline = time.monotonic() + self.site.grace + 2 * self.site.poll + 1
+        while self._running and not self.failure() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     def _clean_up(self, kernel: DataFlowKernel) -> None:
         """Parsl's clean-up can wait for ever for a worker; the blocks are cancelled in any case."""
         executor = kernel.executors[LABEL]
@@ -414,7 +421,7 @@ def _unwritable(directory: Path) -> str:
     except OSError as error:
         with contextlib.suppress(OSError):
             probe.unlink()
-        return f"{directory}: {error.strerror}" + ("; make room" if error.errno in _FULL else "")
+        return f"{directory}: {error.strerror}; {disk_remedy(error)}"
     return ""
 
 

@@ -137,9 +137,9 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
         "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),
         "submissions_per_minute": top.integer("submissions_per_minute", Site.submissions_per_minute, least=1),
-        "grace": top.number("grace", Site.grace, least=0),
-        "poll": top.number("poll", Site.poll, least=0.05),
-        "patience": top.number("patience", Site.patience, least=1),
+        "grace": top.number("grace", Site.grace, least=0, most=3600),
+        "poll": top.number("poll", Site.poll, least=0.05, most=10),
+        "patience": top.number("patience", Site.patience, least=1, most=86400),
     }
     auto = frozenset(key for key in ("gpus", "gpu_vendor", "workers") if top.data.get(key) in (None, "auto"))
     top.finish()

@@ -34,6 +34,9 @@ _OPTIONAL = {
 }
 _INT_LIMIT = 2**63 - 1
 
+TABLE_COLUMNS = ("iteration", "sample", "metric", "result", "walltime")
+"""Columns of the result table beside the hyperparameters."""
+
 
 def load_space(path: Path) -> Space:
     """Read a space from its JSON file.
@@ -147,6 +150,8 @@ class _EntryReader:
         elif not isinstance(self.entry["name"], str) or not _NAME.fullmatch(self.entry["name"]):
             remedy = "write a string of letters, digits, '_', '.' and '-' that starts with a letter or '_'"
             self._add("name", f"{show(self.entry['name'])} cannot be an option's name", remedy)
+        elif self.entry["name"] in TABLE_COLUMNS and self.entry.get("type") != "constant":
+            self._add("name", f"{show(self.entry['name'])} is a column of hpo.csv", "rename the hyperparameter")
         if "type" not in self.entry:
             self._missing("type", f"one of {listing(TYPES)}")
             return None

@@ -215,7 +215,7 @@ class Section:
             return default
         return int(number)
 
-    def number(self, key: str, default: float, least: float | None = None) -> float:
+    def number(self, key: str, default: float, least: float | None = None, most: float | None = None) -> float:
         value = self.raw(key)
         if value is None:
             return default
@@ -225,6 +225,9 @@ class Section:
             return default
         if least is not None and number < least:
             self.wrong(key, value, f"write at least {least:g}")
+            return default
+        if most is not None and number > most:
+            self.wrong(key, value, f"write at most {most:g}")
             return default
         return number
 

@@ -61,8 +61,11 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         controller: Controller | None
 
 
-RESULT, HEARTBEAT, STOP = "result.json", "heartbeat", "stop"
-LOG, COMMAND, ERRORS = "model.log", "command.sh", "supervisor.log"
+RESULT, LOG, COMMAND, ERRORS = "result.json", "model.log", "command.sh", "supervisor.log"
+HEARTBEAT, STOP = ".workflow-heartbeat", ".workflow-stop"  # names that no model has for its own files
+
+TOKEN = "WORKFLOW_ATTEMPT"
+"""The variable by which what a stage has started is found again if its supervisor is killed."""
 
 EXIT_FENCED = 76
 """The controller that sent this trial is gone: nothing was started and nothing written."""
@@ -118,6 +121,7 @@ class Tree:
         self.parent = os.getppid()
         self.child = 0
         self.status: int | None = None
+        self.leash_pid = 0
         self.peak_memory = 0
         self._next_sample = 0.0
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -209,7 +213,7 @@ class Tree:
         """Note how much memory the tree has, at intervals that keep this below a hundredth of the time."""
         start = time.monotonic()
         if start >= self._next_sample:
-            self.peak_memory = max(self.peak_memory, _memory(_descendants(os.getpid())))
+            self.peak_memory = max(self.peak_memory, _memory(self._alive()))
             self._next_sample = start + 100 * (time.monotonic() - start)
 
     def interrupted(self) -> str:
@@ -221,9 +225,35 @@ class Tree:
         self._reap()
         return "exit" if self.status is not None else reason
 
+    def leash(self, token: str) -> None:
+        """Start the process that ends the tree should this one be killed: what has TOKEN=``token`` in its environment.
+
+        It waits at a pipe of which only this process holds the other end.
+        """
+        receive, send = os.pipe()
+        self.leash_pid = os.fork()
+        if self.leash_pid == 0:
+            try:
+                os.setsid()
+                os.close(send)
+                os.read(receive, 1)
+                while processes := _marked(f"{TOKEN}={token}".encode()):
+                    _signal_all(processes, signal.SIGKILL)
+                    time.sleep(0.02)
+            finally:
+                os._exit(0)
+        os.close(receive)
+
+    def unleash(self) -> None:
+        """End that process: the tree has ended."""
+        if self.leash_pid:
+            os.kill(self.leash_pid, signal.SIGKILL)
+            os.waitpid(self.leash_pid, 0)
+            self.leash_pid = 0
+
     def _alive(self) -> list[int]:
         self._reap()
-        return list(_descendants(os.getpid()))
+        return [pid for pid in _descendants(os.getpid()) if pid != self.leash_pid]
 
     def _reap(self) -> None:
         while True:
@@ -256,13 +286,17 @@ class Supervisor(Tree):
         self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()
+        env[TOKEN] = token = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+        self.leash(token)
         command = self._command_text(argv)
         self._write_command(command)
         self.log = os.open(self._path(LOG), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
         ended_by = self._run_stage(argv, env)
         self.stop()
+        self.unleash()
         if self._run_is_gone():
             return 0
+        _make_way(self.spec["directory"], directory=True)
         os.makedirs(self.spec["directory"], exist_ok=True)
         if not os.path.exists(self._path(COMMAND)):  # some models clear their output directory, this one
             self._write_command(command)
@@ -395,6 +429,7 @@ class Supervisor(Tree):
             json.dump(result, file, indent=1)
             file.flush()
             os.fsync(file.fileno())
+        _make_way(self._path(RESULT))
         os.replace(temporary, self._path(RESULT))
         errors = self._path(ERRORS)
         if os.path.exists(errors) and os.path.getsize(errors) == 0:
@@ -493,6 +528,26 @@ def _read(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _marked(variable: bytes) -> list[int]:
+    """Processes of this machine with that in their environment."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if variable in file.read().split(b"\0"):
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def _make_way(path: str, directory: bool = False) -> None:
+    """Move what a model has put there aside, if it is of the wrong kind."""
+    if os.path.lexists(path) and os.path.isdir(path) != directory:
+        os.rename(path, f"{path}.of-the-model")
 
 
 def _signal_all(processes: list[int], number: int) -> None:

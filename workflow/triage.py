@@ -33,7 +33,7 @@ _ALONE = 30
 
 @dataclass(frozen=True)
 class Verdict:
-    """What stops the campaign, and the trials whose outcomes are taken back. ``witness`` is the last of these."""
+    """What stops the campaign, and the trials whose outcomes are taken back, of which ``witness`` is one."""
 
     error: type[SiteError | SetupError]
     text: str
@@ -55,17 +55,21 @@ def verdict(outcomes: Mapping[int, Outcome], same_failures: int, *, at_end: bool
     if len(lost) >= (1 if at_end else _LOST_TRIALS):
         what = "a trial was" if len(lost) == 1 else f"{len(lost)} trials were"
         text = f"{what} lost again and again, and none has succeeded: {lost[-1].evidence}"
-        return _verdict(SiteError, text, "check the site: its workers, their memory, its scheduler's messages", lost)
+        remedy = "check the site: its workers, their memory, its scheduler's messages"
+        return _verdict(SiteError, text, remedy, lost[-1], lost)
     first = [outcomes[number] for number in range(same_failures) if number in outcomes]
     if 0 < same_failures == len(first) and len({signature(outcome) for outcome in first}) == 1:
+        alike = [outcome for _, outcome in sorted(outcomes.items()) if signature(outcome) == signature(first[0])]
         text = f"the first {same_failures} trials failed alike, whatever their hyperparameters: {first[-1].evidence}"
         remedy = "check image, scripts, data and arguments; if this is normal, go on with --set same_failures=0"
-        return _verdict(SetupError, text, remedy, first)
+        return _verdict(SetupError, text, remedy, first[-1], alike)
     return None
 
 
-def _verdict(error: type[SiteError | SetupError], text: str, remedy: str, outcomes: list[Outcome]) -> Verdict:
-    return Verdict(error, text, remedy, tuple(outcome.trial_id for outcome in outcomes), outcomes[-1])
+def _verdict(
+    error: type[SiteError | SetupError], text: str, remedy: str, witness: Outcome, outcomes: list[Outcome]
+) -> Verdict:
+    return Verdict(error, text, remedy, tuple(outcome.trial_id for outcome in outcomes), witness)
 
 
 class Nodes:

@@ -35,7 +35,7 @@ def leave_result(runner: ParslRunner, trial: int, **changes: Any) -> Path:
     directory.mkdir(parents=True)
     result = {
         "ended_by": "exit", "exit_code": 0, "started": 1.0, "ended": 2.0, "host": "here", "gpu": None,
-        "peak_memory": 2**20, "memory_limit": 2**34, "oom_kills": 0,
+        "peak_memory": 2**20, "memory_limit": 2**34, "oom_kills": 0, "pool": None,
         "scores": {"val_scores.json": '{"mse": 0.5}'}, "result_lines": [], "log_tail": "",
     }  # fmt: skip
     (directory / "result.json").write_text(json.dumps({**result, **changes}))

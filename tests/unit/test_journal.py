@@ -410,7 +410,9 @@ def test_a_refused_journal_is_closed(tmp_path: Path) -> None:
 def test_outcomes_can_be_taken_back(tmp_path: Path) -> None:
     """Their trials are unfinished again, and what the attempts left on the disk no longer counts."""
     records = [HEADER, asked(0), attempt(0), lost(0, 1), attempt(0, 2), outcome(0, "failed", 2)]
-    state = write(tmp_path / "j", [*records, {"type": "retracted", "trials": [0], "reason": "the disk was full"}])
+    state = write(
+        tmp_path / "j", [*records, {"type": "retracted", "trials": [0], "signature": "full", "reason": "it was full"}]
+    )
     assert (state.outcomes, state.lost, state.closed) == ({}, {}, {0: 2})
     assert [t.id for t in state.unfinished] == [0]
     assert reopen(tmp_path / "j").state == state

@@ -212,7 +212,7 @@ def test_files_of_an_attempt(bench: Bench) -> None:
     bench.run(*bash("echo out; echo err >&2; cat"))
     assert (bench.directory / "model.log").read_text() == "out\nerr\n"
     names = sorted(path.name for path in bench.directory.iterdir())
-    assert names == ["command.sh", "heartbeat", "model.log", "result.json"]
+    assert names == [".workflow-heartbeat", "command.sh", "model.log", "result.json"]
 
 
 def test_stage_runs_in_its_directory_and_session_without_input(bench: Bench) -> None:
@@ -540,7 +540,7 @@ def test_timeout_ends_a_whole_stubborn_tree_in_time(bench: Bench) -> None:
     timeout = 1.5
     process = bench.start(*python(STUBBORN), timeout=timeout)
     assert ready(bench)
-    assert len(bench.alive()) == STUBBORN_PROCESSES + 1
+    assert len(bench.alive()) == STUBBORN_PROCESSES + 2  # supervisor and leash
     assert process.wait(SOON) == 0
     assert bench.alive() == []
     result = bench.result()
@@ -550,7 +550,7 @@ def test_timeout_ends_a_whole_stubborn_tree_in_time(bench: Bench) -> None:
 
 def stop(bench: Bench) -> None:
     assert ready(bench)
-    (bench.directory / "stop").touch()
+    (bench.directory / ".workflow-stop").touch()
 
 
 def test_stop_file_stops(bench: Bench) -> None:
@@ -561,7 +561,7 @@ def test_stop_file_stops(bench: Bench) -> None:
 
 def test_stop_file_that_came_first_keeps_a_stage_from_starting(bench: Bench) -> None:
     bench.directory.mkdir(parents=True)
-    (bench.directory / "stop").touch()
+    (bench.directory / ".workflow-stop").touch()
     result = bench.run(*bash("touch started"))
     assert result["ended_by"] == "stopped before it started: the campaign asked for it"
     assert not (bench.directory / "started").exists()
@@ -591,7 +591,7 @@ def test_signal_to_the_supervisor_stops(bench: Bench, number: signal.Signals) ->
 
 def test_signals_while_stopping_change_nothing(bench: Bench) -> None:
     process = bench.start(*python(STUBBORN), timeout=0.6, grace=0.4)
-    assert eventually((bench.directory / "heartbeat").exists, SOON)
+    assert eventually((bench.directory / ".workflow-heartbeat").exists, SOON)
     while process.poll() is None:
         process.send_signal(signal.SIGTERM)
         time.sleep(0.05)
@@ -631,6 +631,26 @@ def test_death_of_the_worker_stops_the_tree_at_once(bench: Bench) -> None:
     assert bench.result()["ended_by"] == "stopped: its worker died"
 
 
+def test_killed_supervisor_takes_the_whole_tree_with_it(bench: Bench) -> None:
+    """Children of the script too, those in sessions of their own among them: a retry may start the next moment."""
+    process = bench.start(*python(STUBBORN))
+    assert ready(bench)
+    process.kill()
+    process.wait()
+    assert eventually(lambda: bench.alive() == [], 2)
+
+
+def test_a_models_own_files_are_no_orders(bench: Bench) -> None:
+    result = bench.run(*bash("touch stop heartbeat; mkdir result.json; sleep 0.3"))
+    assert (result["ended_by"], result["exit_code"]) == ("exit", 0)
+    assert (bench.directory / "result.json.of-the-model").is_dir()
+
+
+def test_an_output_directory_that_became_a_file(bench: Bench) -> None:
+    assert bench.run(*bash('rm -rf "$PWD"; echo mine > "$PWD"'))["exit_code"] == 0
+    assert bench.directory.with_name("attempt-1.of-the-model").read_text() == "mine\n"
+
+
 def test_killed_supervisor_takes_its_child_with_it(bench: Bench) -> None:
     process = bench.start(*bash("echo $$ > pid; touch ready; sleep 600"))
     assert ready(bench)
@@ -659,7 +679,7 @@ def test_ended_children_are_reaped_while_the_stage_runs(bench: Bench) -> None:
     """Orphans become the supervisor's children; a stage that makes many must not fill the process table."""
     process = bench.start(*bash("for i in {1..40}; do (true &); done; sleep 0.3; touch ready; exec sleep 600"))
     assert ready(bench)
-    assert eventually(lambda: len(children(process.pid)) == 1, SOON)
+    assert eventually(lambda: len(children(process.pid)) == 2, SOON)  # the stage and the leash
 
 
 def children(pid: int) -> list[str]:
@@ -744,7 +764,7 @@ def test_fenced_stage_never_starts_and_writes_nothing(bench: Bench, controller: 
 def test_heartbeat_moves_while_the_stage_runs(bench: Bench) -> None:
     bench.start(*SLEEP)
     assert ready(bench)
-    path = bench.directory / "heartbeat"
+    path = bench.directory / ".workflow-heartbeat"
     seen = path.stat().st_mtime_ns
     assert eventually(lambda: path.stat().st_mtime_ns != seen, SOON)
 
@@ -754,7 +774,7 @@ def test_heartbeat_moves_while_the_tree_is_stopped(bench: Bench) -> None:
     process = bench.start(*bash(f"trap 'touch stopping' TERM; {WAIT}"), grace=10 * SOON)
     stop(bench)
     assert eventually((bench.directory / "stopping").exists, SOON)
-    path = bench.directory / "heartbeat"
+    path = bench.directory / ".workflow-heartbeat"
     seen = path.stat().st_mtime_ns
     assert eventually(lambda: path.stat().st_mtime_ns != seen, SOON)
     assert process.poll() is None

@@ -33,6 +33,13 @@ def test_first_trials_that_fail_alike_are_the_set_ups_fault() -> None:
     assert (found.error, found.trials, found.witness.trial_id) == (SetupError, (0, 1, 2, 3, 4), 4)
 
 
+def test_all_that_failed_alike_is_taken_back() -> None:
+    """Trials that were asked for later, and ended before the first ones did, are no data either."""
+    failures = by_id(*(outcome(n) for n in range(9)), outcome(9, evidence="another reason"))
+    found = verdict(failures, 5)
+    assert found is not None and (found.trials, found.witness.trial_id) == (tuple(range(9)), 4)
+
+
 def test_order_of_ends_does_not_matter() -> None:
     """Quick failures end first: five of many trials, while the first ones still run, tell nothing."""
     assert verdict(by_id(*(outcome(n) for n in range(3, 20))), 5) is None

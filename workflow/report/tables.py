@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.campaign import best, hall_of_fame
-from workflow.errors import SiteError
+from workflow.errors import SiteError, disk_remedy
 from workflow.initial import cell, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
@@ -138,7 +138,7 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise SiteError(f"{path}: cannot be written ({error.strerror}); make room, then resume the run") from error
+        raise SiteError(f"{path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume") from error
 
 
 def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:

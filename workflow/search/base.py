@@ -11,6 +11,9 @@ import numpy as np
 from workflow.errors import Problems, did_you_mean
 from workflow.trial import Outcome, Trial
 
+_LARGEST = 1_000_000
+"""Of numbers that decide how much a search computes."""
+
 MODES = ("min", "max")
 STRATEGIES = ("mu_plus_lambda", "simple", "random")
 
@@ -90,6 +93,10 @@ class SearchSettings:
         for key, least in (("num_iterations", 1), ("population_size", 1), ("tournsize", 1), ("seed", 0)):
             if getattr(self, key) < least:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is below {least}", f"write at least {least}")
+        for key in ("num_iterations", "population_size", "tournsize", "evaluations"):
+            if (getattr(self, key) or 0) > _LARGEST:
+                what = f"{getattr(self, key)} is above {_LARGEST}"
+                problems.add(f"search.{key}", what, f"write {_LARGEST} at most")
         for key in ("offspring_proportion", "mut_prob", "cx_prob", "mut_indpb", "cx_indpb"):
             if not 0 <= getattr(self, key) <= 1:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is no proportion", "write a number from 0 to 1")
