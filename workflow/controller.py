@@ -197,7 +197,8 @@ def _signals(campaign: Campaign) -> Iterator[None]:
         _tell(f"{signal.Signals(number).name}: stopping now")
 
     handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate, signal.SIGHUP: on_terminate}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    heard = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, a shell's &
+    before = {number: signal.signal(number, handlers[number]) for number in heard}
     try:
         yield
     finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import json
 import os
 import shlex
@@ -18,7 +20,7 @@ from typing import NoReturn
 
 from workflow import __version__
 from workflow.config import Experiment, load_experiment
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError, unusable_text
 from workflow.initial import write_initial
 from workflow.rundir import RunDir
 from workflow.site import Site, find_site, load_site
@@ -39,14 +41,18 @@ class Job:
     run: RunDir
     resume: bool
     quiet: bool
+    named: bool = True
+    """Whether the user named the run's directory."""
     accept_image: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    before = {number: signal.signal(number, _interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    _speak_any_language()
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
-        job = _job(args)
+        job = _checked_job(args)
         for warning in (*job.experiment.warnings, *_warnings(job)):
             print(f"warning: {warning}", file=sys.stderr)
         return _dry_run(job) if args.dry_run else _execute(job)
@@ -67,12 +73,20 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _speak_any_language() -> None:
+    """Escape what the terminal's encoding lacks: a run's name must not end it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _flush() -> None:
     """Write out what is buffered; where nobody reads any more, let Python not complain about it at its exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed before the start
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -103,6 +117,15 @@ def _parser() -> argparse.ArgumentParser:
 # -- reading the command line ----------------------------------------------------------------------------------------
 
 
+def _checked_job(args: argparse.Namespace) -> Job:
+    """The job, with every path that the system cannot even look up as bad input."""
+    try:
+        return _job(args)
+    except OSError as error:
+        where = error.filename or "the working directory"
+        raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
+
+
 def _job(args: argparse.Namespace) -> Job:
     for_experiment, for_site = split_overrides(parse_overrides(args.settings))
     if args.resume is None:
@@ -110,11 +133,12 @@ def _job(args: argparse.Namespace) -> Job:
             raise InputError("--site is missing\n    -> name a site, for example --site local")
         site = load_site(find_site(args.site), for_site)
         experiment = load_experiment(args.experiment or shipped("configs") / "demo.yaml", for_experiment)
-        return Job(experiment, site, _new_run(args.output, experiment.name), resume=False, quiet=args.quiet)
+        run = _new_run(args.output, experiment.name)
+        return Job(experiment, site, run, resume=False, quiet=args.quiet, named=args.output is not None)
     for option in ("experiment", "output"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option} does not go with --resume\n    -> leave it out: the run has its own")
-    run = RunDir(args.resume.absolute())
+    run = RunDir(_writable_name("--resume", args.resume))
     if not run.experiment.is_file():
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
@@ -130,7 +154,15 @@ def _new_run(output: Path | None, name: str) -> RunDir:
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         resume = f", or go on with it by --resume {shlex.quote(str(output))}" if RunDir(output).journal.exists() else ""
         raise InputError(f"--output {output}: exists already\n    -> name a new directory{resume}")
-    return RunDir(output.absolute())
+    return RunDir(_writable_name("--output", output))
+
+
+def _writable_name(option: str, path: Path) -> Path:
+    """The absolute path of a run, which stands in files and command lines of all trials."""
+    if reason := unusable_text(str(path.absolute())):
+        shown = str(path).encode(errors="surrogateescape")
+        raise InputError(f"{option} {shown!r}: {reason}\n    -> give a path in UTF-8")
+    return path.absolute()
 
 
 def _warnings(job: Job) -> list[str]:
@@ -181,12 +213,15 @@ def _execute(job: Job) -> int:
     from workflow.controller import control
 
     if not job.resume:
-        _create(job)
+        job = _create(job)
     return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image)
 
 
-def _create(job: Job) -> None:
-    """Make the run's directory with what a resume needs, all at once: it exists whole or not at all."""
+def _create(job: Job) -> Job:
+    """Make the run's directory with what a resume needs, all at once: it exists whole or not at all.
+
+    A name of ours that another run has taken in the meantime is replaced by the next one.
+    """
     draft = RunDir(job.run.path.with_name(f".{job.run.name}.{os.getpid()}"))
     try:
         draft.path.mkdir(parents=True)
@@ -195,7 +230,7 @@ def _create(job: Job) -> None:
         draft.space.write_text(json.dumps(job.experiment.space.entries, indent=2) + "\n", encoding="utf-8")
         if job.experiment.initial:
             write_initial(draft.initial, job.experiment.space, job.experiment.initial)
-        draft.path.rename(job.run.path)
+        return _move_in(draft, job)
     except OSError as error:
         what = f"--output {job.run.path}: cannot be made ({error.strerror})"
         raise InputError(f"{what}\n    -> choose another directory") from error
@@ -203,5 +238,28 @@ def _create(job: Job) -> None:
         shutil.rmtree(draft.path, ignore_errors=True)
 
 
+def _move_in(draft: RunDir, job: Job) -> Job:
+    if job.run.path.is_dir() and job.named and not any(job.run.path.iterdir()):
+        for path in draft.path.iterdir():  # an empty directory of the user's stays the one that it is
+            path.rename(job.run.path / path.name)
+        return job
+    while True:
+        try:
+            draft.path.rename(job.run.path)
+            return job
+        except OSError as error:
+            if job.named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            job = replace(job, run=_new_run(None, job.experiment.name))
+
+
+def program() -> NoReturn:
+    """The program, which from here on only ends: a signal that comes late changes nothing about its exit code."""
+    code = main()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

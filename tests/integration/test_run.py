@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -346,6 +349,56 @@ def test_results_of_another_model_or_data_are_not_reused(workflow: Workflow, wha
     reused = json.loads((workflow.directory / "again/summary.json").read_text())["trials"]["reused"]
     assert (reused > 0) == (what == "nothing"), done.stdout
     assert ("with another model, data or arguments" in done.stdout) == (what != "nothing")
+
+
+@pytest.mark.parametrize("ignored", ["HUP", "INT"])
+def test_a_signal_that_was_ignored_stays_ignored(workflow: Workflow, ignored: str) -> None:
+    """As under nohup, and in the background of a script."""
+    experiment = workflow.experiment(space=toy_space(sleep=1), search={"num_iterations": 1, "population_size": 2})
+    command = f"trap '' {ignored}; exec {shlex.join([sys.executable, '-m', 'workflow.run'])} "
+    arguments = shlex.join(["--site", "local-threads", "--experiment", str(experiment), "--output", "run"])
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "WORKFLOW_TEST_MARKER": workflow.marker}
+    process = subprocess.Popen(["bash", "-c", command + arguments], cwd=workflow.directory, env=env)
+    assert eventually(lambda: any((workflow.directory / "run").glob("trials/*/*/argv.json")), 60)
+    process.send_signal(getattr(signal, f"SIG{ignored}"))
+    assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize("option", ["--output", "--resume"])
+@pytest.mark.parametrize("path", ["x" * 300, "file/run", b"\xff"], ids=["too long", "below a file", "not UTF-8"])
+def test_paths_that_no_run_can_have(workflow: Workflow, option: str, path: str | bytes) -> None:
+    (workflow.directory / "file").touch()
+    command = [sys.executable, "-m", "workflow.run", option, path]
+    if option == "--output":
+        command += ["--site", "local", "--experiment", str(workflow.experiment())]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=workflow.directory, env=env, capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "->" in done.stderr, done.stderr
+
+
+def test_the_working_directory_can_be_the_run(workflow: Workflow) -> None:
+    here = workflow.directory / "here"
+    here.mkdir()
+    arguments = ("--site", "local-threads", "--experiment", workflow.experiment(search=SHORT), "--output", ".")
+    done = workflow.run(*arguments, cwd=here)
+    assert done.returncode == 0 and (here / "summary.json").exists(), done.stdout
+
+
+def test_output_that_cannot_say_it(workflow: Workflow) -> None:
+    """A terminal without umlauts, a closed standard output."""
+    arguments = ["--site", "local-threads", "--experiment", str(workflow.experiment(search=SHORT)), "--output"]
+    done = workflow.run(*arguments, "ünï", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "\\xfcn\\xef" in done.stdout, done.stdout
+    command = shlex.join([sys.executable, "-m", "workflow.run", *arguments, "closed"])
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(["bash", "-c", f"{command} >&-"], cwd=workflow.directory, env=env).returncode == 0
+
+
+def test_runs_that_start_in_the_same_second(workflow: Workflow) -> None:
+    experiment = workflow.experiment(search={"num_iterations": 1, "population_size": 1}, stages={"train": {}})
+    started = [workflow.start("--site", "local-threads", "--experiment", experiment) for _ in range(4)]
+    assert [process.wait(60) for process in started] == [0] * 4
+    assert len(list((workflow.directory / "runs").iterdir())) == 4
 
 
 def test_no_run_directory_half_made(workflow: Workflow) -> None:
