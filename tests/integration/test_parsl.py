@@ -19,7 +19,13 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
-from workflow.executors import SubmissionGate, parsl_config, stop_at_unregistered_blocks
+from workflow.executors import (
+    SubmissionGate,
+    WatchedProvider,
+    parsl_config,
+    plain_alias,
+    stop_at_unregistered_blocks,
+)
 from workflow.lock import RunLock
 from workflow.runner import _app_function
 from workflow.site import load_site
@@ -349,6 +355,24 @@ def test_blocks_that_die_at_once_show_why_and_end_the_site(workflow: Workflow) -
     assert "libcudart.so.12: cannot open shared object" in done.stderr
     assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
     assert workflow.run("--resume", "run").returncode == 0
+
+
+@pytest.mark.parametrize("place", ["plain", "t mp"])
+def test_parsls_unquoted_commands_get_a_plain_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Also where the directory for temporary files has a blank itself."""
+    for name in (place, "a run"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / place))
+    alias, holder = plain_alias(tmp_path / "a run")
+    assert holder is not None and " " not in str(alias) and alias.resolve() == tmp_path / "a run"
+    shutil.rmtree(holder)
+
+
+def test_a_block_whose_files_are_gone_is_as_alive_as_its_process() -> None:
+    provider = WatchedProvider(init_blocks=0, max_blocks=1)
+    job = {"status": JobStatus(JobState.RUNNING), "script_path": "/nowhere/at/all.sh"}
+    provider.resources = {"1": {**job, "remote_pid": os.getpid()}, "2": {**job, "remote_pid": 2**22 + 1}}
+    assert [status.state for status in provider.status(["1", "2"])] == [JobState.RUNNING, JobState.FAILED]
 
 
 def test_one_task_for_each_stage_and_no_other(workflow: Workflow) -> None:

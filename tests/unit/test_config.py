@@ -709,3 +709,12 @@ def test_fingerprint_covers_the_initial_population(tmp_path: Path) -> None:
 def test_every_search_setting_is_a_key_of_the_file(tmp_path: Path) -> None:
     message = refusal(tmp_path, search={"zzz": 1})
     assert all(setting.name in message for setting in fields(SearchSettings))
+
+
+@pytest.mark.parametrize("key", ["tournsize", "population_size", "num_iterations"])
+def test_a_search_too_large_to_compute_is_refused(tmp_path: Path, key: str) -> None:
+    assert f"search.{key}: {10**12} is above 1000000" in refusal(tmp_path, search={key: 10**12})
+
+
+def test_aliases_in_a_whole_section_on_the_command_line(tmp_path: Path) -> None:
+    assert load(tmp_path, "search={POPULATION_SIZE: 4}").search.population_size == 4

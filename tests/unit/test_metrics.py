@@ -471,3 +471,8 @@ def test_infer_with_garbage_scores_failed() -> None:
 )
 def test_last_line_of_a_log(text: str, line: str) -> None:
     assert last_line(text) == line
+
+
+def test_names_of_scores_that_no_terminal_should_see_are_left_out() -> None:
+    scores = json.dumps({"mse": 0.5, "\x1b[31mred": 1, "a\nb": 2, "\ud800": 3})
+    assert verdict(scores={VAL: scores}).metrics == {"mse": 0.5}

@@ -385,3 +385,8 @@ def test_additions_to_every_call(tmp_path: Path) -> None:
 )
 def test_wrong_additions_are_refused(tmp_path: Path, added: dict[str, Any], problem: str) -> None:
     assert problem in refusal(tmp_path, **added)
+
+
+@pytest.mark.parametrize(("key", "value"), [("poll", 1e300), ("grace", 1e9), ("patience", 1e9)])
+def test_times_without_bounds_are_refused(tmp_path: Path, key: str, value: float) -> None:
+    assert f"here.yaml: {key}: {value} is not allowed\n    -> write at most" in refusal(tmp_path, **{key: value})
