@@ -27,8 +27,8 @@ _QUICK = 60.0
 _HANDED_BACK = 3
 """Times that a node handed a trial back which had failed on it; then there is no other node, and it may run there."""
 
-_ALONE = 30
-"""The same for a shunned node, on which it may never run."""
+_PATIENCE = 30
+"""The same where another node is known, which may be busy for long; and for a shunned node, on which it may never run."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ class Nodes:
         self._lost_on: dict[int, str] = {}
         self._handed_back: Counter[int] = Counter()
         self._strikes: dict[str, list[Outcome]] = {}
+        self._working: set[str] = set()
+        """Nodes on which a trial has succeeded."""
         self._seconds: list[float] = []
 
     def doubt(self, outcome: Outcome) -> Outcome:
@@ -104,9 +106,11 @@ class Nodes:
     def avoided(self, trial_id: int) -> frozenset[str]:
         """Nodes on which the trial's next attempt shall not run."""
         avoided = set(self.shunned)
-        if self._handed_back[trial_id] < _HANDED_BACK:
-            doubted = self._doubted.get(trial_id)
-            avoided |= {doubted.host if doubted else "", self._lost_on.get(trial_id, "")}
+        doubted = self._doubted.get(trial_id)
+        bad = {doubted.host if doubted else "", self._lost_on.get(trial_id, "")}
+        others = self._working - bad - self.shunned.keys()
+        if self._handed_back[trial_id] < (_PATIENCE if others else _HANDED_BACK):
+            avoided |= bad
         return frozenset(avoided - {""})
 
     def learn(self, outcome: Outcome) -> str | None:
@@ -116,13 +120,14 @@ class Nodes:
         """
         if outcome.kind == "deferred" and outcome.host:
             self._handed_back[outcome.trial_id] += 1
-            if outcome.host in self.shunned and self._handed_back[outcome.trial_id] >= _ALONE:
+            if outcome.host in self.shunned and self._handed_back[outcome.trial_id] >= _PATIENCE:
                 raise SiteError(f"only nodes on which trials fail are left: {self.shunned[outcome.host]}")
         if self.several and outcome.cause == "infrastructure":
             self._lost_on[outcome.trial_id] = outcome.host
         if outcome.kind != "ok":
             return None
         bisect.insort(self._seconds, outcome.seconds)
+        self._working.add(outcome.host)
         self._strikes.pop(outcome.host, None)
         failed = self._doubted.get(outcome.trial_id)
         if failed is None or failed.host == outcome.host or failed.host in self.shunned:

@@ -159,6 +159,17 @@ def test_a_trial_that_no_other_node_takes_may_run_where_it_failed() -> None:
     assert nodes.avoided(0) == set()
 
 
+def test_a_trial_waits_longer_for_a_node_that_is_known_to_work() -> None:
+    """On a loaded machine the sound node was busy while the bad one handed a trial back three times."""
+    nodes = Nodes(several=True)
+    nodes.learn(outcome(7, "ok", host="b", seconds=400.0))
+    nodes.doubt(outcome(0))
+    for _ in range(30):
+        assert nodes.avoided(0) == {"a"}
+        nodes.learn(outcome(0, "deferred"))
+    assert nodes.avoided(0) == set()
+
+
 def test_a_lost_trial_runs_on_another_node() -> None:
     nodes = Nodes(several=True)
     nodes.learn(outcome(0, "lost"))
