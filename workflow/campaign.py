@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
-from workflow.errors import SetupError, SiteError
+from workflow.durations import Durations
+from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State
 from workflow.search import Search
 from workflow.stages import StageName
@@ -17,6 +18,9 @@ from workflow.triage import Nodes, signature, verdict
 from workflow.trial import Outcome, Trial
 
 _TICK = 0.5
+
+_RESUMED = 20
+"""Times more that a training may be cut off which goes on from a checkpoint."""
 
 
 class Runner(Protocol):
@@ -34,7 +38,23 @@ class Runner(Protocol):
     def node_count(self) -> int:
         """How many nodes there can be at a time."""
 
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]: ...
+    @property
+    def has_ends(self) -> bool:
+        """Whether workers go after a time, so that it counts how long a training takes."""
+
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: float | None) -> Future[Outcome]:
+        """A training that shall not run on the hosts to be avoided, and will take the expected seconds at most."""
+
+    @property
+    def in_allocation(self) -> bool:
+        """Whether the controller ends with its workers, so that there are no others to wait for."""
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether a training that was cut off may go on where it was."""
+
+    def out_of_time(self) -> str:
+        """Why the controller itself has to end now; empty while it need not."""
 
     def shun(self, host: str) -> None:
         """Send nothing to this node any more."""
@@ -85,6 +105,7 @@ class Plan:
     mode: str
     max_attempts: int = 3
     same_failures: int = 5
+    timeout: float | None = None
 
 
 class Interrupted(Exception):
@@ -108,6 +129,9 @@ class Campaign:
         self.stage: StageName | None = None
         """The stage that runs beside the search: preprocess or infer."""
         self.nodes = Nodes(several=runner.node_count > 1)
+        self.durations = Durations(plan.timeout)
+        self.parked: list[Trial] = []
+        """Trials that no longer fit into the allocation in which the controller runs."""
         self._on_disk: dict[int, int] = {}
         self.draining = False
         self.stopping = False
@@ -184,7 +208,9 @@ class Campaign:
         for trial in sorted(self.state.trials.values(), key=lambda trial: trial.id):
             outcome = self.state.outcomes.get(trial.id)
             self.search.restore(trial, outcome)
-            if outcome is None:
+            if outcome is not None:
+                self._learn_duration(trial, outcome)
+            else:
                 self.waiting.append(trial)
         self.observer.changed(self)
 
@@ -195,6 +221,8 @@ class Campaign:
             if not self.draining:
                 self._submit()
             if not self.running:
+                if self.parked:
+                    raise OutOfTime(f"{len(self.parked)} trials no longer fit into this allocation")
                 if self.search.done and not self.waiting:
                     return self._stop_if_broken(at_end=True)
                 if self.draining:
@@ -204,7 +232,7 @@ class Campaign:
 
     def _submit(self) -> None:
         """Fill the site up to its limit, with one write to the journal for all new trials."""
-        room = self.runner.in_flight - len(self.running)
+        room = self.runner.in_flight - len(self.running) - len(self.parked)
         chosen: list[tuple[Trial, int]] = []
         records: list[Record] = []
         while len(chosen) < room and (trial := self._next()) is not None:
@@ -217,7 +245,8 @@ class Campaign:
             return
         self.journal.append(*records)
         for trial, attempt in chosen:
-            future = self.runner.train(trial, attempt, self.nodes.avoided(trial.id))
+            expected = self.durations.expect(trial) if self.runner.has_ends else None
+            future = self.runner.train(trial, attempt, self.nodes.avoided(trial.id), expected)
             self.running[future] = trial
             future.add_done_callback(self._finished.put)
         self.observer.changed(self)
@@ -259,6 +288,9 @@ class Campaign:
             raise Interrupted
         if self.draining:
             self.runner.hold()
+        if reason := self.runner.out_of_time():
+            self.runner.stop()
+            raise OutOfTime(reason)
         if failure := self.runner.failure():
             raise SiteError(f"the site failed: {failure}")
         return [future for future in ended if future is not None]
@@ -268,6 +300,7 @@ class Campaign:
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
         outcome = self._limit_attempts(self.nodes.doubt(outcome))
         self.journal.append(_outcome_record(outcome))
+        self._learn_duration(trial, outcome)
         if node := self.nodes.learn(outcome):
             self._shun(node)
         if outcome.final:
@@ -275,12 +308,21 @@ class Campaign:
             return self._stop_if_broken()
         if outcome.cause == "setup":
             raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
-        self.waiting.appendleft(trial)
+        if (outcome.kind, outcome.cause) == ("deferred", "walltime") and self.runner.in_allocation:
+            self.parked.append(trial)
+        else:
+            self.waiting.appendleft(trial)
         if outcome.kind == "lost":
             self.observer.say(
                 f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
             )
         return None
+
+    def _learn_duration(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.kind == "ok" and not outcome.source:
+            self.durations.learn(trial, outcome.seconds)
+        elif (outcome.kind, outcome.cause) == ("lost", "walltime"):
+            self.durations.cut(trial, outcome.seconds)
 
     def _shun(self, node: str) -> None:
         why = self.nodes.shunned[node]
@@ -302,6 +344,12 @@ class Campaign:
         lost = self.state.lost.get(outcome.trial_id, 0) + 1
         if outcome.cause == "infrastructure" and lost >= self.plan.max_attempts:
             return _failed(outcome, f"lost {lost} times, the last time: {outcome.evidence}")
+        cut = self.state.cut.get(outcome.trial_id, 0) + 1
+        most = self.plan.max_attempts * (_RESUMED if self.runner.keeps_checkpoints else 1)
+        if (outcome.kind, outcome.cause) == ("lost", "walltime") and cut >= most:
+            return _failed(
+                outcome, f"cut off {cut} times by the end of its block, the last time after {outcome.seconds:.0f} s"
+            )
         if outcome.cause == "setup" and any(o.kind == "ok" for o in self.state.outcomes.values()):
             return _failed(outcome, outcome.evidence)
         return outcome

@@ -29,12 +29,22 @@ from workflow.site import Site
 _TABLES_INTERVAL = 10.0
 
 
-def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool, accept_image: bool = False) -> int:
+def control(
+    experiment: Experiment,
+    site: Site,
+    run: RunDir,
+    *,
+    quiet: bool,
+    accept_image: bool = False,
+    end: float | None = None,
+) -> int:
     """Begin or resume the campaign in ``run``; returns the exit code.
+
+    ``end`` is when the allocation ends in which this process runs, in seconds since the epoch.
 
     Raises WorkflowError. The journal and the tables are up to date in any case.
     """
-    progress = Progress(site.workers, experiment, quiet=quiet)
+    progress = Progress(site.capacity, experiment, quiet=quiet)
     lock = RunLock(run.lock)
     lock.acquire(progress.say)
     try:
@@ -42,7 +52,8 @@ def control(experiment: Experiment, site: Site, run: RunDir, *, quiet: bool, acc
         try:
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
-            return _lead(experiment, site, run, lock, journal, progress, about)
+            runner = ParslRunner(site, experiment, run, lock, end=end, say=progress.say)
+            return _lead(experiment, site, run, runner, journal, progress, about)
         finally:
             journal.close()
     finally:
@@ -113,28 +124,27 @@ def _lead(
     experiment: Experiment,
     site: Site,
     run: RunDir,
-    lock: RunLock,
+    runner: ParslRunner,
     journal: Journal,
     progress: Progress,
     about: dict[str, Any],
 ) -> int:
-    runner = ParslRunner(site, experiment, run, lock)
     search = experiment.make_search()
     plan = Plan(
         "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
-        experiment.max_attempts, experiment.same_failures,
+        experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout,
     )  # fmt: skip
     campaign = Campaign(plan, search, journal, runner, progress)
     varying = tuple(p.name for p in experiment.space.varying)
     table = Table(
         varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
-        site.workers, runner.arguments,
+        site.capacity, runner.arguments,
     )  # fmt: skip
     writer = _TableWriter(run, table)
     progress.refresh = writer.now_and_then
     if not experiment.model.data_dir:
         run.data.mkdir(exist_ok=True)
-    progress.say(f"run {run.path} on site {site.name}, {site.workers} workers, at most {search.budget} trials")
+    progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, at most {search.budget} trials")
     try:
         with _signals(campaign), progress, runner:
             _begin(journal, experiment, about)

@@ -44,6 +44,12 @@ class SetupError(WorkflowError):
     exit_code = 5
 
 
+class OutOfTime(WorkflowError):
+    """The allocation ends in which the controller runs; the run can be resumed in another one."""
+
+    exit_code = 6
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong with the input: where it stands, what it is, what would be right."""

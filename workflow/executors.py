@@ -7,10 +7,13 @@ reaches the interchange as well, and nobody notices an interchange that died.
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import logging
 import os
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -20,6 +23,7 @@ from concurrent.futures import InvalidStateError
 from pathlib import Path
 from typing import Any
 
+from parsl.addresses import address_by_interface
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
 from parsl.executors.errors import BadStateException
@@ -27,8 +31,10 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 
 from workflow import supervise
-from workflow.errors import SiteError
+from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
+from workflow.providers import launcher, provider
+from workflow.rundir import is_plain
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)
@@ -97,6 +103,11 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
         if any(manager["active"] and manager["manager"] not in held for manager in self.connected_managers()):
             for pool in held:
                 self._ask(["HOLD_MANAGER", pool])
+
+    def drain(self, pool: str) -> bool:
+        """Send no more tasks to a pool, which is about to end; whether the interchange has heard that."""
+        self._ask(["HOLD_MANAGER", pool])
+        return not self.bad_state_is_set
 
     def handle_errors(self, status: Mapping[str, JobStatus]) -> None:
         if self._interchange_died():
@@ -172,12 +183,13 @@ class WatchedProvider(LocalProvider):  # type: ignore[misc]
         return found
 
 
-def parsl_config(site: Site, lock: RunLock, directory: Path) -> Config:
+def parsl_config(site: Site, lock: RunLock, directory: Path, end: float | None = None) -> Config:
     """The Parsl configuration of a site; Parsl keeps its files in ``directory``.
 
-    Blocks of workers end when ``lock`` changes hands or its owner falls silent.
+    Blocks of workers end when ``lock`` changes hands or its owner falls silent. ``end`` is when the allocation ends in
+    which the controller runs, in seconds since the epoch.
     """
-    executor = _threads(site) if site.scheduler == "threads" else _local(site, lock)
+    executor = _threads(site) if site.scheduler == "threads" else _workers(site, lock, directory, end)
     return Config(
         executors=[executor],
         run_dir=str(directory),
@@ -195,24 +207,90 @@ def _threads(site: Site) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(label=LABEL, max_threads=site.workers, thread_name_prefix=LABEL)
 
 
-def _local(site: Site, lock: RunLock) -> WatchedExecutor:
-    watch = [sys.executable, "-I", "-S", supervise.__file__, "block", str(lock.path), lock.nonce, f"{site.patience:g}"]
-    pool = shlex.join([*watch, sys.executable, script("process_worker_pool.py")])
+def _workers(site: Site, lock: RunLock, directory: Path, end: float | None) -> WatchedExecutor:
+    drains = directory / "drains"
+    drains.mkdir(exist_ok=True)
+    pool = directory / "pool.json"
+    pool.write_text(json.dumps(_pool(site, lock, drains), indent=1))
+    watch = [sys.executable, "-I", "-S", supervise.__file__, "block", str(pool)]
+    workers = shlex.join([sys.executable, script("process_worker_pool.py")])
     return WatchedExecutor(
         submissions_per_minute=site.submissions_per_minute,
         label=LABEL,
-        address=site.address,
+        address=_address(site),
         loopback_address="127.0.0.1",
         max_workers_per_node=site.workers,
-        available_accelerators=list(site.gpus[: site.workers]),
-        cores_per_worker=(os.cpu_count() or 1) / site.workers / 2,  # never the limit: Parsl caps workers at the cores
+        cores_per_worker=1e-6,  # never the limit: Parsl caps workers at the cores of their node
         prefetch_capacity=0,
         encrypted=True,
         heartbeat_period=site.heartbeat_period,
         heartbeat_threshold=site.heartbeat_threshold,
-        launch_cmd=_launch_command(pool),
-        provider=WatchedProvider(init_blocks=1, min_blocks=1, max_blocks=1),
+        launch_cmd=_launch_command(f"{shlex.join(watch)} {_end(site, end)} {workers}"),
+        provider=_provider(site, lock),
     )
+
+
+def _provider(site: Site, lock: RunLock) -> Any:
+    if site.batch is None:
+        return WatchedProvider(init_blocks=1, min_blocks=1, max_blocks=1)
+    if site.allocated_nodes:
+        return WatchedProvider(
+            nodes_per_block=site.allocated_nodes, init_blocks=1, min_blocks=1, max_blocks=1,
+            launcher=launcher(site.batch), worker_init=site.batch.beginning,
+        )  # fmt: skip
+    return provider(site, job_prefix(lock.path))
+
+
+def job_prefix(lock: Path) -> str:
+    """What the names of a run's jobs begin with: the same for every controller of the run, and no other run's."""
+    return f"workflow-{hashlib.sha256(os.fsencode(lock.resolve())).hexdigest()[:10]}"
+
+
+def _pool(site: Site, lock: RunLock, drains: Path) -> supervise.Pool:
+    return {
+        "controller": {"lock": str(lock.path), "nonce": lock.nonce, "patience": site.patience},
+        "gpus": list(site.gpus),
+        "mask": site.mask,
+        "scheduled": site.batch is not None,
+        "gpus_per_trial": site.gpus_per_trial,
+        "trials_per_gpu": site.trials_per_gpu,
+        "workers": site.workers,
+        "length": site.batch.walltime if site.batch and not site.allocated_nodes else None,
+        "drains": str(drains),
+        "grace": max(3.0, site.grace),
+    }
+
+
+def _end(site: Site, end: float | None) -> str:
+    """When a block ends, in seconds since the epoch, as a word of its script; 0 if it has no end."""
+    if site.batch is None or site.allocated_nodes:
+        return f"{end or 0:.0f}"
+    return f"$(( $(date +%s) + {site.batch.walltime // 60 * 60:.0f} ))"
+
+
+def _address(site: Site) -> str:
+    """The IP address at which workers find the interchange."""
+    interface = site.batch.interface if site.batch else None
+    try:
+        if interface:
+            return str(address_by_interface(interface))
+        return _own_address() if site.address == "auto" else site.address
+    except OSError as error:
+        there = listing(name for _, name in socket.if_nameindex())
+        what = f"interface {interface}" if interface else "a route to other machines"
+        raise SiteError(
+            f"{what} is not there: {error.strerror}; interfaces: {there}: set interface or address"
+        ) from error
+
+
+def _own_address() -> str:
+    """The address of the interface with the default route. Connecting a datagram socket sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address reserved for documentation (RFC 5737)
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostbyname(socket.gethostname())
 
 
 def _launch_command(pool: str) -> str:
@@ -238,17 +316,12 @@ def plain_alias(directory: Path) -> tuple[Path, Path | None]:
     Returns the name and, if one had to be made, the temporary directory that holds it: a symbolic link, to be removed
     at the end.
     """
-    if _is_plain(directory):
+    if is_plain(directory):
         return directory, None
-    for place in filter(_is_plain, (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):
+    for place in filter(is_plain, (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):
         with contextlib.suppress(OSError):
             holder = Path(tempfile.mkdtemp(prefix="workflow-", dir=place))
             alias = holder / "run"
             alias.symlink_to(directory, target_is_directory=True)
             return alias, holder
     raise SiteError(f"{directory}: Parsl needs a path without blanks and the like, and /tmp takes none")
-
-
-def _is_plain(path: Path) -> bool:
-    plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%"
-    return set(str(path)) <= set(plain)

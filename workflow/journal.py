@@ -51,6 +51,8 @@ class State:
     """The final outcome of each trial that has one."""
     lost: dict[int, int] = field(default_factory=dict)
     """Attempts of each trial that the infrastructure lost."""
+    cut: dict[int, int] = field(default_factory=dict)
+    """Attempts of each trial that the end of their block cut off."""
     doubted: int = 0
     """Attempts that failed quickly on a node and ran again on another one, to be sure."""
     broken: set[str] = field(default_factory=set)
@@ -113,6 +115,7 @@ class State:
             for trial_id in record["trials"]:
                 self.outcomes.pop(trial_id, None)
                 self.lost.pop(trial_id, None)
+                self.cut.pop(trial_id, None)
         elif kind not in ("ended", "note"):
             raise ValueError(f"unknown type {kind!r}")
         self.ended = kind == "ended" and bool(record["complete"])
@@ -136,6 +139,8 @@ class State:
             self.outcomes[outcome.trial_id] = outcome
         elif outcome.kind == "lost" and outcome.cause == "node":
             self.doubted += 1
+        elif outcome.kind == "lost" and outcome.cause == "walltime":
+            self.cut[outcome.trial_id] = self.cut.get(outcome.trial_id, 0) + 1
         elif outcome.cause == "infrastructure":
             self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1
 

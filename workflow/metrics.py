@@ -132,7 +132,9 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
     if ended_by.startswith("cannot start"):
         return "lost", "setup", None, ended_by
     if ended_by.startswith("stopped before it started"):
-        return "deferred", "", None, ended_by
+        return "deferred", "walltime" if result.get("block_ends") else "", None, ended_by
+    if ended_by.startswith("stopped: its block ends"):
+        return "lost", "walltime", None, ended_by
     if ended_by.startswith("stopped"):
         return "lost", "infrastructure", None, ended_by
     if ended_by != "exit":

@@ -6,14 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import show, unusable_text
 from workflow.stages import Options
 from workflow.strict import Section, is_there, literal_path
 
 
 def read_options(section: Section) -> Options:
     """The three keys of a section; every problem goes to the section's problems."""
-    return Options(tuple(_texts(section, "extra_args")), _variables(section.section("env")), _binds(section))
+    return Options(tuple(section.texts("extra_args")), _variables(section.section("env")), _binds(section))
 
 
 def options_data(options: Options) -> dict[str, Any]:
@@ -21,20 +20,6 @@ def options_data(options: Options) -> dict[str, Any]:
     data: dict[str, Any] = {"extra_args": list(options.extra_args), "env": dict(options.env)}
     data["binds"] = [f"{literal_path(host)}:{inside}" for host, inside in options.binds]
     return {key: value for key, value in data.items() if value}
-
-
-def _texts(section: Section, key: str) -> list[str]:
-    value = section.raw(key)
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(each, str | int) and each != "" for each in value):
-        section.wrong(key, value, "write a list of strings")
-        return []
-    texts = [str(each) for each in value]
-    for text in texts:
-        if reason := unusable_text(text):
-            section.problems.add(section.at(key), f"{show(text)} {reason}", "remove that character")
-    return texts
 
 
 def _variables(section: Section) -> dict[str, str]:
@@ -49,7 +34,7 @@ def _variables(section: Section) -> dict[str, str]:
 
 def _binds(section: Section) -> tuple[tuple[str, str], ...]:
     found = []
-    for text in _texts(section, "binds"):
+    for text in section.texts("binds"):
         host, _, inside = text.partition(":")
         source = Section({"binds": host}, section.place, section.problems, section.base).path("binds")
         if ":" in inside or (inside and not inside.startswith("/")):

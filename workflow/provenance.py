@@ -32,7 +32,7 @@ def provenance(model: Model, site: Site, known: Mapping[str, Any], say: Callable
         "commit": _commit(),
         "command": shlex.join([sys.executable, "-m", "workflow.run", *sys.argv[1:]]),
         "site": site.name,
-        "workers": site.workers,
+        "workers": site.capacity,
         "gpus": list(site.gpus),
     }
     if model.image is None:

@@ -165,7 +165,7 @@ def _estimate(experiment: Experiment, site: Site, seconds: float) -> Finding:
     """From one training, scaled by its epochs: right to a factor, since hyperparameters change a training's time."""
     budget = experiment.make_search().budget
     hours = budget * seconds / 3600
-    wall = timedelta(seconds=math.ceil(budget * seconds / site.workers))
+    wall = timedelta(seconds=math.ceil(budget * seconds / site.capacity))
     unit = "GPU-hours" if site.gpus else "worker-hours"
     trials = f"at most {budget} trials of about {timedelta(seconds=math.ceil(seconds))}"
-    return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.workers} workers")
+    return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.capacity} workers")

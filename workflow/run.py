@@ -19,17 +19,18 @@ from types import FrameType
 from typing import NoReturn
 
 from workflow import __version__
+from workflow.allocation import find_allocation
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError, unusable_text
 from workflow.initial import write_initial
-from workflow.rundir import RunDir
+from workflow.rundir import RunDir, is_plain
 from workflow.site import Site, find_site, load_site
 from workflow.stages import Command, Place, fragile
 from workflow.strict import parse_overrides, shipped, split_overrides
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
-(resumable); 130 interrupted by Ctrl-C or TERM (resumable)"""
+(resumable); 6 the allocation ends (resumable); 130 interrupted by Ctrl-C or TERM (resumable)"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Job:
     named: bool = True
     """Whether the user named the run's directory."""
     accept_image: bool = False
+    end: float | None = None
+    """When the allocation ends in which this process runs, in seconds since the epoch."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -108,6 +111,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--accept-image", action="store_true", help="with --resume: go on although the image is another one"
     )
+    parser.add_argument(
+        "--in-allocation", action="store_true",
+        help="inside a job of the site's scheduler: run the trials on the nodes of this job (see workflow.submit)",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="print the command lines of the first trial and exit")
     parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     parser.add_argument("--version", action="version", version=f"workflow {__version__}")
@@ -120,10 +127,27 @@ def _parser() -> argparse.ArgumentParser:
 def _checked_job(args: argparse.Namespace) -> Job:
     """The job, with every path that the system cannot even look up as bad input."""
     try:
-        return _job(args)
+        return _placed(_job(args), in_allocation=args.in_allocation)
     except OSError as error:
         where = error.filename or "the working directory"
         raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
+
+
+def _placed(job: Job, *, in_allocation: bool) -> Job:
+    """The job where it runs: in the allocation around this process, or with jobs of its own."""
+    if job.site.batch is not None and not is_plain(job.run.path):
+        raise InputError(
+            f"--output {job.run.path}: schedulers take no path with blanks or other special characters\n"
+            "    -> choose a directory named by letters, digits and ./_-+=@% only"
+        )
+    if not in_allocation:
+        return job
+    if job.site.batch is None:
+        raise InputError(
+            f"--in-allocation: site {job.site.name} has no scheduler\n    -> leave it out, or name another --site"
+        )
+    allocation = find_allocation()
+    return replace(job, site=replace(job.site, allocated_nodes=allocation.nodes), end=allocation.end)
 
 
 def _job(args: argparse.Namespace) -> Job:
@@ -184,9 +208,10 @@ def _dry_run(job: Job) -> int:
     if "preprocess" in job.experiment.stages:
         data = Place(str(job.run.stage_attempt("preprocess", 1)), job.run.name)
         _print_command("preprocess, once", pipeline.preprocess(data), job)
-    place = Place(str(job.run.trial_attempt(trial.id, 1)), job.run.name, trial.id)
+    checkpoints = str(job.run.checkpoints(trial.config_id))
+    place = Place(str(job.run.trial_attempt(trial.id, 1)), job.run.name, trial.id, checkpoints)
     train = pipeline.train(place, trial.params, data)
-    _print_command(f"train, trial {trial.id} of at most {search.budget}, {job.site.workers} at a time", train, job)
+    _print_command(f"train, trial {trial.id} of at most {search.budget}, {job.site.capacity} at a time", train, job)
     if "infer" in job.experiment.stages:
         place = Place(str(job.run.stage_attempt("infer", 1)), job.run.name)
         _print_command("infer, with the winner's model", pipeline.infer(place, train, data), job)
@@ -214,7 +239,7 @@ def _execute(job: Job) -> int:
 
     if not job.resume:
         job = _create(job)
-    return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image)
+    return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image, end=job.end)
 
 
 def _create(job: Job) -> Job:

@@ -5,6 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%")
+
+
+def is_plain(path: Path) -> bool:
+    """Whether Parsl's unquoted shell commands and a scheduler's directives can carry a path."""
+    return set(str(path)) <= _PLAIN
+
 
 @dataclass(frozen=True)
 class RunDir:
@@ -69,6 +76,10 @@ class RunDir:
     def stage_attempt(self, stage: str, attempt: int) -> Path:
         """Directory of an attempt of preprocess or infer."""
         return self.path / stage / f"attempt-{attempt}"
+
+    def checkpoints(self, config_id: int) -> Path:
+        """What all trainings of one configuration share."""
+        return self.path / "checkpoints" / f"{config_id:04d}"
 
     def trial_attempt(self, trial_id: int, attempt: int) -> Path:
         return self.path / "trials" / f"{trial_id:04d}" / f"attempt-{attempt}"

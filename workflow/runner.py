@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import json
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -25,17 +26,18 @@ from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
 from workflow.config import Experiment
-from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, printable
+from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
+from workflow.providers import Steady
 from workflow.reuse import Memo, inputs_digest
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.space import Constant
 from workflow.stages import Argument, Command, Place, StageName
-from workflow.trial import Outcome, Trial
+from workflow.trial import Outcome, Trial, Value
 
 _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
@@ -55,6 +57,9 @@ _RESULT_KEYS = {
 
 _AVOID_DELAY = 10.0
 """Seconds for which a worker on a host to be avoided waits with a task in hand, for others to take it."""
+
+_RESERVE = 20.0
+"""Seconds before the end of its allocation, beside the grace, at which a controller stops."""
 
 _PROBE = 1 << 18
 """Bytes that a disk must take to count as not full."""
@@ -76,7 +81,7 @@ def _pinning(site: Site) -> Callable[[str], str]:
 
     def stage(command: str) -> str:
         number = int(threading.current_thread().name.rpartition("_")[2])
-        return f"export {site.gpu_mask}={shlex.quote(site.gpus[number])}; {command}"
+        return f"export {site.mask}={shlex.quote(site.gpus[number])}; {command}"
 
     return stage
 
@@ -84,11 +89,17 @@ def _pinning(site: Site) -> Callable[[str], str]:
 class ParslRunner:
     """Runs stages on a site. Use as a context manager, on the main thread.
 
-    ``lock`` is held: a stage stops once another controller stands in its file.
+    ``lock`` is held: a stage stops once another controller stands in its file. ``end`` is when the allocation ends in
+    which this controller runs, in seconds since the epoch. ``say`` gets what the user should know about nodes.
     """
 
-    def __init__(self, site: Site, experiment: Experiment, run: RunDir, lock: RunLock) -> None:
+    def __init__(
+        self, site: Site, experiment: Experiment, run: RunDir, lock: RunLock, *,
+        end: float | None = None, say: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
         self.site = site
+        self.end = end
+        self.say = say
         self.run = run
         self.lock = lock
         self.experiment = experiment
@@ -100,12 +111,14 @@ class ParslRunner:
         self._shunned: set[str] = set()
         self._pools: dict[str, set[str]] = {}
         """Parsl's pools of workers by host; each stage's result tells in which one it ran."""
+        self._drained: set[str] = set()
+        self._poor: set[str] = set()
         self._alias: Path | None = None
         self._kernel: DataFlowKernel | None = None
 
     @property
     def workers(self) -> int:
-        return self.site.workers
+        return self.site.capacity
 
     @property
     def node_count(self) -> int:
@@ -115,13 +128,33 @@ class ParslRunner:
     def in_flight(self) -> int:
         return self.site.in_flight
 
+    @property
+    def has_ends(self) -> bool:
+        return self.site.batch is not None
+
+    @property
+    def in_allocation(self) -> bool:
+        return self.site.allocated_nodes > 0
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        return self.pipeline.keeps_checkpoints(self._constants)
+
+    def out_of_time(self) -> str:
+        left = self.end - time.time() if self.end else math.inf
+        reserve = self.site.grace + _RESERVE
+        return f"the allocation ends in {left:.0f} s" if left < reserve else ""
+
     def __enter__(self) -> ParslRunner:
         directory = self.run.parsl
         directory.mkdir(parents=True, exist_ok=True)
         self._log = _log_to(directory / "parsl.log")
         alias, self._alias = plain_alias(directory)
         try:
-            self._kernel = DataFlowKernel(parsl_config(self.site, self.lock, alias))
+            config = parsl_config(self.site, self.lock, alias, self.end)
+            if isinstance(provider := getattr(config.executors[0], "provider", None), Steady):
+                provider.clear()
+            self._kernel = DataFlowKernel(config)
         except Exception as error:
             self.__exit__()
             raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error
@@ -132,6 +165,9 @@ class ParslRunner:
     def __exit__(self, *_: object) -> None:
         """Stop what runs and end every process of the site, waiting for a limited time."""
         self.stop()
+        provider = self._provider
+        if provider is not None:
+            provider.closing.set()
         if self._kernel is not None:
             self._let_end()
             self._clean_up(self._kernel)
@@ -154,9 +190,14 @@ class ParslRunner:
         self._shunned.add(host)
         self._hold_pools(host)
 
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]:
+    def train(
+        self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: float | None = None
+    ) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
-        return self._submit(command, trial.id, attempt, f"trial {trial.id}, attempt {attempt}: train", avoid)
+        if self.keeps_checkpoints:
+            self.run.checkpoints(trial.config_id).mkdir(parents=True, exist_ok=True)
+        title = f"trial {trial.id}, attempt {attempt}: train"
+        return self._submit(command, trial.id, attempt, title, avoid, expected)
 
     def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
         """Inference with the model that the winner's training has left."""
@@ -189,12 +230,15 @@ class ParslRunner:
         return ""
 
     def inputs(self, record: Record) -> str | None:
-        constants = {p.name: p.value for p in self.experiment.space.parameters if isinstance(p, Constant)}
         place = self._place(self.run.trial_attempt(0, 1), 0)
-        read, written = self.pipeline.inputs(constants, place, self._data)
+        read, written = self.pipeline.inputs(self._constants, place, self._data)
         digest = inputs_digest(self.experiment, record, map(Path, read), map(Path, written))
         self._memo = Memo(self.experiment.reuse, digest)
         return digest
+
+    @property
+    def _constants(self) -> dict[str, Value]:
+        return {p.name: p.value for p in self.experiment.space.parameters if isinstance(p, Constant)}
 
     @property
     def notes(self) -> list[str]:
@@ -241,26 +285,28 @@ class ParslRunner:
 
     # -- one stage -----------------------------------------------------------------------------------------------
 
-    def _place(self, directory: Path, trial: int | None = None) -> Place:
-        return Place(str(directory), self.run.name, trial)
+    def _place(self, directory: Path, trial: int | None = None, config: int | None = None) -> Place:
+        checkpoints = "" if config is None else str(self.run.checkpoints(config))
+        return Place(str(directory), self.run.name, trial, checkpoints)
 
     def _trained_command(self, trial: Trial, outcome: Outcome) -> Command:
         """The training that an outcome came from, where it ran."""
         directory = outcome.source or self.run.trial_attempt(trial.id, outcome.attempt)
-        return self.pipeline.train(self._place(Path(directory), trial.id), trial.params, self._data)
+        return self.pipeline.train(self._place(Path(directory), trial.id, trial.config_id), trial.params, self._data)
 
     def _train_command(self, trial: Trial, attempt: int) -> Command:
-        place = self._place(self.run.trial_attempt(trial.id, attempt), trial.id)
+        place = self._place(self.run.trial_attempt(trial.id, attempt), trial.id, trial.config_id)
         return self.pipeline.train(place, trial.params, self._data)
 
     def _directory(self, stage: StageName, trial_id: int, attempt: int) -> Path:
         return self.run.trial_attempt(trial_id, attempt) if stage == "train" else self.run.stage_attempt(stage, attempt)
 
     def _submit(
-        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str] = frozenset()
-    ) -> Future[Outcome]:
+        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str] = frozenset(),
+        expected: float | None = None,
+    ) -> Future[Outcome]:  # fmt: skip
         directory = Path(command.directory)
-        line = self._shell_line(command, trial_id, attempt, title, avoid)
+        line = self._shell_line(command, trial_id, attempt, title, avoid, expected)
         if self.run.gone:
             raise SiteError(self.run.gone)
         try:
@@ -288,7 +334,7 @@ class ParslRunner:
         """Set ``outcome`` from the result file, or from what Parsl says if there is none."""
         try:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
-            self._note_pool(self._running[outcome])
+            self._note_node(self._running[outcome])
             if found is None:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
@@ -302,14 +348,34 @@ class ParslRunner:
         self._running.pop(outcome, None)
         outcome.set_result(found)
 
-    def _note_pool(self, directory: Path) -> None:
+    def _note_node(self, directory: Path) -> None:
+        """What a stage's result tells of its node: the pool in which it ran, its GPUs, and whether its block ends."""
         result = _load(directory)
         if result is None or not result.get("pool"):
             return
+        block = result.get("block") or {}
+        self._note_gpus(result["host"], block)
+        if result.get("block_ends") and not self.in_allocation and block.get("drain") not in self._drained:
+            self._drain(result["pool"], block["drain"])
         pools = self._pools.setdefault(result["host"], set())
         if result["pool"] not in pools:
             pools.add(result["pool"])
             self._hold_pools(result["host"])
+
+    def _note_gpus(self, host: str, block: dict[str, Any]) -> None:
+        wanted, given = len(self.site.gpus), block.get("gpus")
+        if given is not None and len(given) < wanted and host not in self._poor:
+            self._poor.add(host)
+            shown = listing(given) or "none"
+            self.say(f"warning: {host} has {len(given)} of the site's {wanted} GPUs ({shown}), and runs fewer trials")
+
+    def _drain(self, pool: str, file: str) -> None:
+        """Let a pool end whose block has no time for another trial: its workers would only wait."""
+        self._drained.add(file)
+        executor = self._kernel.executors[LABEL] if self._kernel is not None else None
+        if isinstance(executor, WatchedExecutor) and executor.drain(pool):
+            with contextlib.suppress(OSError):
+                Path(file).touch()
 
     def _hold_pools(self, host: str) -> None:
         if host in self._shunned and self._kernel is not None:
@@ -334,7 +400,9 @@ class ParslRunner:
         metric = self.experiment.objective.metric if stage == "train" else None
         return judge(result, stage, metric, trial_id, attempt)
 
-    def _shell_line(self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str]) -> str:
+    def _shell_line(
+        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str], expected: float | None
+    ) -> str:
         spec: dict[str, Any] = {
             "title": title,
             "trial": trial_id,
@@ -343,6 +411,7 @@ class ParslRunner:
             "argv": command.argv,
             "programs": command.programs,
             "gpu_index": command.gpu_index,
+            "gpu": {"mask": self.site.mask, "unset": self.site.unset_masks, "renumbered": self.site.renumbered},
             "env": command.env,
             "unset": command.unset,
             "path_prefix": str(Path(sys.executable).parent) if not command.programs else None,
@@ -350,6 +419,8 @@ class ParslRunner:
             "stall_timeout": command.stall_timeout,
             "avoid": sorted(avoid),
             "avoid_delay": _AVOID_DELAY,
+            "expected": expected,
+            "scratch": self.site.scratch,
             "grace": self.site.grace,
             "poll": self.site.poll,
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},
@@ -363,6 +434,13 @@ class ParslRunner:
                 f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
             )
         return line
+
+    @property
+    def _provider(self) -> Steady | None:
+        """That of a scheduler, if there is one."""
+        executor = self._kernel.executors[LABEL] if self._kernel is not None else None
+        provider = executor.provider if isinstance(executor, WatchedExecutor) else None
+        return provider if isinstance(provider, Steady) else None
 
     def _let_end(self) -> None:
         """Give the stages that were told to stop the time that they have for it."""
@@ -378,6 +456,8 @@ class ParslRunner:
         cleaner.join(_CLOSE_TIMEOUT)
         if isinstance(executor, WatchedExecutor):
             _quietly(lambda: executor.provider.cancel(list(executor.provider.resources)))
+            if self._provider is not None:
+                _quietly(self._provider.clear)
             if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
                 executor.interchange_proc.kill()
 

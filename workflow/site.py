@@ -12,20 +12,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workflow import batch
+from workflow.batch import Batch, batch_data, read_batch
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.options import options_data, read_options
 from workflow.stages import Container, Options
 from workflow.strict import Section, apply_overrides, is_there, read_yaml, shipped, to_yaml
 
-SCHEDULERS = ("local", "threads")
+SCHEDULERS = (*batch.SCHEDULERS, "local", "threads")
 VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
+_BATCH_BEATS = (15, 90)
+"""Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
+
 _GPU_MASKS = {
     "nvidia": "CUDA_VISIBLE_DEVICES",
     "amd": "ROCR_VISIBLE_DEVICES",
     "intel": "ZE_AFFINITY_MASK",
     "none": "CUDA_VISIBLE_DEVICES",
 }
+_UNSET_MASKS = {
+    "nvidia": (),
+    "amd": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
+    "intel": ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
+    "none": (),
+}
+"""Masks that would hide GPUs beside the vendor's own: each one counts in what the one before has left."""
 _GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
 
 
@@ -33,7 +45,10 @@ _GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
 class Site:
     """Where trials run.
 
-    ``workers`` run at a time, each with one of ``gpus`` where there are any (names as the vendor's mask takes them).
+    ``workers`` run at a time on a node, each with ``gpus_per_trial`` of its ``gpus`` where there are any (names as the
+    vendor's mask takes them; of those that the scheduler gave, if it set the mask), or ``trials_per_gpu`` share one.
+    ``batch`` describes the jobs of a scheduler; with ``allocated_nodes`` the controller runs inside such a job, whose
+    nodes these are. ``scratch`` is a directory for caches and temporary files, with variables of the worker.
     ``auto`` are the keys that were found out here and now; a resume, perhaps elsewhere, finds them out again.
     ``heartbeat_period`` and ``heartbeat_threshold`` are Parsl's, in seconds; ``submissions_per_minute`` is the most
     blocks of workers that are submitted in a minute. ``grace`` is the time from TERM to KILL,
@@ -46,11 +61,16 @@ class Site:
     workers: int
     gpus: tuple[str, ...] = ()
     gpu_vendor: str = "none"
+    gpu_mask: str | None = None
+    gpu_unset: tuple[str, ...] | None = None
+    gpus_per_trial: int = 1
+    trials_per_gpu: int = 1
     workers_without_gpu: int = 2
     container_command: str | None = None
     container_pid: bool = False
     container_fakeroot: bool = False
     options: Options = field(default_factory=Options)
+    scratch: str | None = None
     address: str = "127.0.0.1"
     heartbeat_period: int = 5
     heartbeat_threshold: int = 20
@@ -58,22 +78,47 @@ class Site:
     grace: float = 5.0
     poll: float = 0.5
     patience: float = 20.0
+    batch: Batch | None = None
+    allocated_nodes: int = 0
     auto: frozenset[str] = frozenset()
 
     @property
-    def gpu_mask(self) -> str:
+    def mask(self) -> str:
         """The environment variable that shows a process the GPUs it may use."""
-        return _GPU_MASKS[self.gpu_vendor]
+        return self.gpu_mask or _GPU_MASKS[self.gpu_vendor]
+
+    @property
+    def unset_masks(self) -> tuple[str, ...]:
+        """Masks that a training must not see beside it."""
+        return _UNSET_MASKS[self.gpu_vendor] if self.gpu_unset is None else self.gpu_unset
+
+    @property
+    def renumbered(self) -> bool:
+        """Whether a process under the mask counts its GPUs from 0; a CUDA mask is simply written again by train.sh."""
+        return self.mask != _GPU_MASKS["nvidia"]
+
+    @property
+    def nodes_per_block(self) -> int:
+        return self.allocated_nodes or (self.batch.nodes_per_block if self.batch else 1)
+
+    @property
+    def max_blocks(self) -> int:
+        return self.batch.max_blocks if self.batch and not self.allocated_nodes else 1
 
     @property
     def node_count(self) -> int:
         """How many nodes run trials at a time, at most."""
-        return 1
+        return self.nodes_per_block * self.max_blocks
+
+    @property
+    def capacity(self) -> int:
+        """How many trials run at a time, at most."""
+        return self.workers * self.node_count
 
     @property
     def in_flight(self) -> int:
         """Trials that are submitted at a time: one for each worker, and a few that wait at its door."""
-        return self.workers + max(1, self.workers // 16)
+        return self.capacity + max(1, self.capacity // 16)
 
     @property
     def container(self) -> Container:
@@ -83,7 +128,11 @@ class Site:
 
     def to_yaml(self) -> str:
         data = {**vars(self), "gpus": list(self.gpus), **options_data(self.options)}
-        del data["auto"], data["options"]
+        data |= batch_data(self.batch) if self.batch else {}
+        del data["auto"], data["options"], data["batch"], data["allocated_nodes"]
+        for key in ("gpu_mask", "gpu_unset", "scratch"):
+            if data[key] is None:
+                del data[key]
         found = "".join(f"# {key}: {data[key]}\n" for key in data if key in self.auto)
         heading = f"# auto was, at the last start:\n{found}" if found else ""
         return heading + to_yaml(data | dict.fromkeys(self.auto, "auto"))
@@ -123,23 +172,32 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     scheduler = top.text("scheduler", None, SCHEDULERS)
     if data.get("scheduler") is None:
         problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
+    is_batch = scheduler in batch.SCHEDULERS
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
-    gpus = _read_gpus(top, vendor)
+    gpus = _read_gpus(top, vendor, is_batch=is_batch)
+    per_trial, per_gpu = _read_shares(top, gpus)
     without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1) or Site.workers_without_gpu
-    workers = _read_workers(top, gpus, without_gpu)
+    workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
+    beats = _BATCH_BEATS if is_batch else (Site.heartbeat_period, Site.heartbeat_threshold)
     settings = {
+        "gpu_mask": top.text("gpu_mask"),
+        "gpu_unset": tuple(top.texts("gpu_unset")) if "gpu_unset" in data else None,
+        "gpus_per_trial": per_trial,
+        "trials_per_gpu": per_gpu,
         "workers_without_gpu": without_gpu,
         "container_command": top.text("container_command"),
         "container_pid": top.boolean("container_pid", False),
         "container_fakeroot": top.boolean("container_fakeroot", False),
         "options": read_options(top),
-        "address": _read_address(top),
-        "heartbeat_period": top.integer("heartbeat_period", Site.heartbeat_period, least=1),
-        "heartbeat_threshold": top.integer("heartbeat_threshold", Site.heartbeat_threshold, least=2),
+        "scratch": top.text("scratch"),
+        "address": _read_address(top, "auto" if is_batch else Site.address),
+        "heartbeat_period": top.integer("heartbeat_period", beats[0], least=1),
+        "heartbeat_threshold": top.integer("heartbeat_threshold", beats[1], least=2),
         "submissions_per_minute": top.integer("submissions_per_minute", Site.submissions_per_minute, least=1),
         "grace": top.number("grace", Site.grace, least=0, most=3600),
         "poll": top.number("poll", Site.poll, least=0.05, most=10),
-        "patience": top.number("patience", Site.patience, least=1, most=86400),
+        "patience": top.number("patience", 60.0 if is_batch else Site.patience, least=1, most=86400),
+        "batch": read_batch(top, str(scheduler)) if is_batch else None,
     }
     auto = frozenset(key for key in ("gpus", "gpu_vendor", "workers") if top.data.get(key) in (None, "auto"))
     top.finish()
@@ -159,8 +217,12 @@ def _check_beats(top: Section, settings: Mapping[str, Any]) -> None:
         top.wrong("patience", settings["patience"], f"write at least {_LEAST_PATIENCE:g}: a controller beats every 2 s")
 
 
-def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:
+def _read_gpus(top: Section, vendor: str | None, *, is_batch: bool) -> tuple[str, ...]:
     value = top.raw("gpus")
+    if is_batch and value in (None, "auto"):
+        what = "is missing" if value is None else "'auto' cannot be found out before a job runs"
+        top.problems.add(top.at("gpus"), what, "write how many GPUs a job gets on a node, or their names")
+        return ()
     if value is None or value == "auto":
         return visible_gpus() if vendor in ("auto", "nvidia") else ()
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1024:
@@ -176,24 +238,37 @@ def _read_gpus(top: Section, vendor: str | None) -> tuple[str, ...]:
     return tuple(str(n) for n in names)
 
 
-def _read_workers(top: Section, gpus: tuple[str, ...], without_gpu: int) -> int:
+def _read_shares(top: Section, gpus: tuple[str, ...]) -> tuple[int, int]:
+    """GPUs a trial, and trials a GPU; one of them is 1."""
+    per_trial = top.integer("gpus_per_trial", 1, least=1) or 1
+    per_gpu = top.integer("trials_per_gpu", 1, least=1) or 1
+    if per_trial > 1 and per_gpu > 1:
+        top.wrong("trials_per_gpu", per_gpu, "leave gpus_per_trial or trials_per_gpu at 1")
+    if gpus and len(gpus) % per_trial:
+        top.wrong("gpus_per_trial", per_trial, f"write a divisor of the number of GPUs, {len(gpus)}")
+    return per_trial, per_gpu
+
+
+def _read_workers(top: Section, slots: int, gpus: tuple[str, ...], without_gpu: int) -> int:
     if top.data.get("workers") == "auto":
         top.raw("workers")
-        return len(gpus) or without_gpu
-    workers = top.integer("workers", len(gpus) or without_gpu, least=1) or 1
-    if gpus and workers > len(gpus):
-        remedy = f"write at most {len(gpus)}, one GPU for each worker, or set gpus"
+        return slots or without_gpu
+    workers = top.integer("workers", slots or without_gpu, least=1) or 1
+    if gpus and workers > max(slots, 1):
+        remedy = f"write at most {slots}, one GPU for each worker, or set gpus or trials_per_gpu"
         top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
     return workers
 
 
-def _read_address(top: Section) -> str:
-    address = top.text("address", Site.address) or Site.address
+def _read_address(top: Section, default: str) -> str:
+    address = top.text("address", default) or default
+    if address == "auto":
+        return address
     try:
         return str(ipaddress.ip_address(address))
     except ValueError:
-        top.wrong("address", address, "write an IP address of this machine: Parsl waits minutes for a name")
-        return Site.address
+        top.wrong("address", address, "write an IP address of this machine, or auto: Parsl waits minutes for a name")
+        return default
 
 
 def visible_gpus() -> tuple[str, ...]:

@@ -22,7 +22,7 @@ StageName = Literal["preprocess", "train", "infer"]
 
 CONTRACTS = ("improve", "candle")
 RUNTIMES = ("apptainer", "none")
-PLACEHOLDERS = ("trial", "run", "data_dir")
+PLACEHOLDERS = ("trial", "run", "data_dir", "checkpoint_dir")
 
 OUTPUT_DIRS = ("model_outdir", "output_dir", "infer_outdir")
 """Parameters that always become the attempt's own directory, so that no two trials share one."""
@@ -107,11 +107,15 @@ class Container:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an attempt runs: its own directory (absolute), the run's name, the trial's id."""
+    """Where an attempt runs: its own directory (absolute), the run's name, the trial's id.
+
+    ``checkpoints`` is the directory that all attempts of a trial share, for models that can resume.
+    """
 
     directory: str
     run: str
     trial: int | None = None
+    checkpoints: str = ""
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,16 @@ class Pipeline:
 
     def train(self, place: Place, params: Mapping[str, Value], data: Place | None) -> Command:
         """One trial's training."""
-        return self._command("train", place, self._train_args(place, params, data), self._data_binds(data))
+        binds = self._data_binds(data)
+        if self.keeps_checkpoints(params) and place.checkpoints:
+            binds.append((place.checkpoints, place.checkpoints))
+        return self._command("train", place, self._train_args(place, params, data), binds)
+
+    def keeps_checkpoints(self, params: Mapping[str, Value]) -> bool:
+        """Whether an argument of the training names the directory that all its attempts share."""
+        given = {**self.stages["train"].args, **params}
+        fixed = (self.stages["train"].args.keys() - params.keys()) | self.constants
+        return any("{checkpoint_dir}" in str(given[name]) for name in fixed & given.keys())
 
     def infer(self, place: Place, trained: Command, data: Place | None) -> Command:
         """Inference with the model that ``trained`` left in its directory."""
@@ -235,7 +248,7 @@ class Pipeline:
 
     def _filled(self, args: Mapping[str, Argument], fixed: Iterable[str], place: Place) -> dict[str, Argument]:
         trial = "" if place.trial is None else f"{place.trial:04d}"
-        values = {"trial": trial, "run": place.run, "data_dir": self._data_dir}
+        values = {"trial": trial, "run": place.run, "data_dir": self._data_dir, "checkpoint_dir": place.checkpoints}
         fixed = set(fixed)
         return {name: fill(value, values) if name in fixed else value for name, value in args.items()}
 

@@ -202,6 +202,24 @@ class Section:
             return default
         return value
 
+    def texts(self, key: str) -> list[str]:
+        """A list of texts; numbers are taken as texts."""
+        value = self.raw(key)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(each, str | int) and each != "" for each in value):
+            self.wrong(key, value, "write a list of strings")
+            return []
+        texts = [str(each) for each in value]
+        for reason in filter(None, map(unusable_text, texts)):
+            self.problems.add(self.at(key), f"{show(value)} {reason}", "remove that character")
+        return texts
+
+    def expanded(self, key: str) -> str | None:
+        """A text in which $NAME and ${NAME} are expanded, $$ is a dollar sign."""
+        text = self.text(key)
+        return None if text is None else self._expand(key, text)
+
     def integer(self, key: str, default: int | None, least: int | None = None) -> int | None:
         value = self.raw(key)
         if value is None:
@@ -241,13 +259,15 @@ class Section:
         return value
 
     def duration(self, key: str, default: float | None = None) -> float | None:
-        """Seconds, from a number of seconds or a text such as 90s, 30m, 2h, 1d, 1h30m."""
+        """Seconds, from a number of seconds or a text such as 90s, 30m, 2h, 1d, 1h30m, 01:30:00."""
         value = self.raw(key)
         if value is None:
             return default
         seconds = self._number(value)
         if seconds is None and isinstance(value, str) and re.fullmatch(r"(\d+(\.\d+)?[smhd])+", value):
             seconds = sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"([\d.]+)([smhd])", value))
+        if seconds is None and isinstance(value, str) and re.fullmatch(r"\d+:[0-5]\d:[0-5]\d", value):
+            seconds = sum(int(part) * unit for part, unit in zip(value.split(":"), (3600, 60, 1), strict=True))
         if seconds is None or seconds <= 0:
             self.wrong(key, value, "write a time such as 90s, 30m, 2h or 1h30m")
             return default
@@ -283,7 +303,7 @@ class Section:
         expanded = re.sub(r"\$(?:\$|(\w+)|\{(\w+)\})", one, text)
         for name in missing:
             what = f"{show(text)} needs the environment variable {name}, which is not set"
-            self.problems.add(self.at(key), what, f"export {name}=..., or write the path")
+            self.problems.add(self.at(key), what, f"export {name}=..., or write the value itself")
         return None if missing else expanded
 
     def _number(self, value: object) -> float | None:

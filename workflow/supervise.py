@@ -26,7 +26,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, TypedDict
 
     class Controller(TypedDict):
@@ -36,10 +36,19 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         nonce: str
         patience: float
 
+    class Masks(TypedDict):
+        """The variable that shows a process its GPUs, those to unset beside it, and whether it counts them from 0."""
+
+        mask: str
+        unset: list[str]
+        renumbered: bool
+
     class Spec(TypedDict):
         """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number.
 
         ``avoid`` names hosts on which this stage shall not run: it hands the task back there, after ``avoid_delay``.
+        ``expected`` is how long it may take: it is handed back where the block ends before. ``scratch`` is a directory
+        for caches and temporary files, with variables of this host.
         """
 
         title: str
@@ -49,6 +58,7 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         argv: list[str]
         programs: list[str]
         gpu_index: int | None
+        gpu: Masks
         env: dict[str, str]
         unset: list[str]
         path_prefix: str | None
@@ -56,9 +66,29 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         stall_timeout: float | None
         avoid: list[str]
         avoid_delay: float
+        expected: float | None
+        scratch: str | None
         grace: float
         poll: float
         controller: Controller | None
+
+    class Pool(TypedDict):
+        """How the workers of a node share its GPUs.
+
+        ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
+        ``scheduled``. ``length`` is that of the block's walltime in seconds. Files in ``drains`` tell a pool to end.
+        """
+
+        controller: Controller
+        gpus: list[str]
+        mask: str
+        scheduled: bool
+        gpus_per_trial: int
+        trials_per_gpu: int
+        workers: int
+        length: float | None
+        drains: str
+        grace: float
 
 
 RESULT, LOG, COMMAND, ERRORS = "result.json", "model.log", "command.sh", "supervisor.log"
@@ -67,12 +97,22 @@ HEARTBEAT, STOP = ".workflow-heartbeat", ".workflow-stop"  # names that no model
 TOKEN = "WORKFLOW_ATTEMPT"
 """The variable by which what a stage has started is found again if its supervisor is killed."""
 
+BLOCK = "WORKFLOW_BLOCK"
+"""The variable in which a node's pool tells the stages of its workers about GPUs and the end of the block, as JSON."""
+
 EXIT_FENCED = 76
 """The controller that sent this trial is gone: nothing was started and nothing written."""
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-_GPU_MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
+BLOCK_ENDS = "its block ends"
+
+_FRESH = 0.9
+"""The share of a block's time that a training which would need more waits for: no other block has more."""
+
+_BLOCK_MARGIN = 5.0
+"""Seconds before the end of a block, beside the grace, at which everything has to be over."""
+
 _RESULT_LINES = 200
 _MAX_LINE = 1 << 16
 _MAX_SCORES = 1 << 20
@@ -276,7 +316,10 @@ class Supervisor(Tree):
         self.run_id: tuple[int, int] | None = None
         self.run_id = self._run_id()
         self.started = time.time()
-        self.gpu = next((os.environ[name] for name in _GPU_MASKS if os.environ.get(name)), None)
+        self.block: dict[str, Any] = json.loads(os.environ.get(BLOCK, "{}"))
+        self.gpu = self._own_gpu()
+        self.block_ends = False
+        self.scratch: str | None = None
         self.log = -1
         self.oom_kills = _oom_kills()
         self._output: tuple[int, float] = (0, time.monotonic())
@@ -294,6 +337,8 @@ class Supervisor(Tree):
         ended_by = self._run_stage(argv, env)
         self.stop()
         self.unleash()
+        if self.scratch is not None:
+            shutil.rmtree(self.scratch, ignore_errors=True)
         if self._run_is_gone():
             return 0
         _make_way(self.spec["directory"], directory=True)
@@ -307,8 +352,10 @@ class Supervisor(Tree):
 
     def _run_stage(self, argv: list[str], env: dict[str, str]) -> str:
         """Run the stage to its end; returns what ended it."""
-        if reason := self.interrupted() or self._avoided():
+        if reason := self.interrupted() or self._avoided() or self._too_late():
             return f"stopped before it started: {reason}"
+        if self.spec["scratch"] is not None and (error := self._use_scratch(env)):
+            return f"cannot start {argv[0]!r}: {error}"
         if error := self.start(argv, env, self.spec["directory"], self.log):
             return f"cannot start {argv[0]!r}: {error}"
         return self.watch(self.spec["timeout"])
@@ -332,7 +379,21 @@ class Supervisor(Tree):
         return status.st_dev, status.st_ino
 
     def interrupted(self) -> str:
-        return "the campaign asked for it" if os.path.exists(self._path(STOP)) else super().interrupted()
+        if os.path.exists(self._path(STOP)):
+            return "the campaign asked for it"
+        return super().interrupted() or (BLOCK_ENDS if self._time_left() <= 0 else "")
+
+    def _time_left(self) -> float:
+        """Seconds until the stage has to be over, before its block ends."""
+        end = self.block.get("end")
+        return end - self.grace - _BLOCK_MARGIN - time.time() if end else float("inf")
+
+    def _own_gpu(self) -> str | None:
+        """The GPUs of this worker's number; without a pool of ours those that the mask already shows."""
+        slots, number = self.block.get("slots"), os.environ.get("PARSL_WORKER_RANK", "")
+        if slots and number.isdigit():
+            return str(slots[int(number) % len(slots)])
+        return os.environ.get(self.spec["gpu"]["mask"]) or None
 
     def beat(self) -> None:
         if self._run_is_gone():
@@ -349,21 +410,58 @@ class Supervisor(Tree):
         env |= {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
         if self.spec["path_prefix"]:
             env["PATH"] = self.spec["path_prefix"] + os.pathsep + env.get("PATH", os.defpath)
+        if self.block.get("slots"):
+            env = {name: value for name, value in env.items() if name not in self.spec["gpu"]["unset"]}
+            env |= self._mask()
         if self.spec["gpu_index"] is not None:
-            argv[self.spec["gpu_index"]] = self.gpu or "0"
+            argv[self.spec["gpu_index"]] = self._gpu_argument()
         programs = self.spec["programs"]
         if programs:
             argv[0] = next((p for p in programs if shutil.which(p, path=env.get("PATH"))), argv[0])
         return argv, env
+
+    def _mask(self) -> dict[str, str]:
+        return {self.spec["gpu"]["mask"]: self.gpu} if self.block.get("slots") and self.gpu else {}
+
+    def _gpu_argument(self) -> str:
+        """What train.sh writes into its CUDA_VISIBLE_DEVICES: under another mask the visible ones count from 0."""
+        if self.gpu is None or not self.spec["gpu"]["renumbered"]:
+            return self.gpu or "0"
+        return ",".join(str(number) for number in range(self.gpu.count(",") + 1))
+
+    def _use_scratch(self, env: dict[str, str]) -> str:
+        """Put caches and temporary files there; the reason if that is impossible.
+
+        The temporary directory is this attempt's own and is removed with it, the caches are there for all.
+        """
+        place = os.path.expandvars(os.path.expanduser(self.spec["scratch"] or ""))
+        if "$" in place:
+            return f"scratch {place}: a variable of it is not set on {socket.gethostname()}"
+        caches = os.path.join(place, f"workflow-caches-{os.getuid()}")
+        temporary = os.path.join(place, f"workflow-{env[TOKEN]}")
+        try:
+            os.makedirs(caches, exist_ok=True)
+            os.mkdir(temporary, 0o700)
+            self.scratch = temporary
+        except OSError as error:
+            return f"scratch {place}: {error.strerror}"
+        env |= {"TMPDIR": temporary, "XDG_CACHE_HOME": caches}
+        for program in ("APPTAINER", "SINGULARITY"):
+            env |= {f"{program}_TMPDIR": temporary, f"{program}_CACHEDIR": caches}
+            env |= {f"{program}ENV_TMPDIR": temporary, f"{program}ENV_XDG_CACHE_HOME": caches}
+            bound = [*filter(None, [env.get(f"{program}_BINDPATH")]), temporary, caches]
+            env[f"{program}_BINDPATH"] = ",".join(bound)
+        return ""
 
     def _command_text(self, argv: list[str]) -> str:
         lines = ["#!/bin/bash", f"# {self.spec['title']}, as {socket.gethostname()} ran it. Runs again by hand."]
         lines.append(f"cd {shlex.quote(self.spec['directory'])}")
         if self.spec["path_prefix"]:
             lines.append(f'export PATH={shlex.quote(self.spec["path_prefix"])}:"$PATH"')
-        if self.spec["unset"]:
-            lines.append(f"unset {' '.join(self.spec['unset'])}")
-        settings = {"PYTHONUNBUFFERED": "1", **self.spec["env"]}
+        unset = [*self.spec["unset"], *(self.spec["gpu"]["unset"] if self.block.get("slots") else [])]
+        if unset:
+            lines.append(f"unset {' '.join(unset)}")
+        settings = {"PYTHONUNBUFFERED": "1", **self.spec["env"], **self._mask()}
         lines += [f"export {name}={shlex.quote(value)}" for name, value in settings.items()]
         lines.append("exec " + " ".join(shlex.quote(word) for word in argv))
         return "\n".join(lines) + "\n"
@@ -378,11 +476,26 @@ class Supervisor(Tree):
         """Why this host is the wrong one; the wait gives workers of others the time to take the task."""
         if socket.gethostname() not in self.spec["avoid"]:
             return ""
+        return self._hesitate() or f"it failed on {socket.gethostname()} and shall run elsewhere"
+
+    def _too_late(self) -> str:
+        """Why this block is the wrong one: it ends too soon, and another one would have more time."""
+        expected, left = self.spec["expected"], self._time_left()
+        if expected is None or left == float("inf"):
+            return ""
+        needed = min(expected, _FRESH * (self.block.get("length") or expected))
+        if needed <= left:
+            return ""
+        self.block_ends = True
+        return self._hesitate() or f"{BLOCK_ENDS} in {left:.0f} s, and it may take {needed:.0f} s"
+
+    def _hesitate(self) -> str:
+        """Keep the task for a while, for workers of other nodes to take it; why it has to end meanwhile, if it has."""
         end = time.monotonic() + self.spec["avoid_delay"]
-        while time.monotonic() < end and not (reason := self.interrupted()):
+        while not (reason := self.interrupted()) and time.monotonic() < end:
             self.beat()
             time.sleep(min(self.poll, 0.5))
-        return reason or f"it failed on {socket.gethostname()} and shall run elsewhere"
+        return reason
 
     def stalled(self) -> str:
         limit, now = self.spec["stall_timeout"], time.monotonic()
@@ -417,6 +530,8 @@ class Supervisor(Tree):
             "gpu": self.gpu,
             "pid": self.child,
             "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
+            "block": self.block or None,
+            "block_ends": self.block_ends,
             "peak_memory": max(self.peak_memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
             "memory_limit": _memory_limit(),
             "oom_kills": max(0, _oom_kills() - self.oom_kills),
@@ -523,11 +638,15 @@ def _oom_kills() -> int:
 
 
 def _read(path: str) -> str:
+    return _read_bytes(path).decode(errors="replace")
+
+
+def _read_bytes(path: str) -> bytes:
     try:
-        with open(path, encoding="utf-8", errors="replace") as file:
+        with open(path, "rb") as file:
             return file.read()
     except OSError:
-        return ""
+        return b""
 
 
 def _marked(variable: bytes) -> list[int]:
@@ -596,15 +715,61 @@ def _read_log(log: int) -> tuple[list[str], str]:
         return lines, ""
 
 
+class NodePool(Tree):
+    """Parsl's pool of workers on one node: gives each worker its GPUs, and ends with the controller or at a drain.
+
+    Parsl's own pinning is not used: it writes numbers of its own over the scheduler's mask, on GPUs of other jobs.
+    """
+
+    def __init__(self, pool: Pool, end: float | None) -> None:
+        super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
+        self.pool = pool
+        self.end = end
+        self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
+
+    def run(self, command: list[str]) -> int:
+        given = given_gpus(self.pool, os.environ)
+        slots = shares(self.pool, given)
+        if self.pool["gpus"] and not slots:
+            wanted = f"a trial needs {self.pool['gpus_per_trial']}"
+            print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
+            return 1
+        block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
+        env = {**os.environ, BLOCK: json.dumps(block)}
+        workers = len(slots) or self.pool["workers"]
+        if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
+            self.watch()
+        self.stop()
+        return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
+
+    def interrupted(self) -> str:
+        return super().interrupted() or ("drained" if os.path.exists(self.drain) and not self._busy() else "")
+
+    def _busy(self) -> bool:
+        """Whether a stage runs below: each one has a supervisor, which is started by this file's path."""
+        file = os.fsencode(__file__)
+        return any(file in _read_bytes(f"/proc/{pid}/cmdline") for pid in _descendants(os.getpid()))
+
+
+def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:
+    """The GPUs of this node that belong to this job, at most as many as the site names."""
+    mask = environ.get(pool["mask"]) if pool["scheduled"] else None
+    names = pool["gpus"] if mask is None else [name.strip() for name in mask.split(",")]
+    return [name for name in names if name not in ("", "-1", "NoDevFiles")][: len(pool["gpus"])]
+
+
+def shares(pool: Pool, given: list[str]) -> list[str]:
+    """What each worker gets, in the order of their numbers: a name, or several with commas between."""
+    size = pool["gpus_per_trial"]
+    groups = [",".join(given[i : i + size]) for i in range(0, len(given) - size + 1, size)]
+    return (groups * pool["trials_per_gpu"])[: pool["workers"]]
+
+
 def main(argv: list[str]) -> int:
-    """``SPEC`` runs a stage; ``block LOCK NONCE PATIENCE COMMAND...`` workers that end with their controller."""
+    """``SPEC`` runs a stage; ``block FILE END COMMAND...`` a node's workers, which end with their controller."""
     if argv[0] == "block":
-        lock, nonce, patience, *command = argv[1:]
-        tree = Tree(Fence({"lock": lock, "nonce": nonce, "patience": float(patience)}), poll=1.0, grace=3.0)
-        if not tree.fence.broken() and not tree.start(command, dict(os.environ)):
-            tree.watch()
-        tree.stop()
-        return 0 if tree.status is None else os.waitstatus_to_exitcode(tree.status) & 0xFF
+        with open(argv[1], encoding="utf-8") as file:
+            return NodePool(json.load(file), float(argv[2]) or None).run(argv[3:])
     if os.getpid() != os.getpgrp():
         os.setsid()  # a Ctrl-C at the controller's terminal lets trials end
     spec: Spec = json.loads(argv[0])

@@ -28,7 +28,7 @@ _HANDED_BACK = 3
 """Times that a node handed a trial back which had failed on it; then there is no other node, and it may run there."""
 
 _PATIENCE = 30
-"""The same where another node is known, which may be busy for long; and for a shunned node, on which it may never run."""
+"""The same where another node is known, which may be busy for long; and for a shunned one, on which it never runs."""
 
 
 @dataclass(frozen=True)

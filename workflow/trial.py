@@ -11,10 +11,10 @@ Params = Mapping[str, Value]
 
 Kind = Literal["ok", "failed", "stopped", "lost", "deferred"]
 
-Cause = Literal["", "model", "infrastructure", "node", "setup", "site"]
+Cause = Literal["", "model", "infrastructure", "node", "walltime", "setup", "site"]
 """Why an attempt didn't end well, by who must act: the search (it is data), nobody (it runs again; with ``node`` on
-another one, since a quick failure may be the node's), the curator (the set-up is broken for every trial), the user (the
-site cannot go on, for example with a full disk)."""
+another one, since a quick failure may be the node's; with ``walltime`` in another block, since its own ended), the
+curator (the set-up is broken for every trial), the user (the site cannot go on, for example with a full disk)."""
 
 FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
 """Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""

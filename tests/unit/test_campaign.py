@@ -143,7 +143,14 @@ class Site:
     def shun(self, host: str) -> None:
         self.shunned.append(host)
 
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str]) -> Future[Outcome]:
+    has_ends = in_allocation = keeps_checkpoints = False
+
+    def out_of_time(self) -> str:
+        return ""
+
+    def train(
+        self, trial: Trial, attempt: int, avoid: frozenset[str], expected: float | None = None
+    ) -> Future[Outcome]:
         self.event()
         key = ("train", trial.id, attempt)
         self._check_start(trial, key)

@@ -185,7 +185,7 @@ def test_an_unknown_key_of_a_setting(tmp_path: Path) -> None:
 
 
 WRONG = [
-    ("scheduler", "slurmm", "known: local, threads"),
+    ("scheduler", "slurmm", "known: slurm, pbs, torque, local, threads"),
     ("scheduler", [1], "write a string"),
     ("workers", 0, "write at least 1"),
     ("workers", "many", "write a whole number"),

@@ -72,6 +72,7 @@ class Bench:
             "argv": list(argv),
             "programs": [],
             "gpu_index": None,
+            "gpu": {"mask": "CUDA_VISIBLE_DEVICES", "unset": [], "renumbered": False},
             "env": {},
             "unset": [],
             "path_prefix": None,
@@ -79,6 +80,8 @@ class Bench:
             "stall_timeout": None,
             "avoid": [],
             "avoid_delay": 0.0,
+            "expected": None,
+            "scratch": None,
             "grace": GRACE,
             "poll": POLL,
             "controller": None,
@@ -447,17 +450,49 @@ def test_path_prefix_comes_first(bench: Bench, tmp_path: Path) -> None:
     assert bench.run("train.sh", path_prefix=str(tmp_path))["log_tail"] == "found\nand the rest\n"
 
 
+CUDA = {"mask": "CUDA_VISIBLE_DEVICES", "unset": [], "renumbered": False}
+ROCR = {"mask": "ROCR_VISIBLE_DEVICES", "unset": ["CUDA_VISIBLE_DEVICES"], "renumbered": True}
+LEVEL_ZERO = {"mask": "ZE_AFFINITY_MASK", "unset": ["CUDA_VISIBLE_DEVICES"], "renumbered": True}
+SHOW_MASKS = "import os; print(*(os.environ.get(n) for n in ('CUDA_VISIBLE_DEVICES', 'ROCR_VISIBLE_DEVICES')))"
+
+
+def in_pool(rank: int, *slots: str, **more: Any) -> dict[str, str]:
+    """The environment of a worker in a node's pool."""
+    return {"WORKFLOW_BLOCK": json.dumps({"slots": slots, **more}), "PARSL_WORKER_RANK": str(rank)}
+
+
+@pytest.mark.parametrize(
+    ("rank", "slots", "gpu", "seen", "argument"),
+    [
+        (1, ("2", "3"), CUDA, "3", "3"),
+        (0, ("MIG-a/1/0", "MIG-b"), CUDA, "MIG-a/1/0", "MIG-a/1/0"),
+        (1, ("0,1", "2,3"), CUDA, "2,3", "2,3"),
+        (3, ("4", "5", "4", "5"), CUDA, "5", "5"),
+        (1, ("2", "3"), ROCR, "3", "0"),
+        (1, ("2,3", "4,5"), ROCR, "4,5", "0,1"),
+        (1, ("0.0", "0.1"), LEVEL_ZERO, "0.1", "0"),
+    ],
+)
+def test_a_worker_of_a_pool_has_the_gpus_of_its_number(
+    bench: Bench, rank: int, slots: tuple[str, ...], gpu: dict[str, Any], seen: str, argument: str
+) -> None:
+    """Under a ROCR or Level Zero mask the visible GPUs count from 0, and train.sh's own mask counts those."""
+    words = python(f"import os, sys; print(os.environ[{gpu['mask']!r}], sys.argv[1])")
+    worker = {**in_pool(rank, *slots), "CUDA_VISIBLE_DEVICES": "6,7"}
+    result = bench.run(*words, "GPU", gpu=gpu, gpu_index=len(words), worker=worker)
+    assert (result["gpu"], result["log_tail"]) == (seen, f"{seen} {argument}\n")
+    again = subprocess.run([bench.directory / "command.sh"], capture_output=True, text=True, check=True)
+    assert again.stdout == result["log_tail"]
+
+
+def test_masks_that_would_hide_gpus_are_unset(bench: Bench) -> None:
+    worker = {**in_pool(0, "2"), "CUDA_VISIBLE_DEVICES": "2,3", "ROCR_VISIBLE_DEVICES": "2,3"}
+    assert bench.run(*python(SHOW_MASKS), gpu=ROCR, worker=worker)["log_tail"] == "None 2\n"
+
+
 @pytest.mark.parametrize(
     ("worker", "expected"),
-    [
-        ({"CUDA_VISIBLE_DEVICES": "3"}, "3"),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-12ab"}, "GPU-12ab"),
-        ({"ROCR_VISIBLE_DEVICES": "1"}, "1"),
-        ({"ZE_AFFINITY_MASK": "0.1"}, "0.1"),
-        ({"CUDA_VISIBLE_DEVICES": "", "ROCR_VISIBLE_DEVICES": "2"}, "2"),
-        ({"CUDA_VISIBLE_DEVICES": "5", "ROCR_VISIBLE_DEVICES": "2"}, "5"),
-        ({}, None),
-    ],
+    [({"CUDA_VISIBLE_DEVICES": "3"}, "3"), ({"CUDA_VISIBLE_DEVICES": "GPU-12ab"}, "GPU-12ab"), ({}, None)],
 )
 def test_gpu_number_is_what_the_worker_has(bench: Bench, worker: dict[str, str], expected: str | None) -> None:
     result = bench.run("echo", "GPU", "/data", "GPU", worker=worker, gpu_index=1)
@@ -783,10 +818,21 @@ def test_heartbeat_moves_while_the_tree_is_stopped(bench: Bench) -> None:
 # -- blocks of workers -----------------------------------------------------------------------------------------------
 
 
-def block(bench: Bench, controller: Controller, *argv: str, patience: float = 60.0) -> subprocess.Popen[str]:
+def block(
+    bench: Bench, controller: Controller, *argv: str, patience: float = 60.0, end: float = 0.0,
+    worker: dict[str, str] | None = None, **changes: Any,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """A node's pool, of which ``changes`` are described in its file."""
     bench.directory.mkdir(exist_ok=True)
-    words = ["block", str(controller.path), controller.nonce, str(patience)]
-    return bench.launch([sys.executable, "-I", "-S", str(SUPERVISE), *words, *argv])
+    pool = {
+        "controller": {"lock": str(controller.path), "nonce": controller.nonce, "patience": patience},
+        "gpus": [], "mask": "CUDA_VISIBLE_DEVICES", "scheduled": True, "gpus_per_trial": 1, "trials_per_gpu": 1,
+        "workers": 2, "length": None, "drains": str(bench.directory), "grace": GRACE,
+    }  # fmt: skip
+    file = bench.directory / "pool.json"
+    file.write_text(json.dumps(pool | changes))
+    command = [sys.executable, "-I", "-S", str(SUPERVISE), "block", str(file), str(end), *argv]
+    return bench.launch(command, worker)
 
 
 def in_directory(bench: Bench, code: str) -> tuple[str, ...]:
@@ -816,3 +862,91 @@ def test_fenced_block_starts_nothing(bench: Bench, controller: Controller) -> No
     process = block(bench, controller, *in_directory(bench, "touch ready"))
     process.wait(SOON)
     assert not (bench.directory / "ready").exists()
+
+
+@pytest.mark.parametrize(
+    ("mask", "site", "slots"),
+    [
+        ("2,3", {"gpus": ["0", "1"]}, ["2", "3"]),
+        (None, {"gpus": ["0.0", "0.1"]}, ["0.0", "0.1"]),
+        ("6,7", {"gpus": ["0", "1"], "scheduled": False}, ["0", "1"]),
+        ("4", {"gpus": ["0", "1"]}, ["4"]),
+        ("0,1,2,3", {"gpus": ["0", "1"]}, ["0", "1"]),
+        ("4,5,6,7", {"gpus": ["0", "1", "2", "3"], "gpus_per_trial": 2}, ["4,5", "6,7"]),
+        ("4,5,6", {"gpus": ["0", "1", "2", "3"], "gpus_per_trial": 2}, ["4,5"]),
+        ("4,5", {"gpus": ["0", "1"], "trials_per_gpu": 2, "workers": 4}, ["4", "5", "4", "5"]),
+        ("4,5", {"gpus": ["0", "1"], "trials_per_gpu": 2, "workers": 3}, ["4", "5", "4"]),
+    ],
+)
+def test_a_pool_shares_out_the_gpus_that_the_scheduler_gave(
+    bench: Bench, controller: Controller, mask: str | None, site: dict[str, Any], slots: list[str]
+) -> None:
+    worker = {} if mask is None else {"CUDA_VISIBLE_DEVICES": mask}
+    show = python("import os, sys; print(os.environ['WORKFLOW_BLOCK'], sys.argv[1])")
+    process = block(bench, controller, *show, end=77.0, worker=worker, **site)
+    told, workers = process.communicate(timeout=SOON)[0].rsplit(" ", 1)
+    assert (json.loads(told)["slots"], json.loads(told)["end"]) == (slots, 77.0)
+    assert workers == f"--max_workers_per_node={len(slots)}\n"
+
+
+def test_a_pool_without_gpus_says_so_and_ends(bench: Bench, controller: Controller) -> None:
+    process = block(bench, controller, "true", gpus=["0"], worker={"CUDA_VISIBLE_DEVICES": "NoDevFiles"})
+    assert "the scheduler gave this job the GPUs [], a trial needs 1" in process.communicate(timeout=SOON)[0]
+    assert process.returncode == 1
+
+
+def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: Bench) -> None:
+    worker = in_pool(0, "0", end=time.time() + 60, length=3600, drain="there")
+    result = bench.run(*bash("touch started"), worker=worker, expected=120.0)
+    assert result["ended_by"].startswith("stopped before it started: its block ends in 5")
+    assert result["block_ends"] and result["block"]["drain"] == "there"
+    assert not (bench.directory / "started").exists()
+    outcome = judge(result, "train", "mse", 7, 1)
+    assert (outcome.kind, outcome.cause) == ("deferred", "walltime")
+
+
+@pytest.mark.parametrize(
+    ("left", "length", "expected"),
+    [(60, 3600, 20.0), (60, 3600, None), (3590, 3600, 9999.0), (None, None, 9999.0)],
+    ids=["short", "unknown", "longer than any block", "no end"],
+)
+def test_what_fits_or_fits_nowhere_better_is_started(
+    bench: Bench, left: float | None, length: float | None, expected: float | None
+) -> None:
+    worker = in_pool(0, "0", end=left and time.time() + left, length=length)
+    assert bench.run("true", worker=worker, expected=expected)["ended_by"] == "exit"
+
+
+def test_a_stage_ends_before_its_block_does(bench: Bench) -> None:
+    """The scheduler's own kill would leave no result."""
+    result = bench.run(*bash("sleep 60"), worker=in_pool(0, "0", end=time.time() + 6.0))
+    assert result["ended_by"] == "stopped: its block ends"
+    outcome = judge(result, "train", "mse", 7, 1)
+    assert (outcome.kind, outcome.cause) == ("lost", "walltime")
+
+
+def test_a_drained_pool_ends_once_no_stage_runs(bench: Bench, controller: Controller) -> None:
+    stage = bench.directory.parent / "stage.sh"
+    stage.write_text(f"exec {shlex.join(bench.command(bench.spec('sleep', '2')))}\n")
+    process = block(bench, controller, *bash(f"bash {shlex.quote(str(stage))} & sleep 600"), workers=1)
+    assert eventually((bench.directory / ".workflow-heartbeat").exists, SOON)
+    (bench.directory / f"{socket.gethostname()}.{process.pid}").touch()
+    process.wait(SOON)
+    assert json.loads((bench.directory / "result.json").read_text())["ended_by"] == "exit"
+    assert bench.alive() == []
+
+
+def test_scratch_holds_temporary_files_and_caches(bench: Bench, tmp_path: Path) -> None:
+    """The place is named by variables of the worker; the temporary directory is the attempt's own and goes with it."""
+    show = python("import os, tempfile; print(tempfile.mkdtemp(), os.environ['XDG_CACHE_HOME'], sep='\\n')")
+    worker = {"PLACE": str(tmp_path)}
+    temporary, caches = bench.run(*show, scratch="$PLACE/fast", worker=worker)["log_tail"].split()
+    own = Path(temporary).parent
+    assert own.parent == Path(caches).parent == tmp_path / "fast"
+    assert Path(caches).is_dir() and not own.exists()
+
+
+def test_scratch_that_is_not_there_is_a_broken_set_up(bench: Bench) -> None:
+    result = bench.run("true", scratch="$NO_SUCH_VARIABLE/x")
+    assert "a variable of it is not set" in result["ended_by"]
+    assert judge(result, "train", "mse", 7, 1).cause == "setup"

@@ -125,7 +125,7 @@ def counts(state: State) -> dict[str, int]:
         "stopped": kinds["stopped"],
         "reused": sum(bool(outcome.source) for outcome in state.outcomes.values()),
         "unfinished": len(state.unfinished),
-        "lost_attempts": sum(state.lost.values()) + state.doubted + state.abandoned,
+        "lost_attempts": sum(state.lost.values()) + sum(state.cut.values()) + state.doubted + state.abandoned,
     }
 
 

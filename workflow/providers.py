@@ -1,0 +1,349 @@
+"""Parsl's providers for schedulers, made to survive what schedulers do.
+
+Each class mends what was observed of Parsl 2026.10 with a real Slurm and a real OpenPBS: a status query that failed
+once, or for one id among many, made blocks look ended or never ended; a submission that failed was given up; statuses
+were asked for once a minute. Only what is known to have ended counts as ended here.
+"""
+
+from __future__ import annotations
+
+import getpass
+import itertools
+import json
+import logging
+import re
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from parsl.jobs.states import TERMINAL_STATES, JobState, JobStatus
+from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
+from parsl.launchers.base import Launcher
+from parsl.providers import PBSProProvider, SlurmProvider, TorqueProvider
+
+from workflow.batch import Batch, clock
+from workflow.site import Site
+
+logger = logging.getLogger(__name__)
+
+_COMMAND_TIMEOUT = 60
+_FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
+
+_PASSING = re.compile(
+    r"unable to contact|timed out|connection (refused|reset)|cannot connect|unexpected eof|end of file|no route to host"
+    r"|zero bytes were transmitted|communication failure|temporarily|try again|submit.{0,20}limit|would exceed",
+    re.IGNORECASE,
+)
+"""What a scheduler says that will answer again; everything else is a refusal."""
+
+
+class Steady:
+    """What our providers have in common; comes before Parsl's class among the bases.
+
+    Jobs are named ``prefix``.block-NUMBER.TIME, so that those of a run can be found again. A submission that the
+    scheduler cannot take now is tried again for ``patience`` seconds, one that it refuses raises at once.
+    """
+
+    prefix = "workflow"
+    interval = 30.0
+    patience = 900.0
+    closing: threading.Event
+    resources: dict[str, Any]
+
+    def settle(self, prefix: str, batch: Batch) -> None:
+        self.prefix, self.interval, self.patience = prefix, batch.status_interval, batch.scheduler_patience
+        self.closing = threading.Event()
+
+    @property
+    def status_polling_interval(self) -> float:
+        return self.interval
+
+    def submit(self, command: str, tasks_per_node: int, job_name: str = "block-0") -> Any:
+        name = f"{self.prefix}.{job_name.rpartition('.')[2]}"
+        deadline = time.monotonic() + self.patience
+        for wait in _waits():
+            try:
+                return self._submit(command, tasks_per_node, name)
+            except Exception as error:
+                if not _will_pass(error) or time.monotonic() + wait > deadline:
+                    raise
+                logger.warning("the scheduler takes no job now, trying again in %g s: %s", wait, error)
+            if self.closing.wait(wait):
+                raise InterruptedError("the campaign ends")
+        raise AssertionError("waits never end")
+
+    def _submit(self, command: str, tasks_per_node: int, name: str) -> Any:
+        return super().submit(command, tasks_per_node, name)  # type: ignore[misc]
+
+    def status(self, job_ids: list[Any]) -> list[JobStatus]:
+        """Of each job; that of the last time where the scheduler doesn't answer."""
+        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
+        if active:
+            for job, state in self._ask(active).items():
+                known = self.resources[job]
+                paths = known.get("job_stdout_path"), known.get("job_stderr_path")
+                known["status"] = JobStatus(state, stdout_path=paths[0], stderr_path=paths[1])
+        return [self.resources[job]["status"] for job in job_ids]
+
+    def cancel(self, job_ids: list[Any]) -> list[bool]:
+        """Ask the scheduler to end jobs; those that have ended already are no error."""
+        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
+        code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
+        if code != 0:
+            logger.warning("%s: %s", self.cancel_command[0], error)
+        for job in active if code == 0 else ():
+            self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
+        return [job not in active or code == 0 for job in job_ids]
+
+    cancel_command: tuple[str, ...] = ()
+
+    def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
+        """States of those jobs that the scheduler knows something of."""
+        raise NotImplementedError
+
+    def named_jobs(self) -> list[str]:
+        """Ids of all jobs of this run that are not over, those of an earlier controller included."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed."""
+        if left := self.named_jobs():
+            self._run(*self.cancel_command, *left)
+
+    def _run(self, *command: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of a scheduler's command; 124 if it doesn't answer, 127 if there is none."""
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_TIMEOUT, check=False,
+                stdin=subprocess.DEVNULL, start_new_session=True,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return 124, "", "no answer"
+        except OSError as error:
+            return 127, "", str(error)
+        return done.returncode, done.stdout, done.stderr
+
+
+def _waits() -> Iterable[float]:
+    return (min(_LONGEST_WAIT, _FIRST_WAIT * 2**n) for n in itertools.count())
+
+
+def _will_pass(error: Exception) -> bool:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return True
+    said = f"{getattr(error, 'stderr', '')} {error}"
+    return _PASSING.search(said) is not None
+
+
+class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
+    """Asks squeue for all jobs of the user: it then knows no id that could make it fail."""
+
+    cancel_command = ("scancel",)
+
+    _STATES: ClassVar[dict[str, JobState]] = {
+        "PENDING": JobState.PENDING, "CONFIGURING": JobState.PENDING, "REQUEUED": JobState.PENDING,
+        "REQUEUE_FED": JobState.PENDING, "REQUEUE_HOLD": JobState.HELD, "SPECIAL_EXIT": JobState.HELD,
+        "RUNNING": JobState.RUNNING, "COMPLETING": JobState.RUNNING, "SUSPENDED": JobState.HELD,
+        "STOPPED": JobState.HELD, "RESIZING": JobState.RUNNING, "SIGNALING": JobState.RUNNING,
+        "STAGE_OUT": JobState.RUNNING, "COMPLETED": JobState.COMPLETED, "CANCELLED": JobState.CANCELLED,
+        "FAILED": JobState.FAILED, "NODE_FAIL": JobState.FAILED, "BOOT_FAIL": JobState.FAILED,
+        "OUT_OF_MEMORY": JobState.FAILED, "REVOKED": JobState.FAILED, "TIMEOUT": JobState.TIMEOUT,
+        "DEADLINE": JobState.TIMEOUT, "PREEMPTED": JobState.TIMEOUT,
+    }  # fmt: skip
+
+    def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
+        code, output, error = self._squeue("--states=all", "--format=%i|%T")
+        if code != 0:
+            logger.warning("squeue: exit code %d: %s", code, error)
+            return {}
+        said = dict(line.split("|", 1) for line in output.splitlines() if "|" in line)
+        # A job that squeue has forgotten is over, for whatever reason.
+        return {
+            job: self._STATES.get(said[job], JobState.UNKNOWN) if job in said else JobState.COMPLETED for job in jobs
+        }
+
+    def named_jobs(self) -> list[str]:
+        _, output, _ = self._squeue("--format=%i|%j")
+        jobs = [line.split("|", 1) for line in output.splitlines() if "|" in line]
+        return [job for job, name in jobs if name.startswith(f"{self.prefix}.")]
+
+    def _squeue(self, *options: str) -> tuple[int, str, str]:
+        return self._run("squeue", "--noheader", f"--user={getpass.getuser()}", *options)
+
+
+class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
+    """Asks qstat without -x, which answers alike with and without a job history.
+
+    A job is over once qstat says so, or no longer knows it. OpenPBS's newest qstat prints the first of several jobs
+    only: one that wasn't spoken of is asked for alone.
+    """
+
+    cancel_command = ("qdel",)
+
+    _STATES: ClassVar[dict[str, JobState]] = {
+        "R": JobState.RUNNING, "E": JobState.RUNNING, "B": JobState.RUNNING, "H": JobState.HELD, "Q": JobState.PENDING,
+        "W": JobState.PENDING, "T": JobState.PENDING, "M": JobState.PENDING, "S": JobState.HELD, "U": JobState.HELD,
+        "F": JobState.COMPLETED, "X": JobState.COMPLETED,
+    }  # fmt: skip
+    _OVER = re.compile(r"(?:Unknown Job Id|Job has finished|maintain job history) (\S+)|(\S+) Job has finished")
+
+    def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
+        found = self._qstat(jobs)
+        for job in jobs if len(jobs) > 1 else ():
+            if job not in found:
+                found |= self._qstat([job])
+        return found
+
+    def _qstat(self, jobs: list[str]) -> dict[str, JobState]:
+        code, output, error = self._run("qstat", "-f", "-F", "json", *jobs)
+        over = ["".join(match) for match in self._OVER.findall(error)]
+        states = self._read(output)
+        if code != 0 and not over:
+            logger.warning("qstat: exit code %d: %s", code, error)
+        said = {**dict.fromkeys(over, JobState.COMPLETED), **states}
+        return {job: state for job in jobs for name, state in said.items() if _same_job(job, name)}
+
+    def _read(self, output: str) -> dict[str, JobState]:
+        try:
+            jobs = json.loads(output or "{}").get("Jobs", {})
+        except ValueError:  # an odd environment makes it write JSON that is none
+            found = re.findall(r'^ {8}"(\d[^"]*)":\{|^ {12}"job_state":"(\w)"', output, re.MULTILINE)
+            names, letters = [name for name, _ in found if name], [letter for _, letter in found if letter]
+            jobs = {name: {"job_state": letter} for name, letter in zip(names, letters, strict=False)}
+        return {name: self._STATES.get(job.get("job_state", ""), JobState.UNKNOWN) for name, job in jobs.items()}
+
+    def cancel(self, job_ids: list[Any]) -> list[bool]:
+        """qdel fails where one of several jobs has ended, and has deleted the others all the same."""
+        super().cancel(job_ids)
+        for job in job_ids:
+            if self.resources[job]["status"].state not in TERMINAL_STATES:
+                super().cancel([job])
+        return [self.resources[job]["status"].state in TERMINAL_STATES for job in job_ids]
+
+    def named_jobs(self) -> list[str]:
+        _, ids, _ = self._run("qselect", "-u", getpass.getuser())
+        if not ids.split():
+            return []
+        _, output, _ = self._run("qstat", "-f", "-F", "json", *ids.split())
+        try:
+            jobs = json.loads(output or "{}").get("Jobs", {})
+        except ValueError:
+            return []
+        return [job for job, about in jobs.items() if str(about.get("Job_Name", "")).startswith(f"{self.prefix}.")]
+
+
+def _same_job(submitted: str, named: str) -> bool:
+    """qsub may add the server's full name, of which qstat prints the beginning, or the other way round."""
+    return submitted == named or submitted.startswith(f"{named}.") or named.startswith(f"{submitted}.")
+
+
+class SteadyTorque(Steady, TorqueProvider):  # type: ignore[misc]
+    """Reads qstat's table, whose names of jobs are cut off."""
+
+    cancel_command = ("qdel",)
+
+    _STATES = SteadyPBS._STATES | {"C": JobState.COMPLETED}
+    _UNKNOWN = re.compile(r"unknown job|invalid job", re.IGNORECASE)
+
+    def _submit(self, command: str, tasks_per_node: int, name: str) -> Any:
+        """As the original, which doesn't note where the job's output goes: to files named after its script."""
+        job = super()._submit(command, tasks_per_node, name)
+        scripts = sorted(Path(str(self.script_dir)).glob(f"*{name}.*.submit"))
+        for stream in ("stdout", "stderr") if scripts and job is not None else ():
+            self.resources[job][f"job_{stream}_path"] = f"{scripts[-1]}.{stream}"
+        return job
+
+    def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
+        found = {}
+        for job in jobs:
+            code, output, error = self._run("qstat", job)
+            rows = [line.split() for line in output.splitlines() if re.match(r"\d", line)]
+            letters = [row[4] for row in rows if len(row) > 4 and job.startswith(row[0].rstrip("*"))]
+            if letters:
+                found[job] = self._STATES.get(letters[0], JobState.UNKNOWN)
+            elif self._UNKNOWN.search(output + error) or code == 0:
+                found[job] = JobState.COMPLETED
+            else:
+                logger.warning("qstat: exit code %d: %s", code, error)
+        return found
+
+    def named_jobs(self) -> list[str]:
+        """None: the table has no full names. A job that starts without its controller ends by itself."""
+        return []
+
+
+# -- from a site -------------------------------------------------------------------------------------------------------
+
+
+def launcher(batch: Batch) -> Launcher:
+    """Starts one pool of workers on each node of a job."""
+    if batch.launcher == "srun":
+        # Since 22.05 srun doesn't take --cpus-per-task over from the job. A node that is lost ends its own pool only.
+        cores = f"--cpus-per-task={batch.cores_per_node} " if batch.cores_per_node else ""
+        options = f"--ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none {batch.launcher_options}"
+        return SrunLauncher(overrides=options.strip(), debug=False)
+    if batch.launcher == "mpiexec":
+        return MpiExecLauncher(bind_cmd=batch.launcher_bind, overrides=batch.launcher_options, debug=False)
+    return SingleNodeLauncher(debug=False)
+
+
+def provider(site: Site, prefix: str) -> Steady:
+    """The provider of a site with a scheduler. Its jobs' names begin with ``prefix``."""
+    batch = site.batch
+    assert batch is not None, "only sites with a scheduler have a provider"
+    made = {"slurm": _slurm, "pbs": _pbs, "torque": _torque}[site.scheduler](site, batch)
+    made.settle(prefix, batch)
+    return made
+
+
+def _common(batch: Batch) -> dict[str, Any]:
+    return {
+        "nodes_per_block": batch.nodes_per_block,
+        "init_blocks": batch.min_blocks,
+        "min_blocks": batch.min_blocks,
+        "max_blocks": batch.max_blocks,
+        "walltime": clock(batch.walltime),
+        "worker_init": batch.beginning,
+        "launcher": launcher(batch),
+        "cmd_timeout": _COMMAND_TIMEOUT,
+        "account": batch.account,
+    }
+
+
+def _options(word: str, batch: Batch, *more: str) -> str:
+    return "\n".join(f"#{word} {option}" for option in (*more, *batch.scheduler_options))
+
+
+def _slurm(site: Site, batch: Batch) -> SteadySlurm:
+    gpus = len(site.gpus)
+    return SteadySlurm(
+        partition=batch.queue,
+        qos=batch.qos,
+        constraint=batch.constraint,
+        cores_per_node=batch.cores_per_node,
+        gpus_per_node=gpus if gpus and not batch.gres else None,
+        gres=batch.gres,
+        exclusive=batch.exclusive,
+        # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
+        scheduler_options=_options("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
+        **_common(batch),
+    )
+
+
+def _pbs(site: Site, batch: Batch) -> SteadyPBS:
+    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus else "")
+    scatter = "-l place=scatter:excl" if batch.exclusive else "-l place=scatter"
+    return SteadyPBS(
+        queue=batch.queue,
+        cpus_per_node=batch.cores_per_node or 1,
+        select_options=wanted,
+        scheduler_options=_options("PBS", batch, "-r n", scatter),
+        **_common(batch),
+    )
+
+
+def _torque(site: Site, batch: Batch) -> SteadyTorque:
+    return SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
