@@ -1,13 +1,13 @@
 #!/bin/bash
 # Installs what some tests need beside Python, and what a plain Debian machine may lack: one function per part.
 #
-#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer)
+#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer, slurm)
 #
 # As root, or as a user who may use sudo. Running it again changes nothing and takes well under a second.
 set -euo pipefail
 umask 022 # dpkg refuses a package made under a stricter one
 
-parts=(apptainer)
+parts=(apptainer slurm)
 
 say() { echo "install_test_parts: $*"; }
 die() { echo "install_test_parts: error: $*" >&2; exit 1; }
@@ -209,6 +209,65 @@ configure_apptainer() {
         as_root apptainer capability add --user root all 2>/dev/null # it warns of each
         as_root apptainer capability drop --user root CAP_SYS_RESOURCE
         as_root apptainer config global --set 'root default capabilities' file
+    fi
+}
+
+# -- slurm -------------------------------------------------------------------------------------------------------------
+
+# The daemons, clients and Torque's commands on top of Slurm (qsub). No service runs and /etc/slurm stays empty: the tests
+# start daemons of their own, on configurations of their own (tests/slurm_lab.py).
+install_slurm() {
+    local packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurm-wlm-torque) wanted=() package
+    for package in "${packages[@]}"; do
+        is_installed "$package" || wanted+=("$package")
+    done
+    if [ "${#wanted[@]}" -gt 0 ]; then
+        apt_update_once
+        apt_install_without_services "${wanted[@]}"
+        hash -r
+    fi
+    local path=$PATH:/usr/sbin # where Debian has daemons, and where PATH of a user who is not root does not look
+    PATH=$path slurmctld -V >/dev/null || die "slurmctld does not start"
+    PATH=$path slurmd -V >/dev/null || die "slurmd does not start"
+    PATH=$path munged --version >/dev/null || die "munged does not start"
+    check_sbatch || die "the sbatch on PATH does not start: $(command -v sbatch)"
+    command -v qsub >/dev/null || die "no qsub on PATH, though slurm-wlm-torque is installed"
+    say "$(PATH=$path slurmctld -V)"
+}
+
+# Without a configuration, clients do not even tell their version; a pipe counts as an empty one.
+check_sbatch() (
+    conf=$(mktemp)
+    trap 'rm -f "$conf"' EXIT
+    printf 'ClusterName=none\nSlurmctldHost=localhost\n' >"$conf"
+    SLURM_CONF=$conf sbatch --version >/dev/null
+)
+
+is_installed() {
+    [ "$(dpkg-query --show --showformat '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# Debian starts a package's services unless policy-rc.d forbids it. The machine's own policy is put back whatever happens:
+# hence a trap, and for the trap a subshell, which leaves that of the other part alone.
+apt_install_without_services() (
+    policy=/usr/sbin/policy-rc.d
+    kept=$(as_root mktemp "$policy.XXXXXX")
+    trap 'restore_policy "$policy" "$kept"' EXIT
+    trap 'exit 1' HUP INT TERM
+    if [ -e "$policy" ]; then
+        as_root cp -p "$policy" "$kept"
+    fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    apt_install "$@" || die "apt cannot install $*"
+)
+
+# An empty copy stands for a machine that had no policy.
+restore_policy() {
+    if [ -s "$2" ]; then
+        as_root mv "$2" "$1"
+    else
+        as_root rm -f "$1" "$2"
     fi
 }
 

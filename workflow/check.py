@@ -26,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         for_experiment, for_site = split_overrides(parse_overrides(args.settings))
         site = load_site(find_site(args.site), for_site)
-        experiment = load_experiment(args.experiment or shipped("configs") / "demo.yaml", for_experiment)
+        experiment = load_experiment(
+            args.experiment or shipped("configs") / "demo.yaml", for_experiment, remote=site.endpoint is not None
+        )
         return _report(_findings(args, experiment, site), as_json=args.json)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)

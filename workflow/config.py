@@ -128,8 +128,11 @@ def _stage_data(name: StageName, stage: Stage) -> dict[str, Any]:
     return data
 
 
-def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
-    """Read and check an experiment file. Raises InputError with all its problems."""
+def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = False) -> Experiment:
+    """Read and check an experiment file. Raises InputError with all its problems.
+
+    ``remote`` tells that the model's paths are on a machine whose files cannot be seen from here.
+    """
     data = read_yaml(path, "experiment")
     overrides = {_own_name(key): value for key, value in overrides.items()}
     problems = Problems(str(path), {key: f"--set {key}" for key in overrides})
@@ -141,7 +144,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     if not re.fullmatch(r"[\w.\-+ ]+", name) or name.strip(". ") == "":
         top.wrong("name", name, "write letters, digits, '_', '-', '.': it becomes a directory's name")
     stages = _read_stages(top.section("stages"))
-    model = _read_model(top.section("model"), stages)
+    model = _read_model(top.section("model"), stages, remote=remote)
     space = _read_space(top)
     objective = _read_objective(top.section("objective"))
     search = _read_search(top.section("search"))
@@ -166,24 +169,38 @@ def load_experiment(path: Path, overrides: Mapping[str, Any]) -> Experiment:
     )  # fmt: skip
 
 
-def _read_model(section: Section, stages: Mapping[StageName, Stage]) -> Model | None:
+def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: bool) -> Model | None:
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
     runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
-    options = read_options(section)
+    options = read_options(section, look=not remote)
     section.finish()
     if runtime == "apptainer" and image is None:
         section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
-    elif runtime == "apptainer" and not is_there(Path(str(image))):
+    elif runtime == "apptainer" and not remote and not is_there(Path(str(image))):
         section.wrong("image", image, "no such file: check the path, or pull or build the image")
     if runtime == "none" and scripts is None:
         remedy = "write the directory that holds train.sh, or an image"
         section.problems.add(section.at("scripts"), "is missing", remedy)
-    elif runtime == "none":
+    elif runtime == "none" and not remote:
         _check_scripts(section, Path(str(scripts)), stages)
-    if data_dir is not None and not is_there(Path(data_dir), directory=True):
+    if data_dir is not None and not remote and not is_there(Path(data_dir), directory=True):
         section.wrong("data_dir", data_dir, "no such directory: check the path, or leave it out for one in the run")
+    if remote:
+        _check_remote(section, stages)
     return Model(runtime, contract, data_dir or "", image, scripts, options)
+
+
+def _check_remote(section: Section, stages: Mapping[StageName, Stage]) -> None:
+    """A relative path would mean this machine's; and what runs elsewhere ends by its own timeout alone."""
+    for key in ("image", "scripts", "data_dir"):
+        text = section.data.get(key)
+        if text is not None and not str(text).startswith("/"):
+            section.wrong(key, text, "write an absolute path of the endpoint's machine")
+    for name, stage in stages.items():
+        if stage.timeout is None:
+            remedy = "write one, such as 2h: what runs behind Globus Compute cannot be stopped from here"
+            section.problems.add(f"stages.{name}.timeout", "is missing", remedy)
 
 
 def _check_scripts(section: Section, directory: Path, stages: Mapping[StageName, Stage]) -> None:

@@ -22,7 +22,7 @@ from workflow.provenance import provenance
 from workflow.report.progress import Progress
 from workflow.report.tables import Table, counts, lines, model_directory, write_tables, write_text
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
+from workflow.runner import ParslRunner, runner_for
 from workflow.search import GeneticSearch
 from workflow.site import Site
 
@@ -52,7 +52,7 @@ def control(
         try:
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
-            runner = ParslRunner(site, experiment, run, lock, end=end, say=progress.say)
+            runner = runner_for(site, experiment, run, lock, end=end, say=progress.say)
             return _lead(experiment, site, run, runner, journal, progress, about)
         finally:
             journal.close()
@@ -138,11 +138,11 @@ def _lead(
     varying = tuple(p.name for p in experiment.space.varying)
     table = Table(
         varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
-        site.capacity, runner.arguments,
+        site.capacity, runner.arguments, runner.there,
     )  # fmt: skip
     writer = _TableWriter(run, table)
     progress.refresh = writer.now_and_then
-    if not experiment.model.data_dir:
+    if not experiment.model.data_dir and site.endpoint is None:
         run.data.mkdir(exist_ok=True)
     progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, at most {search.budget} trials")
     try:
@@ -154,6 +154,8 @@ def _lead(
         with suppress(SiteError):  # a full disk: the first error is the one to show
             journal.append({"type": "ended", "complete": False, "reason": str(error) or "interrupted"})
             writer.write(campaign)
+        if runner.remains:
+            print(runner.remains, file=sys.stderr)
         if isinstance(error, Interrupted):
             print(f"interrupted; {_resume_hint(run)}", file=sys.stderr)
             return EXIT_INTERRUPTED
@@ -241,7 +243,7 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     infer = state.stage_outcomes.get("infer")
     progress.say(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
     progress.say(f"    {lines(state.trials[winner.trial_id].params, table.varying)}")
-    progress.say(f"    model: {model_directory(run, winner)}")
+    progress.say(f"    model: {model_directory(table.there or run, winner)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
     lost = number["lost_attempts"]

@@ -70,6 +70,13 @@ class Finding:
 def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Finding]:
     """All checks that don't run the model; ``output`` is where the run's directory would be made."""
     yield from _definition(experiment)
+    if site.endpoint is not None:
+        text = (
+            f"image, scripts and data are on endpoint {site.endpoint.id}: the model's run below tells whether they fit"
+        )
+        yield Finding("pass", "endpoint", text)
+        yield from _disk(output)
+        return
     containers = experiment.model.runtime == "apptainer"
     if containers:
         image = list(_image(experiment))

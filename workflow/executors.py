@@ -26,6 +26,7 @@ from typing import Any
 from parsl.addresses import address_by_interface
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
+from parsl.executors.base import ParslExecutor
 from parsl.executors.errors import BadStateException
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
@@ -189,7 +190,10 @@ def parsl_config(site: Site, lock: RunLock, directory: Path, end: float | None =
     Blocks of workers end when ``lock`` changes hands or its owner falls silent. ``end`` is when the allocation ends in
     which the controller runs, in seconds since the epoch.
     """
-    executor = _threads(site) if site.scheduler == "threads" else _workers(site, lock, directory, end)
+    return config_of(_threads(site) if site.scheduler == "threads" else _workers(site, lock, directory, end), directory)
+
+
+def config_of(executor: ParslExecutor, directory: Path) -> Config:
     return Config(
         executors=[executor],
         run_dir=str(directory),

@@ -10,9 +10,12 @@ from workflow.stages import Options
 from workflow.strict import Section, is_there, literal_path
 
 
-def read_options(section: Section) -> Options:
-    """The three keys of a section; every problem goes to the section's problems."""
-    return Options(tuple(section.texts("extra_args")), _variables(section.section("env")), _binds(section))
+def read_options(section: Section, *, look: bool = True) -> Options:
+    """The three keys of a section; every problem goes to the section's problems.
+
+    ``look`` tells to check that the sources of binds are there; they may be on another machine.
+    """
+    return Options(tuple(section.texts("extra_args")), _variables(section.section("env")), _binds(section, look))
 
 
 def options_data(options: Options) -> dict[str, Any]:
@@ -32,14 +35,14 @@ def _variables(section: Section) -> dict[str, str]:
     return found
 
 
-def _binds(section: Section) -> tuple[tuple[str, str], ...]:
+def _binds(section: Section, look: bool) -> tuple[tuple[str, str], ...]:
     found = []
     for text in section.texts("binds"):
         host, _, inside = text.partition(":")
         source = Section({"binds": host}, section.place, section.problems, section.base).path("binds")
         if ":" in inside or (inside and not inside.startswith("/")):
             section.wrong("binds", text, "write HOST_PATH or HOST_PATH:PATH_INSIDE")
-        elif source is not None and not is_there(Path(source)):
+        elif source is not None and look and not is_there(Path(source)):
             section.wrong("binds", text, f"no such file or directory: {source}")
         elif source is not None:
             found.append((source, inside or source))

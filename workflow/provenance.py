@@ -35,6 +35,8 @@ def provenance(model: Model, site: Site, known: Mapping[str, Any], say: Callable
         "workers": site.capacity,
         "gpus": list(site.gpus),
     }
+    if site.endpoint is not None:  # the model is where it cannot be read from here
+        return {**found, "endpoint": site.endpoint.id, "image": {"path": model.image} if model.image else None}
     if model.image is None:
         return {**found, "scripts": {"path": model.scripts, "sha256": files_digest([Path(str(model.scripts))])}}
     image = digest(read_image(Path(model.image)), known.get("image") or {}, say)

@@ -14,7 +14,7 @@ from workflow.config import Experiment
 from workflow.doctor import Finding
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
+from workflow.runner import ParslRunner, runner_for
 from workflow.site import Site
 from workflow.trial import Outcome, Trial, Value
 
@@ -39,7 +39,7 @@ def rehearse(experiment: Experiment, site: Site, directory: Path, epochs: int) -
     run.journal.touch()  # what tells a run that is gone
     well = True
     try:
-        with ParslRunner(site, _limited(experiment), run, lock) as runner:
+        with runner_for(site, _limited(experiment), run, lock) as runner:
             for finding in _stages(experiment, site, runner, epochs):
                 well = well and finding.level != "fail"
                 yield finding

@@ -156,7 +156,8 @@ def _job(args: argparse.Namespace) -> Job:
         if args.site is None:
             raise InputError("--site is missing\n    -> name a site, for example --site local")
         site = load_site(find_site(args.site), for_site)
-        experiment = load_experiment(args.experiment or shipped("configs") / "demo.yaml", for_experiment)
+        given = args.experiment or shipped("configs") / "demo.yaml"
+        experiment = load_experiment(given, for_experiment, remote=site.endpoint is not None)
         run = _new_run(args.output, experiment.name)
         return Job(experiment, site, run, resume=False, quiet=args.quiet, named=args.output is not None)
     for option in ("experiment", "output"):
@@ -166,7 +167,7 @@ def _job(args: argparse.Namespace) -> Job:
     if not run.experiment.is_file():
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
-    experiment = load_experiment(run.experiment, for_experiment)
+    experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
     return Job(experiment, site, run, resume=True, quiet=args.quiet, accept_image=args.accept_image)
 
 
@@ -200,6 +201,8 @@ def _warnings(job: Job) -> list[str]:
 
 def _dry_run(job: Job) -> int:
     """Print what the first trial would run, ready to be pasted into a shell on a worker."""
+    if job.site.endpoint is not None:
+        job = replace(job, run=job.site.endpoint.run(job.run))
     pipeline = job.experiment.pipeline(job.site.container, job.run)
     search = job.experiment.make_search()
     trial = search.ask()
@@ -224,7 +227,8 @@ def _print_command(title: str, command: Command, job: Job) -> None:
     directories = [command.directory] if job.experiment.model.data_dir else [command.directory, str(job.run.data)]
     print(f"# {title}")
     print(f"mkdir -p {shlex.join(directories)} && cd {shlex.quote(command.directory)}")
-    prefix = "" if command.programs else f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" '
+    own_python = not command.programs and job.site.endpoint is None
+    prefix = f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" ' if own_python else ""
     if unset := [name for name in command.unset if name in os.environ]:
         prefix = f"env {' '.join(f'-u {name}' for name in unset)} "
     print(prefix + command.shell() + "\n")

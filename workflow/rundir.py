@@ -73,6 +73,11 @@ class RunDir:
     def parsl(self) -> Path:
         return self.path / "parsl"
 
+    @property
+    def token(self) -> Path:
+        """What tells this run from another one of its name, where a site keeps its files elsewhere."""
+        return self.path / "endpoint.token"
+
     def stage_attempt(self, stage: str, attempt: int) -> Path:
         """Directory of an attempt of preprocess or infer."""
         return self.path / stage / f"attempt-{attempt}"

@@ -22,6 +22,7 @@ from typing import Any
 
 from parsl import bash_app
 from parsl.app.errors import BashExitFailure
+from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
@@ -101,9 +102,11 @@ class ParslRunner:
         self.end = end
         self.say = say
         self.run = run
+        self.there = site.endpoint.run(run) if site.endpoint else run
+        """The run as the workers see it."""
         self.lock = lock
         self.experiment = experiment
-        self.pipeline = experiment.pipeline(site.container, run)
+        self.pipeline = experiment.pipeline(site.container, self.there)
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(2, "collect")
@@ -151,16 +154,26 @@ class ParslRunner:
         self._log = _log_to(directory / "parsl.log")
         alias, self._alias = plain_alias(directory)
         try:
-            config = parsl_config(self.site, self.lock, alias, self.end)
+            config = self._config(alias)
             if isinstance(provider := getattr(config.executors[0], "provider", None), Steady):
                 provider.clear()
             self._kernel = DataFlowKernel(config)
+        except SiteError as error:
+            self.__exit__()
+            raise SiteError(f"site {self.site.name}: {error}") from error
         except Exception as error:
             self.__exit__()
             raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error
-        function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()
-        self._app = bash_app(data_flow_kernel=self._kernel, executors=[LABEL])(function)
+        self._app = self._make_app(self._kernel)
         return self
+
+    def _config(self, directory: Path) -> Config:
+        """Raises SiteError."""
+        return parsl_config(self.site, self.lock, directory, self.end)
+
+    def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
+        function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()
+        return bash_app(data_flow_kernel=kernel, executors=[LABEL])(function)  # type: ignore[no-any-return]
 
     def __exit__(self, *_: object) -> None:
         """Stop what runs and end every process of the site, waiting for a limited time."""
@@ -179,10 +192,10 @@ class ParslRunner:
 
     def prepared(self, attempt: int) -> None:
         """Train on what this attempt of preprocess has written."""
-        self._data = self._place(self.run.stage_attempt("preprocess", attempt))
+        self._data = self._place(self.there.stage_attempt("preprocess", attempt))
 
     def preprocess(self, attempt: int) -> Future[Outcome]:
-        place = self._place(self.run.stage_attempt("preprocess", attempt))
+        place = self._place(self.there.stage_attempt("preprocess", attempt))
         return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
 
     def shun(self, host: str) -> None:
@@ -194,14 +207,12 @@ class ParslRunner:
         self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: float | None = None
     ) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
-        if self.keeps_checkpoints:
-            self.run.checkpoints(trial.config_id).mkdir(parents=True, exist_ok=True)
         title = f"trial {trial.id}, attempt {attempt}: train"
         return self._submit(command, trial.id, attempt, title, avoid, expected)
 
     def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
         """Inference with the model that the winner's training has left."""
-        place = self._place(self.run.stage_attempt("infer", attempt))
+        place = self._place(self.there.stage_attempt("infer", attempt))
         command = self.pipeline.infer(place, self._trained_command(winner, trained), self._data)
         return self._submit(command, winner.id, attempt, f"trial {winner.id}: infer, attempt {attempt}")
 
@@ -230,7 +241,7 @@ class ParslRunner:
         return ""
 
     def inputs(self, record: Record) -> str | None:
-        place = self._place(self.run.trial_attempt(0, 1), 0)
+        place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self._constants, place, self._data)
         digest = inputs_digest(self.experiment, record, map(Path, read), map(Path, written))
         self._memo = Memo(self.experiment.reuse, digest)
@@ -239,6 +250,11 @@ class ParslRunner:
     @property
     def _constants(self) -> dict[str, Value]:
         return {p.name: p.value for p in self.experiment.space.parameters if isinstance(p, Constant)}
+
+    @property
+    def remains(self) -> str:
+        """What may still run after the end, for the user; empty if nothing can."""
+        return ""
 
     @property
     def notes(self) -> list[str]:
@@ -286,16 +302,16 @@ class ParslRunner:
     # -- one stage -----------------------------------------------------------------------------------------------
 
     def _place(self, directory: Path, trial: int | None = None, config: int | None = None) -> Place:
-        checkpoints = "" if config is None else str(self.run.checkpoints(config))
+        checkpoints = "" if config is None else str(self.there.checkpoints(config))
         return Place(str(directory), self.run.name, trial, checkpoints)
 
     def _trained_command(self, trial: Trial, outcome: Outcome) -> Command:
         """The training that an outcome came from, where it ran."""
-        directory = outcome.source or self.run.trial_attempt(trial.id, outcome.attempt)
+        directory = outcome.source or self.there.trial_attempt(trial.id, outcome.attempt)
         return self.pipeline.train(self._place(Path(directory), trial.id, trial.config_id), trial.params, self._data)
 
     def _train_command(self, trial: Trial, attempt: int) -> Command:
-        place = self._place(self.run.trial_attempt(trial.id, attempt), trial.id, trial.config_id)
+        place = self._place(self.there.trial_attempt(trial.id, attempt), trial.id, trial.config_id)
         return self.pipeline.train(place, trial.params, self._data)
 
     def _directory(self, stage: StageName, trial_id: int, attempt: int) -> Path:
@@ -305,8 +321,8 @@ class ParslRunner:
         self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str] = frozenset(),
         expected: float | None = None,
     ) -> Future[Outcome]:  # fmt: skip
-        directory = Path(command.directory)
-        line = self._shell_line(command, trial_id, attempt, title, avoid, expected)
+        directory = self._directory(command.stage, trial_id, attempt)
+        payload = self._payload(self._spec(command, trial_id, attempt, title, avoid, expected))
         if self.run.gone:
             raise SiteError(self.run.gone)
         try:
@@ -317,7 +333,6 @@ class ParslRunner:
             ) from error
         outcome: Future[Outcome] = Future()
         self._running[outcome] = directory
-        app_future = self._app(line)
 
         def collect(done: Future[Any]) -> None:
             # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
@@ -325,8 +340,12 @@ class ParslRunner:
             with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
                 self._collector.submit(self._collect, outcome, command.stage, trial_id, attempt, error)
 
-        app_future.add_done_callback(collect)
+        self._start(payload, directory).add_done_callback(collect)
         return outcome
+
+    def _start(self, payload: Any, directory: Path) -> Future[Any]:
+        """Send a stage off. Once the future is done, what there is of its result lies in ``directory``."""
+        return self._app(payload)
 
     def _collect(
         self, outcome: Future[Outcome], stage: StageName, trial_id: int, attempt: int, error: BaseException | None
@@ -338,7 +357,7 @@ class ParslRunner:
             if found is None:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
-            if found.kind != "ok" and (reason := self.run.gone or _unwritable(self.run.path)):
+            if found.kind != "ok" and (reason := self._trouble(self._running[outcome])):
                 (self._running[outcome] / supervise.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
                 found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
@@ -347,6 +366,10 @@ class ParslRunner:
             return
         self._running.pop(outcome, None)
         outcome.set_result(found)
+
+    def _trouble(self, directory: Path) -> str:
+        """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
+        return self.run.gone or _unwritable(self.run.path)
 
     def _note_node(self, directory: Path) -> None:
         """What a stage's result tells of its node: the pool in which it ran, its GPUs, and whether its block ends."""
@@ -400,10 +423,10 @@ class ParslRunner:
         metric = self.experiment.objective.metric if stage == "train" else None
         return judge(result, stage, metric, trial_id, attempt)
 
-    def _shell_line(
+    def _spec(
         self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str], expected: float | None
-    ) -> str:
-        spec: dict[str, Any] = {
+    ) -> dict[str, Any]:
+        return {
             "title": title,
             "trial": trial_id,
             "attempt": attempt,
@@ -420,19 +443,19 @@ class ParslRunner:
             "avoid": sorted(avoid),
             "avoid_delay": _AVOID_DELAY,
             "expected": expected,
+            "checkpoints": command.checkpoints,
             "scratch": self.site.scratch,
             "grace": self.site.grace,
             "poll": self.site.poll,
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},
         }
+
+    def _payload(self, spec: dict[str, Any]) -> Any:
+        """What the app gets of a stage. Raises InputError for one that no command line can carry."""
         words = [sys.executable, "-I", "-S", str(Path(supervise.__file__)), json.dumps(spec)]
-        errors = shlex.quote(f"{command.directory}/{supervise.ERRORS}")
+        errors = shlex.quote(f"{spec['directory']}/{supervise.ERRORS}")
         line = f"exec {shlex.join(words)} 2>{errors}"
-        if len(line) > _MAX_COMMAND:
-            raise InputError(
-                f"{title}: its command line has {len(line)} characters\n"
-                f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
-            )
+        check_length(spec["title"], line)
         return line
 
     @property
@@ -460,6 +483,15 @@ class ParslRunner:
                 _quietly(self._provider.clear)
             if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
                 executor.interchange_proc.kill()
+
+
+def check_length(title: str, line: str) -> None:
+    """Raises InputError for a command line that is too long for Linux."""
+    if len(line) > _MAX_COMMAND:
+        raise InputError(
+            f"{title}: its command line has {len(line)} characters\n"
+            f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
+        )
 
 
 def _load(directory: Path) -> dict[str, Any] | None:
@@ -510,6 +542,18 @@ def _stamp(path: Path) -> int | None:
         return path.stat().st_mtime_ns
     except OSError:
         return None
+
+
+def runner_for(
+    site: Site, experiment: Experiment, run: RunDir, lock: RunLock, *,
+    end: float | None = None, say: Callable[[str], None] = lambda text: None,
+) -> ParslRunner:  # fmt: skip
+    """The runner of a site."""
+    if site.endpoint is None:
+        return ParslRunner(site, experiment, run, lock, end=end, say=say)
+    from workflow.globus import GlobusRunner  # which builds on this module
+
+    return GlobusRunner(site, site.endpoint, experiment, run, lock)
 
 
 def _quietly(action: Any) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 from workflow import batch
 from workflow.batch import Batch, batch_data, read_batch
+from workflow.endpoint import SCHEDULER, Endpoint, endpoint_data, read_endpoint
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.options import options_data, read_options
 from workflow.stages import Container, Options
 from workflow.strict import Section, apply_overrides, is_there, read_yaml, shipped, to_yaml
 
-SCHEDULERS = (*batch.SCHEDULERS, "local", "threads")
+SCHEDULERS = (*batch.SCHEDULERS, "local", "threads", SCHEDULER)
 VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
@@ -80,6 +81,8 @@ class Site:
     patience: float = 20.0
     batch: Batch | None = None
     allocated_nodes: int = 0
+    endpoint: Endpoint | None = None
+    """Where trials run if it shares no file system with this machine: the model's paths are paths there."""
     auto: frozenset[str] = frozenset()
 
     @property
@@ -129,7 +132,8 @@ class Site:
     def to_yaml(self) -> str:
         data = {**vars(self), "gpus": list(self.gpus), **options_data(self.options)}
         data |= batch_data(self.batch) if self.batch else {}
-        del data["auto"], data["options"], data["batch"], data["allocated_nodes"]
+        del data["auto"], data["options"], data["batch"], data["allocated_nodes"], data["endpoint"]
+        data |= endpoint_data(self.endpoint)
         for key in ("gpu_mask", "gpu_unset", "scratch"):
             if data[key] is None:
                 del data[key]
@@ -174,7 +178,8 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
     is_batch = scheduler in batch.SCHEDULERS
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
-    gpus = _read_gpus(top, vendor, is_batch=is_batch)
+    endpoint = read_endpoint(top, scheduler)
+    gpus = () if endpoint else _read_gpus(top, vendor, is_batch=is_batch)
     per_trial, per_gpu = _read_shares(top, gpus)
     without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1) or Site.workers_without_gpu
     workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
@@ -188,7 +193,8 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "container_command": top.text("container_command"),
         "container_pid": top.boolean("container_pid", False),
         "container_fakeroot": top.boolean("container_fakeroot", False),
-        "options": read_options(top),
+        "options": read_options(top, look=endpoint is None),
+        "endpoint": endpoint,
         "scratch": top.text("scratch"),
         "address": _read_address(top, "auto" if is_batch else Site.address),
         "heartbeat_period": top.integer("heartbeat_period", beats[0], least=1),
@@ -204,7 +210,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     _check_beats(top, settings)
     problems.raise_if_any()
     if vendor == "auto":
-        vendor = "nvidia" if gpus else "none"
+        vendor = "nvidia" if gpus or (endpoint and data.get("gpus") in (None, "auto")) else "none"
     return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)  # type: ignore[arg-type]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from workflow.errors import listing
@@ -124,7 +124,7 @@ class Command:
 
     ``argv[gpu_index]`` stands for the GPU's number, which only the worker knows. ``programs`` are alternatives for
     ``argv[0]``, also found on the worker. ``binds`` are (host path, path in the container). Variables of the worker
-    that are named in ``unset`` are kept from it.
+    that are named in ``unset`` are kept from it. ``checkpoints`` is a directory to be there before.
     """
 
     stage: StageName
@@ -138,6 +138,7 @@ class Command:
     stall_timeout: float | None = None
     args: Mapping[str, Argument] = field(default_factory=dict)
     unset: tuple[str, ...] = ()
+    checkpoints: str | None = None
 
     def shell(self, gpu: str = '"${CUDA_VISIBLE_DEVICES:-0}"') -> str:
         """One line for a POSIX shell; ``gpu`` is put in unquoted."""
@@ -166,10 +167,10 @@ class Pipeline:
 
     def train(self, place: Place, params: Mapping[str, Value], data: Place | None) -> Command:
         """One trial's training."""
-        binds = self._data_binds(data)
-        if self.keeps_checkpoints(params) and place.checkpoints:
-            binds.append((place.checkpoints, place.checkpoints))
-        return self._command("train", place, self._train_args(place, params, data), binds)
+        args = self._train_args(place, params, data)
+        checkpoints = place.checkpoints if self.keeps_checkpoints(params) else ""
+        binds = [*self._data_binds(data), *[(checkpoints, checkpoints)] * bool(checkpoints)]
+        return replace(self._command("train", place, args, binds), checkpoints=checkpoints or None)
 
     def keeps_checkpoints(self, params: Mapping[str, Value]) -> bool:
         """Whether an argument of the training names the directory that all its attempts share."""

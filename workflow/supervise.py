@@ -47,8 +47,8 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number.
 
         ``avoid`` names hosts on which this stage shall not run: it hands the task back there, after ``avoid_delay``.
-        ``expected`` is how long it may take: it is handed back where the block ends before. ``scratch`` is a directory
-        for caches and temporary files, with variables of this host.
+        ``expected`` is how long it may take: it is handed back where the block ends before. ``checkpoints`` is a
+        directory that all attempts share, ``scratch`` one for temporary files, with variables of this host.
         """
 
         title: str
@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         avoid: list[str]
         avoid_delay: float
         expected: float | None
+        checkpoints: str | None
         scratch: str | None
         grace: float
         poll: float
@@ -326,6 +327,8 @@ class Supervisor(Tree):
 
     def run(self) -> int:
         os.makedirs(self.spec["directory"], exist_ok=True)
+        if self.spec["checkpoints"]:
+            os.makedirs(self.spec["checkpoints"], exist_ok=True)
         self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()

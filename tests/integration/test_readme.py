@@ -78,13 +78,19 @@ def test_the_steps_to_a_model_of_ones_own_work(workflow: Workflow) -> None:
             assert done.returncode == 0, done.stdout
 
 
-SITE_KEYS = {field.name for field in fields(Site)} - {"name", "auto", "options"} | {"extra_args", "env", "binds"}
+SITE_KEYS = {field.name for field in fields(Site)} - {"name", "auto", "options", "endpoint"} | {
+    "extra_args",
+    "env",
+    "binds",
+}
+ENDPOINT_KEYS = {"endpoint", "endpoint_directory", "queue_timeout", "user_endpoint_config"}
 
 
 def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
     assert first_column(section("Sites")) == SITE_KEYS
+    assert first_column(section("Globus Compute")) == ENDPOINT_KEYS
 
 
 def test_the_exit_codes_are_the_programs() -> None:

@@ -81,6 +81,7 @@ class Bench:
             "avoid": [],
             "avoid_delay": 0.0,
             "expected": None,
+            "checkpoints": None,
             "scratch": None,
             "grace": GRACE,
             "poll": POLL,

@@ -34,6 +34,8 @@ class Table:
     workers: int
     arguments: Callable[[Trial, Outcome], Mapping[str, Argument]] = lambda trial, outcome: trial.params
     """Hyperparameters as a training got them."""
+    there: RunDir | None = None
+    """The run as the workers see it, if they do so elsewhere."""
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
@@ -81,7 +83,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "mode": table.mode,
         "best_value": winner.value if winner else None,
         "best_trial": winner.trial_id if winner else None,
-        "best_directory": model_directory(run, winner) if winner else None,
+        "best_directory": model_directory(table.there or run, winner) if winner else None,
         "best_metrics": dict(winner.metrics) if winner else None,
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
         "hall_of_fame": [

@@ -1,0 +1,317 @@
+"""Sites behind Globus Compute: stages as tasks of an endpoint that shares no file system with this machine.
+
+A task carries the text of ``remote`` and of the supervisor, and brings the stage's result and the end of its log back;
+here they are written to where a shared disk would have them, so that all that follows is the same. What this machine
+cannot do there is look: a future that never ends is given up at its deadline, and nothing that runs can be stopped.
+
+The tests run the SDK's real executor, client and serializers against a stand-in for the service and the endpoint.
+They don't cover the service itself: registration, authentication, its result queue (AMQP), a real endpoint, and one
+with another version of Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import logging
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import globus_sdk
+from globus_compute_sdk import Client, Executor
+from globus_compute_sdk.errors import TaskExecutionFailed, VersionMismatch
+from globus_compute_sdk.sdk.auth.globus_app import get_globus_app
+from globus_compute_sdk.serialize import ComputeSerializer, JSONData, PureSourceTextInspect
+from globus_sdk.gare import GlobusAuthorizationParameters
+from globus_sdk.login_flows import LoginFlowManager
+from parsl import python_app
+from parsl.config import Config
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors import GlobusComputeExecutor
+
+from workflow import remote, supervise
+from workflow.config import Experiment
+from workflow.endpoint import Endpoint
+from workflow.errors import SiteError, printable
+from workflow.executors import LABEL, config_of
+from workflow.lock import RunLock
+from workflow.report.tables import write_text
+from workflow.rundir import RunDir
+from workflow.runner import ParslRunner, check_length
+from workflow.site import Site
+from workflow.stages import StageName
+from workflow.trial import Outcome
+
+_TICK = 0.5
+_MARGIN = 30.0
+"""Seconds that a result may take from the endpoint to here."""
+
+_LOOK_TIMEOUT = 600.0
+_LOOKS = 32
+"""Attempts of one question; with their logs they stay below what an answer may hold."""
+
+_BATCH = 64
+"""Tasks of one submission; with some 40 kB each they stay below the service's limit of 10 MB."""
+
+
+def stage_app(source: str, name: str, argument: dict[str, object]) -> object:
+    """Call a function of ``source``, the module ``remote``, where this one is: it travels as its text."""
+    import types
+
+    module = types.ModuleType("stage")
+    exec(compile(source, "remote.py", "exec"), module.__dict__)
+    return getattr(module, name)(argument)
+
+
+class NotDelivered(Exception):
+    """An attempt of which no result came; the text is the evidence."""
+
+
+class GlobusRunner(ParslRunner):
+    """Runs stages on a Globus Compute endpoint. Use as a context manager.
+
+    An attempt counts as lost once its deadline has passed; a result that comes later is ignored.
+    """
+
+    def __init__(self, site: Site, endpoint: Endpoint, experiment: Experiment, run: RunDir, lock: RunLock) -> None:
+        super().__init__(site, experiment, run, lock)
+        self.endpoint = endpoint
+        self._sources = inspect.getsource(remote), inspect.getsource(supervise)
+        self._due: dict[Future[None], float] = {}
+        """Deadlines of what is on its way, on the monotonic clock; who takes one out settles that future."""
+        self._troubles: dict[Path, str] = {}
+        self._last_error = ""
+        self._executor: Executor | None = None
+        self._left = 0
+        self._closed = threading.Event()
+
+    def __enter__(self) -> GlobusRunner:
+        if not self.run.token.exists():
+            write_text(self.run.token, uuid.uuid4().hex)
+        self._token = self.run.token.read_text(encoding="utf-8")
+        super().__enter__()
+        threading.Thread(target=self._give_up, name="deadlines", daemon=True).start()
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        self._left = len(self._running)
+        self._closed.set()
+        super().__exit__(*reason)
+        logging.getLogger("globus_compute_sdk").removeHandler(self._log)
+
+    @property
+    def remains(self) -> str:
+        if not self._left:
+            return ""
+        what = f"up to {self._left} stages may still run or wait on endpoint {self.endpoint.id}"
+        return f"{what}: they cannot be stopped from here and end by their timeouts; a resume runs them anew"
+
+    def hold(self) -> None:
+        """Nothing: what was submitted cannot be taken back."""
+
+    def stop(self) -> None:
+        """Nothing: what runs there ends by its own timeout."""
+
+    def failure(self) -> str:
+        if self._executor is not None and self._executor._stopped:
+            return f"Globus Compute takes no more tasks: {self._last_error or 'its client has stopped'}"
+        return super().failure()
+
+    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
+        """As on a shared disk, after a look at what has ended on the endpoint while no controller lived.
+
+        One that doesn't answer soon counts as having nothing to tell: its trials run again.
+        """
+        keys = list(attempts)
+        unknown = [key for key in keys if not (self._directory(stage, *key) / supervise.RESULT).exists()]
+        asked = [unknown[start : start + _LOOKS] for start in range(0, len(unknown), _LOOKS)]
+        answers = [self._app(self._sources[0], "look", self._question(stage, part)) for part in asked]
+        until = time.monotonic() + min(self.endpoint.queue_timeout, _LOOK_TIMEOUT)
+        for part, answer in zip(asked, answers, strict=True):
+            with contextlib.suppress(Exception):
+                replies = answer.result(max(0.0, until - time.monotonic()))
+                for key, reply in zip(part, replies, strict=True):
+                    self._adopt(self._directory(stage, *key), reply)
+        return super().recover(stage, keys)
+
+    def _question(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> remote.Question:
+        here = (self._directory(stage, *key).relative_to(self.run.path) for key in attempts)
+        directories = [str(self.there.path / directory) for directory in here]
+        return {"run": str(self.there.path), "token": self._token, "directories": directories}
+
+    def _adopt(self, directory: Path, reply: Any) -> None:
+        if reply["result"] is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._keep(directory, {**reply, "trouble": ""})
+
+    # -- one stage -----------------------------------------------------------------------------------------------
+
+    def _config(self, directory: Path) -> Config:
+        sdk_log = logging.getLogger("globus_compute_sdk")
+        sdk_log.propagate = False
+        sdk_log.addHandler(self._log)
+        warnings.filterwarnings("ignore", module="globus_compute_sdk")  # of versions, which text and JSON don't mind
+        self._executor = connect(self.endpoint)
+        return config_of(GlobusComputeExecutor(self._executor, label=LABEL), directory)
+
+    def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
+        return python_app(data_flow_kernel=kernel, executors=[LABEL])(stage_app)  # type: ignore[no-any-return]
+
+    def _payload(self, spec: dict[str, Any]) -> remote.Order:
+        """Its times follow from the moment of this call, which is that of the submission."""
+        spec |= {"controller": None, "path_prefix": None}
+        order: remote.Order = {
+            "supervisor": self._sources[1],
+            "spec": spec,
+            "run": str(self.there.path),
+            "token": self._token,
+            "make": [] if self.experiment.model.data_dir else [str(self.there.data)],
+            "start_by": time.time() + self.endpoint.queue_timeout,
+        }
+        check_length(spec["title"], json.dumps(spec))
+        return order
+
+    def _start(self, payload: Any, directory: Path) -> Future[None]:
+        spec, delivery = payload["spec"], Future[None]()
+        patience = self.endpoint.queue_timeout + spec["timeout"] + spec["grace"] + _MARGIN
+        self._due[delivery] = time.monotonic() + patience
+
+        def bring(done: Future[Any]) -> None:
+            with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
+                self._collector.submit(self._deliver, delivery, directory, done)
+
+        self._app(self._sources[0], "run", payload).add_done_callback(bring)
+        return delivery
+
+    def _deliver(self, delivery: Future[None], directory: Path, done: Future[Any]) -> None:
+        """Put what came back where a supervisor on a shared disk would have put it."""
+        if self._due.pop(delivery, None) is None:
+            return  # it counts as lost already
+        try:
+            self._keep(directory, done.result())
+        except Exception as error:
+            delivery.set_exception(NotDelivered(self._evidence(error)))
+        else:
+            delivery.set_result(None)
+
+    def _keep(self, directory: Path, reply: Any) -> None:
+        """Raises NotDelivered where there is no result, and SiteError where the disk here doesn't take it."""
+        if not isinstance(reply, dict) or not reply.keys() >= remote.Reply.__annotations__.keys():
+            raise NotDelivered(f"the endpoint answered {reply!r:.200}")
+        if reply["trouble"]:
+            self._troubles[directory] = f"endpoint {self.endpoint.id}, {reply['host']}: {reply['trouble']}"
+        if reply["log"]:
+            write_text(directory / supervise.LOG, reply["log"])
+        if reply["result"] is None:
+            raise NotDelivered(f"on {reply['host']}: {reply['why']}")
+        write_text(directory / supervise.RESULT, json.dumps(reply["result"], indent=1))
+
+    def _trouble(self, directory: Path) -> str:
+        return super()._trouble(directory) or self._troubles.pop(directory, "")
+
+    def _reason(self, outcome: Future[Any], error: BaseException | None) -> str:
+        return str(error) if isinstance(error, NotDelivered) else super()._reason(outcome, error)
+
+    def _evidence(self, error: Exception) -> str:
+        """One line of what went wrong with a task."""
+        if isinstance(error, NotDelivered):
+            return str(error)
+        text = error.remote_data if isinstance(error, TaskExecutionFailed) else f"{type(error).__name__}: {error}"
+        lines = [line for line in printable(text).splitlines() if line.strip()] or ["no reason was given"]
+        said = lines[-1] if isinstance(error, TaskExecutionFailed) else " ".join(lines)
+        self._last_error = " ".join(said.split())[:500]
+        return f"endpoint {self.endpoint.id}: {self._last_error}"
+
+    def _give_up(self) -> None:
+        """Let what is beyond its deadline count as lost; runs until the end."""
+        while not self._closed.wait(_TICK):
+            now = time.monotonic()
+            for delivery, due in list(self._due.items()):
+                if now >= due and self._due.pop(delivery, None) is not None:
+                    wait = f"queue_timeout ({self.endpoint.queue_timeout:g} s) and its own timeout"
+                    delivery.set_exception(NotDelivered(f"endpoint {self.endpoint.id}: no answer within {wait}"))
+
+    def _let_end(self) -> None:
+        """Nothing that runs there was told to stop."""
+
+
+# -- the service -----------------------------------------------------------------------------------------------------
+
+
+class NotLoggedIn(Exception):
+    """Globus wants a person to log in, and here is none."""
+
+
+class Unattended(LoginFlowManager):
+    """Refuses where the SDK would ask on the terminal: a batch job would wait for ever."""
+
+    @classmethod
+    def for_globus_app(cls, *, login_client: globus_sdk.AuthLoginClient, **_: object) -> Unattended:
+        return cls(login_client)
+
+    def run_login_flow(self, auth_parameters: GlobusAuthorizationParameters) -> NoReturn:
+        raise NotLoggedIn("nobody is logged in to Globus here, or the login has expired")
+
+
+def make_client() -> Client:
+    """A client with the login that is stored on this machine, or with that of GLOBUS_COMPUTE_CLIENT_ID and _SECRET."""
+    app = get_globus_app()
+    if isinstance(app, globus_sdk.UserApp):
+        config = replace(app.config, login_flow_manager=Unattended)
+        app = globus_sdk.UserApp(app.app_name, client_id=app.client_id, config=config)
+    return Client(app=app, do_version_check=False)
+
+
+def connect(endpoint: Endpoint) -> Executor:
+    """The SDK's executor for an endpoint that can be used. Raises SiteError.
+
+    Functions travel as source text and data as JSON, so the endpoint's Python may be another one and no answer can hold
+    more than plain types. The executor sends together what was submitted while its last request was on the way.
+    """
+    try:
+        client = make_client()
+        client.version_check()
+        status = client.get_endpoint_status(endpoint.id)
+    except Exception as error:
+        raise SiteError(f"endpoint {endpoint.id}: {_explained(error)}") from error
+    if status.get("status") == "offline":
+        remedy = "start it there: globus-compute-endpoint start NAME"
+        raise SiteError(f"endpoint {endpoint.id}: is offline\n    -> {remedy}")
+    return Executor(
+        endpoint.id, client, user_endpoint_config=endpoint.config, batch_size=_BATCH, label=LABEL,
+        serializer=ComputeSerializer(strategy_code=PureSourceTextInspect, strategy_data=JSONData),
+        result_serializers=[JSONData],
+    )  # fmt: skip
+
+
+_LOG_IN = (
+    "log in once on this machine: python -c 'import globus_compute_sdk as g; g.Client()', or set "
+    "GLOBUS_COMPUTE_CLIENT_ID and GLOBUS_COMPUTE_CLIENT_SECRET"
+)
+
+
+def _explained(error: Exception) -> str:
+    """What the service's answer means, with the remedy."""
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    status = error.http_status if isinstance(error, globus_sdk.GlobusAPIError) else None
+    if isinstance(error, NotLoggedIn):
+        return f"{error}\n    -> {_LOG_IN}"
+    if status == 401 or isinstance(error, globus_sdk.AuthAPIError):
+        return f"Globus refuses the login ({said})\n    -> {_LOG_IN}"
+    if status == 403:
+        return f"you may not use it ({said})\n    -> ask its owner, or log in as somebody who may"
+    if status == 404:
+        return f"there is no such endpoint ({said})\n    -> check the site's endpoint: globus-compute-endpoint list"
+    if isinstance(error, VersionMismatch):
+        return f"{said}\n    -> pip install --upgrade globus-compute-sdk"
+    if status is not None:
+        return f"Globus Compute answers with an error ({said})\n    -> read what it says; resume when it is mended"
+    return f"Globus Compute cannot be reached ({said})\n    -> check the network, and try again"
