@@ -61,19 +61,19 @@ class SlurmLab:
     kernel ends the whole lab with the thread that started it, also after a kill -9 of that thread's process. The nodes
     share the machine's file system, /tmp included, and its network: n1 and n2 resolve to 127.0.0.1 on the nodes.
 
-    Partition ``gpu`` (default, no limit, 10 minutes unless a job says more) and, if ``short_minutes`` is given, ``short``
-    with that MaxTime. As Slurm does by default, ``short`` takes jobs that ask for more, and never starts them. A job
-    that ended can be queried for ``min_job_age`` seconds, then squeue fails on its number.
+    Partition ``gpu`` (default, no limit, 10 minutes unless a job says more) and, if ``short_minutes`` is given,
+    ``short`` with that MaxTime. As Slurm does by default, ``short`` takes jobs that ask for more, and never starts them.
+    A job that ended can be queried for ``min_job_age`` seconds, then squeue fails on its number.
 
     What a job sees of its GPUs (Slurm 22.05; ``--gpus-per-node=N`` and ``--gres=gpu:N`` alike):
 
-    - The script, on the first node: CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, GPU_DEVICE_ORDINAL and ZE_AFFINITY_MASK,
-      all with the same list, SLURM_JOB_GPUS with that list, SLURM_GPUS_ON_NODE with its length, and SLURM_GPUS_PER_NODE
-      if so asked. No SLURM_STEP_GPUS.
+    - The script, on the first node: CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, GPU_DEVICE_ORDINAL and
+      ZE_AFFINITY_MASK, all with the same list, SLURM_JOB_GPUS with that list, SLURM_GPUS_ON_NODE with its length, and
+      SLURM_GPUS_PER_NODE if so asked. No SLURM_STEP_GPUS.
     - An srun step: the same, right on each of its nodes, and SLURM_STEP_GPUS with the node's list. But SLURM_JOB_GPUS
       is a copy of the first node's on every node.
-    - Numbers are a node's own (/dev/nvidiaN), never counted from 0 anew: beside a job that holds 0 and 1, a job gets 2,3.
-      That is so because no cgroup hides the other GPUs; sites with ConstrainDevices count from 0 in every job.
+    - Numbers are a node's own (/dev/nvidiaN), never counted from 0 anew: beside a job that holds 0 and 1, a job gets
+      2,3. That is so because no cgroup hides the other GPUs; sites with ConstrainDevices count from 0 in every job.
     - A job without GPUs has none of these, and could use them all.
 
     No variable tells when the job will end (SLURM_JOB_END_TIME came with 23.02): ask ``squeue --format=%e``.
@@ -140,7 +140,7 @@ class SlurmLab:
     # -- clients -------------------------------------------------------------------------------------------------------
 
     def run(self, *argv: str, timeout: float = 30, cwd: Path | None = None) -> str:
-        """The output of a client command, without what this process inherited from a Slurm that it may run in itself."""
+        """The output of a client command, without what this process has inherited from a Slurm around it."""
         env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SQUEUE"))}
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=cwd, env=env | self.env)
@@ -153,7 +153,7 @@ class SlurmLab:
         return done.stdout
 
     def jobs(self, *, ended: bool = False) -> list[Job]:
-        """The queue, array tasks one by one; with ``ended`` also jobs that ended at most ``min_job_age`` seconds ago."""
+        """The queue, array tasks one by one; with ``ended`` also jobs that squeue still knows."""
         states = ["--states=all"] if ended else []
         lines = self.run("squeue", "--noheader", "--array", "--format=%i|%T|%N|%j", *states).splitlines()
         return [Job(id, state, name, nodes) for id, state, nodes, name in (line.split("|", 3) for line in lines)]
