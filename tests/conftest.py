@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -108,6 +109,23 @@ def command_line(process: psutil.Process) -> str:
         return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
         return ""
+
+
+BUILD = ROOT / "scripts" / "build_local_image.py"
+
+
+def build(*arguments: str | Path) -> None:
+    assert shutil.which("apptainer"), "no apptainer: run scripts/install_test_parts.sh"
+    done = subprocess.run([sys.executable, BUILD, *arguments], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="session")
+def toy_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy model of the tests, and Python's standard library."""
+    image = tmp_path_factory.mktemp("images") / "toy.sif"
+    build("--files", TOY, image)
+    return image
 
 
 @pytest.fixture

@@ -62,8 +62,8 @@ class SlurmLab:
     share the machine's file system, /tmp included, and its network: n1 and n2 resolve to 127.0.0.1 on the nodes.
 
     Partition ``gpu`` (default, no limit, 10 minutes unless a job says more) and, if ``short_minutes`` is given,
-    ``short`` with that MaxTime. As Slurm does by default, ``short`` takes jobs that ask for more, and never starts them.
-    A job that ended can be queried for ``min_job_age`` seconds, then squeue fails on its number.
+    ``short`` with that MaxTime. As Slurm does by default, it takes jobs that ask for more, and never starts them. A job
+    that ended can be queried for ``min_job_age`` seconds, then squeue fails on its number.
 
     What a job sees of its GPUs (Slurm 22.05; ``--gpus-per-node=N`` and ``--gres=gpu:N`` alike):
 

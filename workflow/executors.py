@@ -229,7 +229,8 @@ def _workers(site: Site, lock: RunLock, directory: Path, end: float | None) -> W
         encrypted=True,
         heartbeat_period=site.heartbeat_period,
         heartbeat_threshold=site.heartbeat_threshold,
-        launch_cmd=_launch_command(f"{shlex.join(watch)} {_end(site, end)} {workers}"),
+        # exec: a shell in between would die of the TERM that is for the pool, and its job step with it.
+        launch_cmd=_launch_command(f"exec {shlex.join(watch)} {_end(site, end)} {workers}"),
         provider=_provider(site, lock),
     )
 

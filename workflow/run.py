@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
-        job = _checked_job(args)
+        job = checked_job(args)
         for warning in (*job.experiment.warnings, *_warnings(job)):
             print(f"warning: {warning}", file=sys.stderr)
         return _dry_run(job) if args.dry_run else _execute(job)
@@ -93,41 +93,47 @@ def _flush() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m workflow.run",
-        description="Search the hyperparameters of a containerized model.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--site", help="site by name (./sites, $WORKFLOW_SITES, shipped ones) or path of its YAML file")
-    parser.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
-    parser.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
-    parser.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
-        help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
-    )  # fmt: skip
-    parser.add_argument(
+    run = parser("workflow.run", "Search the hyperparameters of a containerized model.", _EXIT_CODES)
+    run.add_argument(
         "--accept-image", action="store_true", help="with --resume: go on although the image is another one"
     )
-    parser.add_argument(
+    run.add_argument(
         "--in-allocation", action="store_true",
         help="inside a job of the site's scheduler: run the trials on the nodes of this job (see workflow.submit)",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="print the command lines of the first trial and exit")
-    parser.add_argument("--quiet", action="store_true", help="print errors and warnings only")
-    parser.add_argument("--version", action="version", version=f"workflow {__version__}")
-    return parser
+    run.add_argument("--dry-run", action="store_true", help="print the command lines of the first trial and exit")
+    run.add_argument("--quiet", action="store_true", help="print errors and warnings only")
+    run.add_argument("--version", action="version", version=f"workflow {__version__}")
+    return run
+
+
+def parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:
+    """The options that say which run is meant, for all commands that begin or go on with one."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    made.add_argument("--site", help="site by name (./sites, $WORKFLOW_SITES, shipped ones) or path of its YAML file")
+    made.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
+    made.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
+    made.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")
+    made.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
+        help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
+    )  # fmt: skip
+    return made
 
 
 # -- reading the command line ----------------------------------------------------------------------------------------
 
 
-def _checked_job(args: argparse.Namespace) -> Job:
-    """The job, with every path that the system cannot even look up as bad input."""
+def checked_job(args: argparse.Namespace) -> Job:
+    """The job, with every path that the system cannot even look up as bad input. Raises InputError."""
     try:
-        return _placed(_job(args), in_allocation=args.in_allocation)
+        return _placed(_job(args), in_allocation=getattr(args, "in_allocation", False))
     except OSError as error:
         where = error.filename or "the working directory"
         raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
@@ -159,7 +165,9 @@ def _job(args: argparse.Namespace) -> Job:
         given = args.experiment or shipped("configs") / "demo.yaml"
         experiment = load_experiment(given, for_experiment, remote=site.endpoint is not None)
         run = _new_run(args.output, experiment.name)
-        return Job(experiment, site, run, resume=False, quiet=args.quiet, named=args.output is not None)
+        return Job(
+            experiment, site, run, resume=False, quiet=getattr(args, "quiet", False), named=args.output is not None
+        )
     for option in ("experiment", "output"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option} does not go with --resume\n    -> leave it out: the run has its own")
@@ -168,7 +176,14 @@ def _job(args: argparse.Namespace) -> Job:
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
     experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
-    return Job(experiment, site, run, resume=True, quiet=args.quiet, accept_image=args.accept_image)
+    return Job(
+        experiment,
+        site,
+        run,
+        resume=True,
+        quiet=getattr(args, "quiet", False),
+        accept_image=getattr(args, "accept_image", False),
+    )
 
 
 def _new_run(output: Path | None, name: str) -> RunDir:
@@ -242,11 +257,11 @@ def _execute(job: Job) -> int:
     from workflow.controller import control
 
     if not job.resume:
-        job = _create(job)
+        job = create(job)
     return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image, end=job.end)
 
 
-def _create(job: Job) -> Job:
+def create(job: Job) -> Job:
     """Make the run's directory with what a resume needs, all at once: it exists whole or not at all.
 
     A name of ours that another run has taken in the meantime is replaced by the next one.

@@ -98,6 +98,9 @@ HEARTBEAT, STOP = ".workflow-heartbeat", ".workflow-stop"  # names that no model
 TOKEN = "WORKFLOW_ATTEMPT"
 """The variable by which what a stage has started is found again if its supervisor is killed."""
 
+POOL_TOKEN = "WORKFLOW_POOL"
+"""The same for a node's pool, and all that its workers have started."""
+
 BLOCK = "WORKFLOW_BLOCK"
 """The variable in which a node's pool tells the stages of its workers about GPUs and the end of the block, as JSON."""
 
@@ -266,8 +269,8 @@ class Tree:
         self._reap()
         return "exit" if self.status is not None else reason
 
-    def leash(self, token: str) -> None:
-        """Start the process that ends the tree should this one be killed: what has TOKEN=``token`` in its environment.
+    def leash(self, variable: str, token: str) -> None:
+        """Start the process that ends the tree should this one be killed: what has the variable in its environment.
 
         It waits at a pipe of which only this process holds the other end.
         """
@@ -278,7 +281,7 @@ class Tree:
                 os.setsid()
                 os.close(send)
                 os.read(receive, 1)
-                while processes := _marked(f"{TOKEN}={token}".encode()):
+                while processes := _marked(f"{variable}={token}".encode()):
                     _signal_all(processes, signal.SIGKILL)
                     time.sleep(0.02)
             finally:
@@ -332,8 +335,8 @@ class Supervisor(Tree):
         self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()
-        env[TOKEN] = token = f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
-        self.leash(token)
+        env[TOKEN] = _new_token()
+        self.leash(TOKEN, env[TOKEN])
         command = self._command_text(argv)
         self._write_command(command)
         self.log = os.open(self._path(LOG), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
@@ -652,6 +655,10 @@ def _read_bytes(path: str) -> bytes:
         return b""
 
 
+def _new_token() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+
+
 def _marked(variable: bytes) -> list[int]:
     """Processes of this machine with that in their environment."""
     found = []
@@ -738,11 +745,13 @@ class NodePool(Tree):
             print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
             return 1
         block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
-        env = {**os.environ, BLOCK: json.dumps(block)}
+        env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: _new_token()}
+        self.leash(POOL_TOKEN, env[POOL_TOKEN])
         workers = len(slots) or self.pool["workers"]
         if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
             self.watch()
         self.stop()
+        self.unleash()
         return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
 
     def interrupted(self) -> str:
@@ -751,7 +760,7 @@ class NodePool(Tree):
     def _busy(self) -> bool:
         """Whether a stage runs below: each one has a supervisor, which is started by this file's path."""
         file = os.fsencode(__file__)
-        return any(file in _read_bytes(f"/proc/{pid}/cmdline") for pid in _descendants(os.getpid()))
+        return any(file in _read_bytes(f"/proc/{pid}/cmdline") for pid in self._alive())
 
 
 def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:

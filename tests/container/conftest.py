@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, TOY
-
-BUILD = ROOT / "scripts" / "build_local_image.py"
-
-
-def build(*arguments: str | Path) -> None:
-    assert shutil.which("apptainer"), "no apptainer: run scripts/install_test_parts.sh"
-    done = subprocess.run([sys.executable, BUILD, *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-@pytest.fixture(scope="session")
-def toy_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy model of the tests, and Python's standard library."""
-    image = tmp_path_factory.mktemp("images") / "toy.sif"
-    build("--files", TOY, image)
-    return image
+from tests.conftest import ROOT, build
 
 
 @pytest.fixture(scope="session")

@@ -57,6 +57,7 @@ ALLOWED = {
     "report.progress": "campaign config report.tables",
     "controller": "* -run",
     "run": "*",
+    "submit": "batch errors run rundir site",
     "init": "errors strict",
     "doctor": "config errors image rundir site strict",
     "rehearsal": "config doctor lock rundir runner site trial",

@@ -218,7 +218,9 @@ def test_refusal_names_file_key_value_and_remedy(tmp_path: Path, key: str, value
 
 @pytest.mark.parametrize("data", [{"gpus": 0}, {"gpus": 0, "scheduler": None}])
 def test_a_site_without_scheduler(tmp_path: Path, data: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"scheduler: is missing\n    -> one of slurm, pbs, torque, local, threads, globus_compute"):
+    with pytest.raises(
+        InputError, match=r"scheduler: is missing\n    -> one of slurm, pbs, torque, local, threads, globus_compute"
+    ):
         load_site(write(tmp_path / "here.yaml", data), {})
 
 

@@ -858,6 +858,15 @@ def test_block_ends_with_its_controller(
     assert bench.alive() == []
 
 
+def test_a_killed_pool_leaves_nothing(bench: Bench, controller: Controller) -> None:
+    """Slurm kills a job step's process group; workers are in sessions of their own."""
+    process = block(bench, controller, *in_directory(bench, "setsid sleep 600 & touch ready; exec sleep 600"))
+    assert ready(bench)
+    process.kill()
+    process.wait(SOON)
+    assert eventually(lambda: bench.alive() == [], SOON)
+
+
 def test_fenced_block_starts_nothing(bench: Bench, controller: Controller) -> None:
     controller.path.unlink()
     process = block(bench, controller, *in_directory(bench, "touch ready"))

@@ -1,0 +1,175 @@
+"""``python -m workflow.submit``: a campaign as one batch job, whose controller runs on the first of its nodes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from workflow.batch import Batch, clock
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, OutOfTime, SiteError, WorkflowError
+from workflow.run import Job, checked_job, create, parser
+from workflow.rundir import RunDir
+from workflow.site import Site
+
+CHAIN = "WORKFLOW_CHAIN"
+"""The variable that tells a job how many may still follow it."""
+
+_TIMEOUT = 120.0
+
+_EPILOG = """\
+The run's directory is made now, with the job's script in it (job.sh). The job stops early enough for all results to be
+kept; with --chain N it is then submitted again, at most N times, until the campaign is done.
+exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        job = _job(args)
+        if args.dry_run:
+            print(job_script(job.site, job.run), end="")
+            return EXIT_DONE
+        return _submit(job if job.resume else create(job), args.chain)
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    submit = parser(
+        "workflow.submit", "Submit a campaign as one job, in which the controller runs beside the trials.", _EPILOG
+    )
+    submit.add_argument("--nodes", type=int, metavar="N", help="nodes of the job (default: the site's nodes_per_block)")
+    submit.add_argument("--walltime", metavar="TIME", help="as 4h or 01:30:00 (default: the site's walltime)")
+    submit.add_argument("--chain", type=int, default=0, metavar="N", help="submit the job again, up to N times")
+    submit.add_argument("--dry-run", action="store_true", help="print the job's script and exit")
+    return submit
+
+
+def _job(args: argparse.Namespace) -> Job:
+    if args.chain < 0:
+        raise InputError(f"--chain {args.chain}: below 0\n    -> write how many jobs may follow the first one")
+    given = {"nodes_per_block": args.nodes, "walltime": args.walltime}
+    args.settings += [f"site.{key}={value}" for key, value in given.items() if value is not None]
+    if args.site is not None or given["nodes_per_block"] is not None:
+        args.settings.append("site.max_blocks=1")
+    job = checked_job(args)
+    if job.site.batch is None:
+        raise InputError(f"--site {job.site.name}: has no scheduler\n    -> name the site of a cluster")
+    return job
+
+
+def job_script(site: Site, run: RunDir) -> str:
+    """The job that leads ``run`` to its end, or submits itself again when its time is over."""
+    assert site.batch is not None, "only a site with a scheduler has jobs"
+    again = {"slurm": f"sbatch --export=ALL,{CHAIN}=$(({CHAIN} - 1))"}.get(
+        site.scheduler, f"qsub -v {CHAIN}=$(({CHAIN} - 1))"
+    )
+    path = os.environ.get("PYTHONPATH")
+    lines = [
+        "#!/bin/bash",
+        *(_slurm(site, site.batch, run) if site.scheduler == "slurm" else _pbs(site, site.batch, run)),
+        "",
+        *filter(None, [site.batch.beginning]),
+        f"cd {shlex.quote(str(Path.cwd()))} || exit 3",
+        *([f"export PYTHONPATH={shlex.quote(path)}"] if path else []),
+        f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation",
+        "code=$?",
+        f'if [ $code -eq {OutOfTime.exit_code} ] && [ "${{{CHAIN}:-0}}" -gt 0 ]; then',
+        f"    {again} {_script_path(run)} || echo 'the next job of the chain was refused; resume by hand' >&2",
+        "fi",
+        "exit $code",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _script_path(run: RunDir) -> Path:
+    return run.path / "job.sh"
+
+
+def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
+    options = {
+        "job-name": f"workflow-{run.name}",
+        "output": run.path / "job-%j.out",
+        "nodes": batch.nodes_per_block,
+        "time": clock(batch.walltime),
+        "partition": batch.queue,
+        "account": batch.account,
+        "qos": batch.qos,
+        "constraint": batch.constraint,
+        "ntasks-per-node": 1,
+        "cpus-per-task": batch.cores_per_node,
+        "gres": batch.gres,
+        "gpus-per-node": len(site.gpus) or None if not batch.gres else None,
+    }
+    yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
+    # A node that fails ends its trials only, and a job that Slurm began anew would meet the one that follows.
+    yield from (f"#SBATCH {option}" for option in ("--no-requeue", "--no-kill", *["--exclusive"] * batch.exclusive))
+    yield from (f"#SBATCH {option}" for option in batch.scheduler_options)
+
+
+def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
+    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus else "")
+    chunk = ":".join(
+        filter(None, [f"{batch.nodes_per_block}", f"ncpus={batch.cores_per_node or 1}", wanted.lstrip(":")])
+    )
+    options = {
+        "-N": f"workflow-{run.name}",
+        "-o": f"{run.path}/",
+        "-j": "oe",
+        "-k": "doe",
+        "-r": "n",
+        "-q": batch.queue,
+        "-A": batch.account,
+        "-l select": chunk,
+        "-l walltime": clock(batch.walltime),
+        "-l place": "scatter:excl" if batch.exclusive else "scatter",
+    }
+    if site.scheduler == "torque":
+        gpus = f":gpus={len(site.gpus)}" if site.gpus else ""
+        options["-l nodes"] = f"{batch.nodes_per_block}:ppn={batch.cores_per_node or 1}{gpus}"
+        for key in ("-l select", "-l place", "-k"):
+            del options[key]
+    for name, value in options.items():
+        if value is not None:
+            yield f"#PBS {name}={value}" if name.startswith("-l ") else f"#PBS {name} {value}"
+    yield from (f"#PBS {option}" for option in batch.scheduler_options)
+
+
+def _submit(job: Job, chain: int) -> int:
+    path = _script_path(job.run)
+    path.write_text(job_script(job.site, job.run), encoding="utf-8")
+    path.chmod(0o755)
+    command = (
+        ["sbatch", f"--export=ALL,{CHAIN}={chain}"]
+        if job.site.scheduler == "slurm"
+        else ["qsub", "-v", f"{CHAIN}={chain}"]
+    )
+    try:
+        done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+    except FileNotFoundError:
+        raise SiteError(
+            f"{command[0]} is not on the PATH\n    -> submit from a login node of {job.site.name}"
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise SiteError(
+            f"{command[0]} gives no answer\n    -> see whether the job is queued, then submit {path}"
+        ) from None
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()
+        raise SiteError(f"{command[0]} refuses the job: {said}\n    -> mend {path} or the site, then submit it")
+    print(f"{done.stdout.strip()}: run {job.run.path} on site {job.site.name}")
+    print(f"its output: {job.run.path}/job-*; after its end: python -m workflow.run --resume {job.run.path}")
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
