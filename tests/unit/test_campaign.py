@@ -19,7 +19,7 @@ import pytest
 
 from workflow import campaign as module
 from workflow.campaign import Campaign, Interrupted, Plan, best
-from workflow.errors import SetupError, SiteError
+from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
 from workflow.report.tables import Table, hpo_csv
 from workflow.search import Search, SearchSettings, make_search
@@ -111,6 +111,7 @@ class Site:
         self.in_flight_seen = 0
         self.shunned: list[str] = []
         self.memo: dict[Any, Outcome] = {}
+        self.expected: dict[int, float | None] = {}
 
     def event(self) -> None:
         self.events += 1
@@ -143,15 +144,21 @@ class Site:
     def shun(self, host: str) -> None:
         self.shunned.append(host)
 
-    has_ends = in_allocation = keeps_checkpoints = False
+    has_ends: bool = False
+    in_allocation: bool = False
+    keeps_checkpoints: bool = False
+    time_is_up_at: int | None = None
+    """The number of trainings after which the allocation ends."""
 
     def out_of_time(self) -> str:
-        return ""
+        trained = sum(name == "train" for name, _, _ in self.disk.started)
+        return "the allocation ends" if self.time_is_up_at is not None and trained >= self.time_is_up_at else ""
 
     def train(
         self, trial: Trial, attempt: int, avoid: frozenset[str], expected: float | None = None
     ) -> Future[Outcome]:
         self.event()
+        self.expected[trial.id] = expected
         key = ("train", trial.id, attempt)
         self._check_start(trial, key)
         self.disk.started.append(key)
@@ -971,3 +978,64 @@ def test_corrupt_asked_record_of_a_finished_campaign(
     assert site.disk.started == started
     assert table(again) == unbroken[0]
     assert sorted(again.trials) == sorted(state.trials)
+
+
+# -- workers that go after a time ------------------------------------------------------------------------------------
+
+NO_TIME = {"kind": "deferred", "value": None, "cause": "walltime", "evidence": "its block ends"}
+CUT_OFF = lost("walltime", evidence="stopped: its block ends")
+
+
+def test_expected_times_are_given_where_blocks_end(path: Path) -> None:
+    site = Site(path, has_ends=True)
+    lead(site, replace(PLAN, timeout=500.0))
+    assert site.expected[0] == 500.0, "before there is a history, the time-out"
+    latest = site.expected[max(site.expected)]
+    assert latest is not None and latest <= 250.0
+    other = Site(path.with_name("other"))
+    lead(other, replace(PLAN, timeout=500.0))
+    assert set(other.expected.values()) == {None}
+
+
+def test_a_trial_that_a_block_has_no_time_for_runs_in_another(path: Path) -> None:
+    site = Site(path, has_ends=True, faults={("train", 2, attempt): NO_TIME for attempt in range(1, 30)})
+    state, _ = lead(site)
+    check_whole(state, site.disk)
+    assert state.outcomes[2].kind == "ok" and not state.lost
+
+
+def test_a_trial_that_is_cut_off_runs_again_for_free(path: Path) -> None:
+    site = Site(path, has_ends=True, faults={("train", 2, attempt): CUT_OFF for attempt in (1, 2)})
+    state, _ = lead(site)
+    check_whole(state, site.disk)
+    assert (state.outcomes[2].kind, state.lost, state.cut) == ("ok", {}, {2: 2})
+
+
+@pytest.mark.parametrize(("checkpoints", "attempts"), [(False, 3), (True, 60)])
+def test_a_trial_that_is_always_cut_off_fails(path: Path, checkpoints: bool, attempts: int) -> None:
+    """One that goes on from its checkpoint gets further each time."""
+    faults = {("train", 2, attempt): CUT_OFF for attempt in range(1, 99)}
+    site = Site(path, has_ends=True, keeps_checkpoints=checkpoints, faults=faults)
+    state, _ = lead(site)
+    check_whole(state, site.disk)
+    assert state.outcomes[2].kind == "failed"
+    assert state.outcomes[2].evidence.startswith(f"cut off {attempts} times by the end of its block")
+
+
+def test_an_allocation_is_left_once_only_trials_remain_that_do_not_fit(path: Path) -> None:
+    faults = {("train", number, 1): NO_TIME for number in range(4, 99)}
+    site = Site(path, has_ends=True, in_allocation=True, faults=faults)
+    with pytest.raises(OutOfTime, match="trials no longer fit into this allocation"):
+        lead(site)
+    assert not site.pending
+    state, _ = lead(Site(path, disk=site.disk))
+    check_whole(state, site.disk)
+
+
+def test_a_controller_stops_before_its_allocation_does(path: Path) -> None:
+    site = Site(path, time_is_up_at=5)
+    with pytest.raises(OutOfTime, match="the allocation ends"):
+        lead(site)
+    assert site.stopped
+    state, _ = lead(Site(path, disk=site.disk))
+    check_whole(state, site.disk)
