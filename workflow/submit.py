@@ -12,7 +12,7 @@ from pathlib import Path
 
 from workflow.batch import Batch, clock
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, OutOfTime, SiteError, WorkflowError
-from workflow.run import Job, checked_job, create, parser
+from workflow.job import Job, checked_job, create, parser
 from workflow.rundir import RunDir
 from workflow.site import Site
 

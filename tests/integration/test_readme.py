@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, TOY, Workflow
-from workflow import errors
+from workflow import errors, submit
 from workflow.config import load_experiment
 from workflow.run import _parser
 from workflow.search import SearchSettings
@@ -33,6 +33,7 @@ def first_column(table: str) -> set[str]:
 
 def commands() -> list[list[str]]:
     blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.S)
+    blocks = [block.replace("\\\n", " ") for block in blocks]
     parts = [part for block in blocks for line in block.splitlines() for part in line.split("&&")]
     return [words for part in parts if (words := shlex.split(part, comments=True))]
 
@@ -57,12 +58,16 @@ def test_every_command_is_one_that_the_program_understands() -> None:
     assert len(runs) >= 5
     for arguments in runs:
         _parser().parse_args(arguments)
+    submissions = [words[3:] for words in commands() if words[1:3] == ["-m", "workflow.submit"]]
+    assert submissions
+    for arguments in submissions:
+        submit._parser().parse_args(arguments)
 
 
 def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
     experiment = workflow.experiment(model={"scripts": str(TOY)}, search={"num_iterations": 1, "population_size": 2})
     experiment.rename(workflow.directory / "graphdrp.yaml")
-    own = [words[3:] for words in commands() if "graphdrp" in " ".join(words)]
+    own = [words[3:] for words in commands() if "graphdrp" in " ".join(words) and "polaris" not in words]
     for arguments in own:
         done = workflow.run(*arguments)
         assert done.returncode == 0, done.stdout
@@ -95,7 +100,7 @@ def test_the_tables_name_every_setting() -> None:
 
 def test_the_exit_codes_are_the_programs() -> None:
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", section("Your model"), flags=re.M)}
-    raised = {cls.exit_code for cls in (errors.InputError, errors.SiteError, errors.SetupError)}
+    raised = {cls.exit_code for cls in (errors.InputError, errors.SiteError, errors.SetupError, errors.OutOfTime)}
     assert listed == raised | {errors.EXIT_DONE, errors.EXIT_NO_SUCCESS, errors.EXIT_INTERRUPTED}
 
 
