@@ -346,4 +346,9 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
 
 
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
-    return SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
+    made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
+    # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
+    gpus = f":gpus={len(site.gpus)}" if site.gpus else ""
+    wanted = f":ppn={batch.cores_per_node or 1}{gpus}"
+    made.template_string = made.template_string.replace(":ppn=${tasks_per_node}", wanted)
+    return made

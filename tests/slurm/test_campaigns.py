@@ -79,6 +79,18 @@ def test_trials_have_a_gpu_each_through_slurm(on_slurm: Workflow, slurm: SlurmLa
     check_nothing_left(on_slurm, slurm)
 
 
+def test_trials_through_torques_commands(on_slurm: Workflow, slurm: SlurmLab) -> None:
+    """qsub, qstat and qdel, which Debian has on top of Slurm."""
+    site = {key: value for key, value in SITE.items() if key != "scheduler"}
+    torque = {**site, "scheduler": "torque", "launcher": "srun", "walltime": "5m"}
+    (on_slurm.directory / "lab.yaml").write_text(yaml.safe_dump(torque))
+    done = on_slurm.run(*campaign(on_slurm))
+    assert done.returncode == 0, done.stdout
+    check_all_done(on_slurm)
+    assert {(result["host"], result["gpu"]) for result in attempts(on_slurm)} == ALL_GPUS
+    check_nothing_left(on_slurm, slurm)
+
+
 def test_a_campaign_inside_one_job(on_slurm: Workflow, slurm: SlurmLab, toy_image: Path) -> None:
     """The controller runs on the job's first node, the trials on both."""
     options = campaign(on_slurm, toy_image)
