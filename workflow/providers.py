@@ -104,6 +104,10 @@ class Steady:
         """States of those jobs that the scheduler knows something of."""
         raise NotImplementedError
 
+    def avoid(self, node: str) -> bool:
+        """Keep further jobs from a node; False where the scheduler cannot be told."""
+        return False
+
     def named_jobs(self) -> list[str]:
         """Ids of all jobs of this run that are not over, those of an earlier controller included."""
         raise NotImplementedError
@@ -164,6 +168,12 @@ class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
         return {
             job: self._STATES.get(said[job], JobState.UNKNOWN) if job in said else JobState.COMPLETED for job in jobs
         }
+
+    def avoid(self, node: str) -> bool:
+        option = f"#SBATCH --exclude={node}\n"
+        if option not in self.scheduler_options:
+            self.scheduler_options += option  # sbatch adds up what several of them name
+        return True
 
     def named_jobs(self) -> list[str]:
         _, output, _ = self._squeue("--format=%i|%j")

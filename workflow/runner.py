@@ -112,8 +112,10 @@ class ParslRunner:
         self._collector = ThreadPoolExecutor(2, "collect")
         self._memo: Memo | None = None
         self._shunned: set[str] = set()
-        self._pools: dict[str, set[str]] = {}
-        """Parsl's pools of workers by host; each stage's result tells in which one it ran."""
+        self._pools: dict[str, dict[str, str]] = {}
+        """Parsl's pools of workers by host, with the files that drain them, as stages' results tell."""
+        self._node_names: dict[str, str] = {}
+        """What the scheduler calls a host."""
         self._drained: set[str] = set()
         self._poor: set[str] = set()
         self._alias: Path | None = None
@@ -199,7 +201,10 @@ class ParslRunner:
         return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
 
     def shun(self, host: str) -> None:
-        """Hold a host's pools of workers; one that Parsl sends a task to all the same hands it back."""
+        """Hold a host's pools of workers; one that Parsl sends a task to all the same hands it back.
+
+        Where other jobs can take their place, elsewhere, they end instead.
+        """
         self._shunned.add(host)
         self._hold_pools(host)
 
@@ -380,9 +385,10 @@ class ParslRunner:
         self._note_gpus(result["host"], block)
         if result.get("block_ends") and not self.in_allocation and block.get("drain") not in self._drained:
             self._drain(result["pool"], block["drain"])
-        pools = self._pools.setdefault(result["host"], set())
+        self._node_names[result["host"]] = block.get("node") or ""
+        pools = self._pools.setdefault(result["host"], {})
         if result["pool"] not in pools:
-            pools.add(result["pool"])
+            pools[result["pool"]] = block.get("drain", "")
             self._hold_pools(result["host"])
 
     def _note_gpus(self, host: str, block: dict[str, Any]) -> None:
@@ -401,10 +407,14 @@ class ParslRunner:
                 Path(file).touch()
 
     def _hold_pools(self, host: str) -> None:
-        if host in self._shunned and self._kernel is not None:
-            executor = self._kernel.executors[LABEL]
-            if isinstance(executor, WatchedExecutor):
-                executor.hold(self._pools.get(host, set()))
+        if host not in self._shunned or self._kernel is None:
+            return
+        executor, pools, node = self._kernel.executors[LABEL], self._pools.get(host, {}), self._node_names.get(host)
+        if self._provider is not None and node and self._provider.avoid(node):
+            for pool, file in pools.items():
+                self._drain(pool, file)
+        elif isinstance(executor, WatchedExecutor):
+            executor.hold(pools)
 
     def _reason(self, outcome: Future[Outcome], error: BaseException | None) -> str:
         if error is None:

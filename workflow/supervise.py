@@ -111,6 +111,8 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 BLOCK_ENDS = "its block ends"
 
+_DRAINED = "it was drained"
+
 _FRESH = 0.9
 """The share of a block's time that a training which would need more waits for: no other block has more."""
 
@@ -745,17 +747,20 @@ class NodePool(Tree):
             print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
             return 1
         block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
+        block["node"] = os.environ.get("SLURMD_NODENAME")
         env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: _new_token()}
         self.leash(POOL_TOKEN, env[POOL_TOKEN])
-        workers = len(slots) or self.pool["workers"]
+        workers, reason = len(slots) or self.pool["workers"], ""
         if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
-            self.watch()
+            reason = self.watch()
         self.stop()
         self.unleash()
+        if reason == f"stopped: {_DRAINED}":
+            return 0
         return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
 
     def interrupted(self) -> str:
-        return super().interrupted() or ("drained" if os.path.exists(self.drain) and not self._busy() else "")
+        return super().interrupted() or (_DRAINED if os.path.exists(self.drain) and not self._busy() else "")
 
     def _busy(self) -> bool:
         """Whether a stage runs below: each one has a supervisor, which is started by this file's path."""

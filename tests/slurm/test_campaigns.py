@@ -143,6 +143,26 @@ def test_a_refused_job_is_told_with_the_schedulers_words(on_slurm: Workflow) -> 
     assert "invalid partition specified: nowhere" in done.stdout and "Traceback" not in done.stdout
 
 
+def test_no_job_goes_to_a_node_on_which_everything_fails(on_slurm: Workflow, slurm: SlurmLab) -> None:
+    """Its block ends by itself, and one that takes its place would start elsewhere."""
+    model = on_slurm.directory / "model"
+    model.mkdir()
+    succeed = "sleep 1; echo IMPROVE_RESULT val_loss: 1"
+    (model / "train.sh").write_text(f"#!/bin/bash\n[ $(hostname) = n1 ] && echo no GPU && exit 1\n{succeed}\n")
+    (model / "train.sh").chmod(0o755)
+    options = campaign(on_slurm, trials=24)
+    on_slurm.experiment(
+        model={"scripts": str(model)}, stages={"train": {}}, search={"strategy": "random", "evaluations": 24}
+    )
+    done = on_slurm.run(*options)
+    assert done.returncode == 0, done.stdout
+    summary = json.loads((on_slurm.directory / "run/summary.json").read_text())
+    assert (summary["trials"]["ok"], list(summary["shunned_nodes"])) == (24, ["n1"]), done.stdout
+    latest = sorted(slurm.jobs(ended=True), key=lambda job: -int(job.id))
+    assert next(job.state for job in latest if job.nodes == "n1") == "COMPLETED"
+    check_nothing_left(on_slurm, slurm)
+
+
 def blocks(slurm: SlurmLab) -> list[str]:
     return [job.id for job in slurm.jobs() if job.state == "RUNNING"]
 

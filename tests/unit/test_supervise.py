@@ -941,7 +941,7 @@ def test_a_drained_pool_ends_once_no_stage_runs(bench: Bench, controller: Contro
     process = block(bench, controller, *bash(f"bash {shlex.quote(str(stage))} & sleep 600"), workers=1)
     assert eventually((bench.directory / ".workflow-heartbeat").exists, SOON)
     (bench.directory / f"{socket.gethostname()}.{process.pid}").touch()
-    process.wait(SOON)
+    assert process.wait(SOON) == 0
     assert json.loads((bench.directory / "result.json").read_text())["ended_by"] == "exit"
     assert bench.alive() == []
 
