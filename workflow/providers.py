@@ -289,15 +289,18 @@ class SteadyTorque(Steady, TorqueProvider):  # type: ignore[misc]
 
 
 def launcher(batch: Batch) -> Launcher:
-    """Starts one pool of workers on each node of a job."""
+    """Starts one pool of workers on each node of a job.
+
+    With debug=False, Parsl's scripts end with a test that fails, and every job as failed.
+    """
     if batch.launcher == "srun":
         # Since 22.05 srun doesn't take --cpus-per-task over from the job. A node that is lost ends its own pool only.
         cores = f"--cpus-per-task={batch.cores_per_node} " if batch.cores_per_node else ""
         options = f"--ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none {batch.launcher_options}"
-        return SrunLauncher(overrides=options.strip(), debug=False)
+        return SrunLauncher(overrides=options.strip())
     if batch.launcher == "mpiexec":
-        return MpiExecLauncher(bind_cmd=batch.launcher_bind, overrides=batch.launcher_options, debug=False)
-    return SingleNodeLauncher(debug=False)
+        return MpiExecLauncher(bind_cmd=batch.launcher_bind, overrides=batch.launcher_options)
+    return SingleNodeLauncher()
 
 
 def provider(site: Site, prefix: str) -> Steady:

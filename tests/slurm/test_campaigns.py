@@ -150,14 +150,14 @@ def test_no_job_goes_to_a_node_on_which_everything_fails(on_slurm: Workflow, slu
     succeed = "sleep 1; echo IMPROVE_RESULT val_loss: 1"
     (model / "train.sh").write_text(f"#!/bin/bash\n[ $(hostname) = n1 ] && echo no GPU && exit 1\n{succeed}\n")
     (model / "train.sh").chmod(0o755)
-    options = campaign(on_slurm, trials=24)
+    options = campaign(on_slurm, trials=60)
     on_slurm.experiment(
-        model={"scripts": str(model)}, stages={"train": {}}, search={"strategy": "random", "evaluations": 24}
+        model={"scripts": str(model)}, stages={"train": {}}, search={"strategy": "random", "evaluations": 60}
     )
     done = on_slurm.run(*options)
     assert done.returncode == 0, done.stdout
     summary = json.loads((on_slurm.directory / "run/summary.json").read_text())
-    assert (summary["trials"]["ok"], list(summary["shunned_nodes"])) == (24, ["n1"]), done.stdout
+    assert (summary["trials"]["ok"], list(summary["shunned_nodes"])) == (60, ["n1"]), done.stdout
     latest = sorted(slurm.jobs(ended=True), key=lambda job: -int(job.id))
     assert next(job.state for job in latest if job.nodes == "n1") == "COMPLETED"
     check_nothing_left(on_slurm, slurm)
