@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -133,7 +134,8 @@ def workflow(tmp_path: Path) -> Iterator[Workflow]:
     flow = Workflow(tmp_path, uuid.uuid4().hex)
     yield flow
     for process in flow.processes():
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def journal(run: Path) -> list[dict[str, Any]]:

@@ -245,18 +245,18 @@ def test_workers_need_parsl_but_not_this_package(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-I", "-c", code], cwd=tmp_path, check=True)
 
 
-def test_addresses_are_numbers() -> None:
+def test_addresses_are_numbers(tmp_path: Path) -> None:
     """A name would make Parsl wait two minutes, no address make it ask the outside."""
     site = load_site(ROOT / "sites" / "local.yaml", {})
-    executor = parsl_config(site, RunLock(Path("lock")), Path("run")).executors[0]
+    executor = parsl_config(site, RunLock(Path("lock")), tmp_path).executors[0]
     assert executor.address == "127.0.0.1"
     assert executor.all_addresses == {"127.0.0.1"}
 
 
-def test_every_worker_gets_a_gpu_of_its_own_and_none_is_lost_to_few_cores() -> None:
+def test_every_worker_gets_a_gpu_of_its_own_and_none_is_lost_to_few_cores(tmp_path: Path) -> None:
     site = load_site(ROOT / "sites" / "local.yaml", {"gpus": ["2", "3", "5", "7"]})
-    executor = parsl_config(site, RunLock(Path("lock")), Path("run")).executors[0]
-    assert executor.available_accelerators == ["2", "3", "5", "7"]
+    executor = parsl_config(site, RunLock(Path("lock")), tmp_path).executors[0]
+    assert json.loads((tmp_path / "pool.json").read_text())["gpus"] == ["2", "3", "5", "7"]
     assert executor.max_workers_per_node == executor.workers_per_node == 4
     assert (os.cpu_count() or 1) / executor.cores_per_worker >= 4
 
