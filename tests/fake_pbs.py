@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any
 
 VERSION = "23.06.06"
-COMMANDS = ("qsub", "qstat", "qdel", "pbsnodes", "mpiexec")
+COMMANDS = ("qsub", "qstat", "qdel", "qselect", "pbsnodes", "mpiexec")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 """What the login shell of a job had in lifecycle.txt, between two entries for PBS's own commands."""
 USAGE = """\
@@ -880,6 +880,11 @@ class Server:
             else:
                 self.delete(job, force=flags.get("-W") == "force")
         return answer
+
+    def on_qselect(self, call: Call) -> Answer:
+        """qstat-plain.txt; all jobs are of one user here."""
+        flags_of(call, "u:")
+        return Answer(stdout="".join(f"{job.id}\n" for job in self.jobs.values() if job.state != "F"))
 
     def full_id(self, word: str) -> str:
         return word if "." in word else f"{word}.{self.settings.server}"

@@ -77,7 +77,8 @@ class Nodes:
 
     A quick failure on a site of several nodes is doubted once: the trial runs again on another node. If it fails there
     too, it is the trial's failure. If it succeeds, that counts against the node, until a trial succeeds on it; a node
-    with ``_STRIKES`` of these is shunned. A trial that was lost on a node runs again on another one, where possible.
+    with ``_STRIKES`` of these is shunned. A trial that was lost on a node runs again on another one, if that takes it at
+    once: a block that was cancelled is not its node's fault.
 
     ``several`` says whether the site has more than one node; else nothing is doubted and no node avoided.
     """
@@ -107,10 +108,12 @@ class Nodes:
         """Nodes on which the trial's next attempt shall not run."""
         avoided = set(self.shunned)
         doubted = self._doubted.get(trial_id)
-        bad = {doubted.host if doubted else "", self._lost_on.get(trial_id, "")}
-        others = self._working - bad - self.shunned.keys()
+        bad = doubted.host if doubted else ""
+        others = self._working - {bad} - self.shunned.keys()
         if self._handed_back[trial_id] < (_PATIENCE if others else _HANDED_BACK):
-            avoided |= bad
+            avoided.add(bad)
+        if not self._handed_back[trial_id]:
+            avoided.add(self._lost_on.get(trial_id, ""))
         return frozenset(avoided - {""})
 
     def learn(self, outcome: Outcome) -> str | None:

@@ -175,6 +175,8 @@ def test_a_lost_trial_runs_on_another_node() -> None:
     nodes.learn(outcome(0, "lost"))
     nodes.learn(outcome(1, "lost", host=""))
     assert (nodes.avoided(0), nodes.avoided(1)) == ({"a"}, set())
+    nodes.learn(outcome(0, "deferred"))
+    assert nodes.avoided(0) == set()
 
 
 def test_a_single_node_is_neither_doubted_nor_avoided() -> None:
