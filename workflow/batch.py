@@ -58,7 +58,9 @@ class Queue:
 class Batch:
     """One job, which is a block of workers for Parsl, and how many of them there may be at a time.
 
-    ``walltime`` is in seconds; ``modules``, ``worker_init`` and ``proxy`` become the beginning of the job's script.
+    ``walltime`` is in seconds; ``gres`` asks Slurm for GPUs in other words, and without ``gpu_request`` no scheduler is
+    asked for any, as where whole nodes are given. ``modules``, ``worker_init`` and ``proxy`` become the beginning of
+    the job's script.
     """
 
     account: str | None = None
@@ -71,6 +73,7 @@ class Batch:
     walltime: float = 3600.0
     cores_per_node: int | None = None
     gres: str | None = None
+    gpu_request: bool = True
     exclusive: bool = False
     launcher: str = "srun"
     launcher_options: str = ""
@@ -122,6 +125,7 @@ def read_batch(top: Section, scheduler: str) -> Batch:
         walltime=_read_walltime(top, usual.walltime),
         cores_per_node=top.integer("cores_per_node", None, least=1),
         gres=top.text("gres"),
+        gpu_request=top.boolean("gpu_request", usual.gpu_request),
         exclusive=top.boolean("exclusive", usual.exclusive),
         launcher=top.text("launcher", usual.launcher, LAUNCHERS) or usual.launcher,
         launcher_options=top.text("launcher_options", "") or "",

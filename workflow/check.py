@@ -11,8 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from workflow.config import Experiment, load_experiment
-from workflow.doctor import Finding, examine
+from workflow.doctor import examine
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError
+from workflow.findings import Finding
+from workflow.job import SiteHelp
 from workflow.site import Site, find_site, load_site
 from workflow.strict import parse_overrides, shipped, split_overrides
 
@@ -46,6 +48,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--site", required=True, help="site by name or path, as for workflow.run")
+    parser.add_argument("--site-help", action=SiteHelp, help="explain every key of site files and exit")
     parser.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
     parser.add_argument("--output", type=Path, default=Path("runs"), help="where runs will be made (default: runs)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="as for run")

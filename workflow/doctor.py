@@ -8,23 +8,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 from workflow.config import Experiment
 from workflow.errors import listing, printable
+from workflow.findings import Finding, run_command
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
 from workflow.site import Site
+from workflow.site_doctor import examine_site
 from workflow.strict import is_there
 
-Level = Literal["pass", "warn", "fail"]
-
-_PROBE_TIMEOUT = 60.0
 _GIB = 2**30
 _LITTLE_DISK, _NO_DISK = 20 * _GIB, 1 * _GIB
 
@@ -59,14 +55,6 @@ _SCRIPT_PROBLEMS = {
 }
 
 
-@dataclass(frozen=True)
-class Finding:
-    level: Level
-    subject: str
-    text: str
-    remedy: str = ""
-
-
 def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Finding]:
     """All checks that don't run the model; ``output`` is where the run's directory would be made."""
     yield from _definition(experiment)
@@ -77,16 +65,15 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
         yield Finding("pass", "endpoint", text)
         yield from _disk(output)
         return
-    containers = experiment.model.runtime == "apptainer"
-    if containers:
-        image = list(_image(experiment))
-        runtime = list(_runtime(site))
-        yield from [*image, *runtime]
-        if any(finding.level == "fail" for finding in [*image, *runtime]):
-            return
-    yield from _scripts(experiment, site)
+    usable = True
+    if experiment.model.runtime == "apptainer":
+        found = [*_image(experiment, site), *_runtime(site)]
+        yield from found
+        usable = all(finding.level == "pass" for finding in found)
+    if usable:
+        yield from _scripts(experiment, site)
     yield from _data(experiment)
-    yield from _machine(site)
+    yield from examine_site(site, site.batch) if site.batch is not None else _machine(site)
     yield from _disk(output)
 
 
@@ -102,7 +89,7 @@ def _definition(experiment: Experiment) -> Iterator[Finding]:
         yield Finding("warn", "experiment", warning, "check whether this is meant")
 
 
-def _image(experiment: Experiment) -> Iterator[Finding]:
+def _image(experiment: Experiment, site: Site) -> Iterator[Finding]:
     path = Path(str(experiment.model.image))
     try:
         image = read_image(path)
@@ -112,6 +99,11 @@ def _image(experiment: Experiment) -> Iterator[Finding]:
     what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}, {image.size / _GIB:.2f} GiB"
     if image.runs_here:
         yield Finding("pass", "image", what)
+    elif site.batch is not None:
+        here = os.uname().machine
+        yield Finding(
+            "warn", "image", f"{what}; this machine is {here}", "see whether the compute nodes are of that kind"
+        )
     else:
         here = os.uname().machine
         yield Finding("fail", "image", f"{what}; this machine is {here}", f"build it on, or for, {here}")
@@ -120,11 +112,15 @@ def _image(experiment: Experiment) -> Iterator[Finding]:
 def _runtime(site: Site) -> Iterator[Finding]:
     programs = site.container.programs
     program = next(filter(shutil.which, programs), None)
+    if program is None and site.batch is not None:
+        what = f"{' and '.join(programs)}: not here; the jobs load {listing(site.batch.modules) or 'no module'}"
+        yield Finding("warn", "runtime", what, "without --fast, a job of the site shows whether containers run there")
+        return
     if program is None:
         remedy = "install Apptainer, load its module, or set the site's container_command"
         yield Finding("fail", "runtime", f"{' and '.join(programs)}: not on the PATH", remedy)
         return
-    code, said = _run([program, "--version"])
+    code, said = run_command([program, "--version"])
     if code:
         yield Finding("fail", "runtime", f"{program} --version: {said.strip()}", "mend its installation")
     else:
@@ -140,7 +136,7 @@ def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
         run.data.mkdir()
         command = experiment.pipeline(site.container, run).inside(["sh", "-c", _LOOK_AT_SCRIPTS, "sh", *scripts])
         program = next(filter(shutil.which, command.programs), command.argv[0])
-        code, said = _run([program, *command.argv[1:]], command.env)
+        code, said = run_command([program, *command.argv[1:]], command.env)
     rows = [line.split("\t") for line in said.splitlines() if line.count("\t") == 2]
     if code or len(rows) != len(scripts):
         said_lines = [line for line in printable(said).splitlines() if line.strip()] or [f"exit code {code}"]
@@ -201,17 +197,3 @@ def _disk(output: Path) -> Iterator[Finding]:
         yield Finding("warn", "disk", text, "check that it holds what all trials write")
     else:
         yield Finding("pass", "disk", text)
-
-
-def _run(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Exit code and output of a command; 124 if it doesn't end."""
-    try:
-        done = subprocess.run(
-            command, env={**os.environ, **(env or {})}, timeout=_PROBE_TIMEOUT, check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return 124, f"no answer within {_PROBE_TIMEOUT:g} s"
-    except OSError as error:
-        return 127, str(error)
-    return done.returncode, done.stdout.decode(errors="replace")

@@ -11,6 +11,7 @@ import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NoReturn
 
 from workflow.allocation import find_allocation
 from workflow.config import Experiment, load_experiment
@@ -37,6 +38,17 @@ class Job:
     """When the allocation ends in which this process runs, in seconds since the epoch."""
 
 
+class SiteHelp(argparse.Action):
+    """Prints the commented template of site files."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nargs=0, **options)
+
+    def __call__(self, made: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print((shipped("sites") / "TEMPLATE").read_text(encoding="utf-8"), end="")
+        made.exit()
+
+
 def parser(program: str, description: str, epilog: str) -> argparse.ArgumentParser:
     """The options that say which run is meant, for all commands that begin or go on with one."""
     made = argparse.ArgumentParser(
@@ -47,6 +59,7 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
         allow_abbrev=False,
     )
     made.add_argument("--site", help="site by name (./sites, $WORKFLOW_SITES, shipped ones) or path of its YAML file")
+    made.add_argument("--site-help", action=SiteHelp, help="explain every key of site files and exit")
     made.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
     made.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
     made.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")

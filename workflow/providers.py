@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -157,6 +158,10 @@ class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
         "OUT_OF_MEMORY": JobState.FAILED, "REVOKED": JobState.FAILED, "TIMEOUT": JobState.TIMEOUT,
         "DEADLINE": JobState.TIMEOUT, "PREEMPTED": JobState.TIMEOUT,
     }  # fmt: skip
+
+    def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
+        """As the original, but for its question whether there is accounting: it isn't needed, and may take minutes."""
+        return (1, "", "") if cmd.startswith("sacct") else super().execute_wait(cmd, timeout)
 
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         code, output, error = self._squeue("--states=all", "--format=%i|%T")
@@ -312,6 +317,18 @@ def provider(site: Site, prefix: str) -> Steady:
     return made
 
 
+def block_script(site: Site, command: str) -> str:
+    """The script of a job whose nodes run ``command``, as it would be submitted; nothing is."""
+    with tempfile.TemporaryDirectory() as directory:
+        made: Any = provider(site, "workflow")
+        made.script_dir = directory
+        made.execute_wait = lambda command: (0, "Submitted batch job 1", "")
+        made.submit(command, 1, "block-0")
+        (script,) = (path for path in Path(directory).iterdir() if path.is_file())
+        name = script.name.removesuffix(".submit")
+        return script.read_text().replace(directory, "SCRIPTS").replace(name, "workflow.block-0.TIME")
+
+
 def _common(batch: Batch) -> dict[str, Any]:
     return {
         "nodes_per_block": batch.nodes_per_block,
@@ -331,7 +348,7 @@ def _options(word: str, batch: Batch, *more: str) -> str:
 
 
 def _slurm(site: Site, batch: Batch) -> SteadySlurm:
-    gpus = len(site.gpus)
+    gpus = len(site.gpus) if batch.gpu_request else 0
     return SteadySlurm(
         partition=batch.queue,
         qos=batch.qos,
@@ -347,7 +364,7 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
 
 
 def _pbs(site: Site, batch: Batch) -> SteadyPBS:
-    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus else "")
+    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus and batch.gpu_request else "")
     scatter = "-l place=scatter:excl" if batch.exclusive else "-l place=scatter"
     return SteadyPBS(
         queue=batch.queue,

@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from workflow.config import Experiment
-from workflow.doctor import Finding
+from workflow.findings import Finding
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for

@@ -111,6 +111,11 @@ def _dry_run(job: Job) -> int:
     if "infer" in job.experiment.stages:
         place = Place(str(job.run.stage_attempt("infer", 1)), job.run.name)
         _print_command("infer, with the winner's model", pipeline.infer(place, train, data), job)
+    if job.site.batch is not None and not job.site.allocated_nodes:
+        from workflow.providers import block_script  # imports Parsl
+
+        print(f"# a job that runs {job.site.workers} trials at a time on each of its nodes\n")
+        print(block_script(job.site, "# the workers"))
     return EXIT_DONE
 
 

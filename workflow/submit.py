@@ -108,7 +108,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": batch.cores_per_node,
         "gres": batch.gres,
-        "gpus-per-node": len(site.gpus) or None if not batch.gres else None,
+        "gpus-per-node": len(site.gpus) if site.gpus and batch.gpu_request and not batch.gres else None,
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
     # A node that fails ends its trials only, and a job that Slurm began anew would meet the one that follows.
@@ -117,7 +117,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
 
 
 def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
-    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus else "")
+    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus and batch.gpu_request else "")
     chunk = ":".join(
         filter(None, [f"{batch.nodes_per_block}", f"ncpus={batch.cores_per_node or 1}", wanted.lstrip(":")])
     )

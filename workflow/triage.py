@@ -77,8 +77,8 @@ class Nodes:
 
     A quick failure on a site of several nodes is doubted once: the trial runs again on another node. If it fails there
     too, it is the trial's failure. If it succeeds, that counts against the node, until a trial succeeds on it; a node
-    with ``_STRIKES`` of these is shunned. A trial that was lost on a node runs again on another one, if that takes it at
-    once: a block that was cancelled is not its node's fault.
+    with ``_STRIKES`` of these is shunned. A trial that was lost on a node runs again on another one, if that takes it
+    at once: a block that was cancelled is not its node's fault.
 
     ``several`` says whether the site has more than one node; else nothing is doubted and no node avoided.
     """

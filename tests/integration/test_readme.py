@@ -12,6 +12,7 @@ import yaml
 
 from tests.conftest import ROOT, TOY, Workflow
 from workflow import errors, submit
+from workflow.batch import Batch
 from workflow.config import load_experiment
 from workflow.run import _parser
 from workflow.search import SearchSettings
@@ -83,11 +84,10 @@ def test_the_steps_to_a_model_of_ones_own_work(workflow: Workflow) -> None:
             assert done.returncode == 0, done.stdout
 
 
-SITE_KEYS = {field.name for field in fields(Site)} - {"name", "auto", "options", "endpoint"} | {
-    "extra_args",
-    "env",
-    "binds",
-}
+SITE_KEYS = {field.name for field in fields(Site)} - {
+    "name", "auto", "options", "endpoint", "batch", "allocated_nodes",
+} | {"extra_args", "env", "binds"}  # fmt: skip
+BATCH_KEYS = {field.name for field in fields(Batch)} | {"partition"}
 ENDPOINT_KEYS = {"endpoint", "endpoint_directory", "queue_timeout", "user_endpoint_config"}
 
 
@@ -95,6 +95,7 @@ def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
     assert first_column(section("Sites")) == SITE_KEYS
+    assert first_column(section("Jobs of a cluster")) == BATCH_KEYS
     assert first_column(section("Globus Compute")) == ENDPOINT_KEYS
 
 

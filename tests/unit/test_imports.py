@@ -60,9 +60,11 @@ ALLOWED = {
     "job": "allocation config errors initial rundir site strict",
     "submit": "batch errors job rundir site",
     "init": "errors strict",
-    "doctor": "config errors image rundir site strict",
-    "rehearsal": "config doctor lock rundir runner site trial",
-    "check": "config doctor errors rehearsal site strict",
+    "findings": "",
+    "site_doctor": "batch errors findings site",
+    "doctor": "config errors findings image rundir site site_doctor strict",
+    "rehearsal": "config findings lock rundir runner site trial",
+    "check": "config doctor errors findings job rehearsal site strict",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

@@ -1,0 +1,35 @@
+"""What a check has found, and how it asks other programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["pass", "warn", "fail"]
+
+_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    level: Level
+    subject: str
+    text: str
+    remedy: str = ""
+
+
+def run_command(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Exit code and output of a command; 124 if it doesn't end."""
+    try:
+        done = subprocess.run(
+            command, env={**os.environ, **(env or {})}, timeout=_TIMEOUT, check=False,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return 124, f"no answer within {_TIMEOUT:g} s"
+    except OSError as error:
+        return 127, str(error)
+    return done.returncode, done.stdout.decode(errors="replace")
