@@ -133,6 +133,10 @@ class Campaign:
         self.parked: list[Trial] = []
         """Trials that no longer fit into the allocation in which the controller runs."""
         self._on_disk: dict[int, int] = {}
+        self.set_back: deque[Trial] = deque()
+        """Trials that could not run, which others go before: they show whether it is the trial or the set-up."""
+        self._cannot_run: list[int] = []
+        """Trials that could not run since the last one that did, which tells of the set-up."""
         self.draining = False
         self.stopping = False
         self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
@@ -223,7 +227,7 @@ class Campaign:
             if not self.running:
                 if self.parked:
                     raise OutOfTime(f"{len(self.parked)} trials no longer fit into this allocation")
-                if self.search.done and not self.waiting:
+                if self.search.done and not self.waiting and not self.set_back:
                     return self._stop_if_broken(at_end=True)
                 if self.draining:
                     raise Interrupted
@@ -255,7 +259,7 @@ class Campaign:
         while not self.waiting:
             trial = self.search.ask()
             if trial is None:
-                return None
+                return self.set_back.popleft() if self.set_back else None
             asked = {"type": "asked", "trial": trial.to_json()}
             if (known := self.state.outcomes.get(trial.id)) is not None:
                 self.journal.append(asked)  # its record was lost, its outcome was not
@@ -303,13 +307,17 @@ class Campaign:
         self._learn_duration(trial, outcome)
         if node := self.nodes.learn(outcome):
             self._shun(node)
+        if outcome.kind == "ok":
+            self._cannot_run.clear()
         if outcome.final:
             self.search.tell(outcome)
             return self._stop_if_broken()
-        if outcome.cause == "setup":
+        if outcome.cause == "setup" and self._set_up_is_broken():
             raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
         if (outcome.kind, outcome.cause) == ("deferred", "walltime") and self.runner.in_allocation:
             self.parked.append(trial)
+        elif outcome.cause == "setup":
+            self.set_back.append(trial)
         else:
             self.waiting.appendleft(trial)
         if outcome.kind == "lost":
@@ -339,6 +347,16 @@ class Campaign:
         self.journal.append({"type": "retracted", "trials": found.trials, "signature": alike, "reason": found.text})
         raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
 
+    @property
+    def _others_ran(self) -> bool:
+        return any(outcome.kind == "ok" for outcome in self.state.outcomes.values())
+
+    def _set_up_is_broken(self) -> bool:
+        """At once before the first success; later once several trials in a row cannot run: an image may go away."""
+        if not self._others_ran:
+            return True
+        return len(self._cannot_run) >= self.plan.max_attempts and len(set(self._cannot_run)) > 1
+
     def _limit_attempts(self, outcome: Outcome) -> Outcome:
         """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""
         lost = self.state.lost.get(outcome.trial_id, 0) + 1
@@ -350,9 +368,14 @@ class Campaign:
             return _failed(
                 outcome, f"cut off {cut} times by the end of its block, the last time after {outcome.seconds:.0f} s"
             )
-        if outcome.cause == "setup" and any(o.kind == "ok" for o in self.state.outcomes.values()):
+        if outcome.cause == "setup" and self._alone_cannot_run(outcome):
             return _failed(outcome, outcome.evidence)
         return outcome
+
+    def _alone_cannot_run(self, outcome: Outcome) -> bool:
+        """Whether it is one trial that cannot run, again and again, while others can."""
+        self._cannot_run.append(outcome.trial_id)
+        return self._cannot_run.count(outcome.trial_id) >= self.plan.max_attempts and self._others_ran
 
     # -- the other stages ----------------------------------------------------------------------------------------
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from workflow.findings import Finding
 from workflow.job import SiteHelp
 from workflow.site import Site, find_site, load_site
 from workflow.strict import parse_overrides, shipped, split_overrides
+from workflow.terminal import ended_by_signals, flush, speak_any_language
 
 EXIT_FAILS = 1
 
@@ -25,19 +28,36 @@ _LABELS = {"pass": "pass", "warn": "WARN", "fail": "FAIL"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    speak_any_language()
     try:
-        for_experiment, for_site = split_overrides(parse_overrides(args.settings))
-        site = load_site(find_site(args.site), for_site)
-        experiment = load_experiment(
-            args.experiment or shipped("configs") / "demo.yaml", for_experiment, remote=site.endpoint is not None
-        )
-        return _report(_findings(args, experiment, site), as_json=args.json)
+        with ended_by_signals():
+            return _check(args)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        if args.json:
+            print(json.dumps({"ok": False, "error": str(error), "findings": []}, indent=2))
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
+        return EXIT_FAILS  # nobody reads on, or the disk behind the output is full
+    finally:
+        flush()
+
+
+def _check(args: argparse.Namespace) -> int:
+    if args.epochs < 1:
+        raise InputError(f"--epochs {args.epochs}: is below 1\n    -> write at least 1")
+    for_experiment, for_site = split_overrides(parse_overrides(args.settings))
+    site = load_site(find_site(args.site), for_site)
+    experiment = load_experiment(
+        args.experiment or shipped("configs") / "demo.yaml", for_experiment, remote=site.endpoint is not None
+    )
+    with closing(_findings(args, experiment, site)) as findings:
+        return _report(findings, as_json=args.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _findings(args: argparse.Namespace, experiment: Experiment, site: Site) -> Iterator[Finding]:
+def _findings(args: argparse.Namespace, experiment: Experiment, site: Site) -> Generator[Finding]:
     output = args.output.absolute()
     failed = False
     for finding in examine(experiment, site, output):
@@ -72,7 +92,7 @@ def _findings(args: argparse.Namespace, experiment: Experiment, site: Site) -> I
     from workflow.rehearsal import rehearse
 
     try:
-        yield from rehearse(experiment, site, output / f".check-{os.getpid()}", max(1, args.epochs))
+        yield from rehearse(experiment, site, output / f".check-{os.getpid()}", args.epochs)
     except WorkflowError as error:
         yield Finding("fail", "site", str(error), "mend the site, and check again")
 

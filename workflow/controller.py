@@ -18,7 +18,7 @@ from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputE
 from workflow.image import ImageError
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
-from workflow.provenance import provenance
+from workflow.provenance import identity, provenance
 from workflow.report.progress import Progress
 from workflow.report.tables import Table, counts, lines, model_directory, write_tables, write_text
 from workflow.rundir import RunDir
@@ -92,13 +92,16 @@ def _provenance(
         about = provenance(experiment.model, site, before, progress.say)
     except ImageError as error:
         raise InputError(f"model.image: {experiment.model.image}: {error}\n    -> {error.remedy}") from error
-    old, new = (record.get("image") or {} for record in (before, about))
     results = any(outcome.kind == "ok" for outcome in journal.state.outcomes.values())
-    if results and not accept_image and old.get("sha256") != new.get("sha256"):
-        was, now = (f"{image.get('path')} (sha256 {str(image.get('sha256'))[:12]})" for image in (old, new))
+    was, now = identity(before), identity(about)
+    if not results or accept_image or was is None or now is None or was[0] == now[0]:
+        return about
+    if about.get("scripts") and before.get("scripts"):  # they are mended in place, as images are not
+        print(f"warning: the results so far came from {was[1]}, this is {now[1]}", file=sys.stderr)
+    else:
         raise InputError(
-            f"model.image: the results so far came from {was}, this is {now}\n"
-            "    -> put the old image back, or go on with this one by --accept-image"
+            f"model: the results so far came from {was[1]}, this is {now[1]}\n"
+            "    -> put the old one back, or go on with this one by --accept-image"
         )
     return about
 

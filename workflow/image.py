@@ -53,6 +53,8 @@ def read_image(path: Path) -> Image:
     try:
         if path.is_dir():
             return _sandbox(path)
+        if path.exists() and not path.is_file():
+            raise ImageError("is no file", "name a .sif file")
         with path.open("rb") as file:
             header = file.read(_HEADER.size)
             size = os.fstat(file.fileno()).st_size
@@ -64,6 +66,8 @@ def read_image(path: Path) -> Image:
             table = file.read((total - free) * _DESCRIPTOR.size)
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})", "check its path and its permissions") from error
+    except (ValueError, OverflowError, MemoryError) as error:
+        raise ImageError("has a damaged header", "copy, pull or build it again") from error
     ends = [
         _end(descriptor)
         for descriptor in _DESCRIPTOR.iter_unpack(table[: len(table) // _DESCRIPTOR.size * _DESCRIPTOR.size])

@@ -38,7 +38,9 @@ def provenance(model: Model, site: Site, known: Mapping[str, Any], say: Callable
     if site.endpoint is not None:  # the model is where it cannot be read from here
         return {**found, "endpoint": site.endpoint.id, "image": {"path": model.image} if model.image else None}
     if model.image is None:
-        return {**found, "scripts": {"path": model.scripts, "sha256": files_digest([Path(str(model.scripts))])}}
+        scripts = Path(str(model.scripts))
+        code = files_digest([*sorted(scripts.glob("*.sh")), *sorted(scripts.glob("*.py"))])
+        return {**found, "scripts": {"path": model.scripts, "sha256": files_digest([scripts]), "code": code}}
     image = digest(read_image(Path(model.image)), known.get("image") or {}, say)
     program = next(filter(shutil.which, site.container.programs), None)
     if program is not None:
@@ -51,6 +53,21 @@ def model_digest(record: Mapping[str, Any]) -> str | None:
     """The digest of what was run, of a record with ``provenance``; None where it isn't known (a sandbox image)."""
     digests = [record[key].get("sha256") for key in ("image", "scripts") if record.get(key)]
     return digests[0] if digests else None
+
+
+def identity(record: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What tells one model from another, and the same in words; None where nothing is known.
+
+    A sandbox is known by its place and time, scripts on the host by their code.
+    """
+    kind = next((key for key in ("image", "scripts") if record.get(key)), None)
+    if kind is None:
+        return None
+    about = record[kind]
+    if digest := about.get("code", about.get("sha256")):
+        return str(digest), f"{kind} {about.get('path')} (sha256 {digest[:12]})"
+    stamp = f"{about.get('path')}, modified at {(about.get('modified') or 0) / 1e9:.0f}"
+    return stamp, f"{kind} {stamp}"
 
 
 def files_digest(paths: Iterable[Path], without: Iterable[Path] = ()) -> str:

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from workflow.config import Experiment
+from workflow.errors import SiteError
 from workflow.findings import Finding
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
@@ -33,7 +34,10 @@ def rehearse(experiment: Experiment, site: Site, directory: Path, epochs: int) -
     ``directory`` is made, and removed again if all is well.
     """
     run = RunDir(directory)
-    run.data.mkdir(parents=True)
+    try:
+        run.data.mkdir(parents=True)
+    except OSError as error:
+        raise SiteError(f"--output {directory.parent}: cannot be made ({error.strerror})") from error
     lock = RunLock(run.lock)
     lock.acquire()
     run.journal.touch()  # what tells a run that is gone

@@ -14,7 +14,7 @@ from workflow.errors import InputError, Problems
 from workflow.journal import State, read_state
 from workflow.provenance import files_digest, model_digest
 from workflow.rundir import RunDir
-from workflow.stages import PATH_NAMES
+from workflow.stages import PATH_NAMES, Options
 from workflow.trial import Outcome, Params, Trial
 
 Key = str
@@ -57,12 +57,12 @@ class Memo:
 
 
 def inputs_digest(
-    experiment: Experiment, record: Mapping[str, Any], data: Iterable[Path], written: Iterable[Path]
+    experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: Iterable[Path]
 ) -> str | None:
     """A digest of what decides about a training beside its hyperparameters; None where that isn't known.
 
-    These are the model (``record`` holds its provenance), the files at ``data`` but for those that the campaign has
-    ``written``, the arguments of preprocess and train, and the metric.
+    These are the model (``record`` holds its provenance), what it and the ``site`` add to its calls, the files at
+    ``data`` but for those that the campaign has ``written``, the arguments of preprocess and train, and the metric.
     """
     model = model_digest(record)
     if model is None:
@@ -72,7 +72,8 @@ def inputs_digest(
         for stage, settings in experiment.stages.items() if stage != "infer"
     }  # fmt: skip
     config_file = experiment.stages["train"].config_file
-    parts = [model, files_digest(data, written), args, config_file, vars(experiment.objective)]
+    added = [[options.extra_args, dict(options.env), options.binds] for options in (experiment.model.options, site)]
+    parts = [model, files_digest(data, written), args, config_file, vars(experiment.objective), added]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

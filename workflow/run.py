@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import shlex
 import shutil
@@ -12,13 +11,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from workflow import __version__
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, WorkflowError
 from workflow.job import Job, checked_job, create, parser
 from workflow.stages import Command, Place, fragile
+from workflow.terminal import ended_by_signals, flush, speak_any_language
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
@@ -27,14 +26,13 @@ exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succe
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    _speak_any_language()
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, _interrupt) for number in heard}
+    speak_any_language()
     try:
-        job = checked_job(args)
-        for warning in (*job.experiment.warnings, *_warnings(job)):
-            print(f"warning: {warning}", file=sys.stderr)
-        return _dry_run(job) if args.dry_run else _execute(job)
+        with ended_by_signals():
+            job = checked_job(args)
+            for warning in (*job.experiment.warnings, *_warnings(job)):
+                print(f"warning: {warning}", file=sys.stderr)
+            return _dry_run(job) if args.dry_run else _execute(job)
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -42,30 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        _flush()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """TERM and HUP before there is a campaign that could clean up: as Ctrl-C."""
-    raise KeyboardInterrupt
-
-
-def _speak_any_language() -> None:
-    """Escape what the terminal's encoding lacks: a run's name must not end it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
-def _flush() -> None:
-    """Write out what is buffered; where nobody reads any more, let Python not complain about it at its exit."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):  # None: it was closed before the start
-        try:
-            stream.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        flush()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -248,7 +248,7 @@ class ParslRunner:
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self._constants, place, self._data)
-        digest = inputs_digest(self.experiment, record, map(Path, read), map(Path, written))
+        digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), map(Path, written))
         self._memo = Memo(self.experiment.reuse, digest)
         return digest
 

@@ -303,7 +303,7 @@ class Pipeline:
         words += ["--fakeroot"] * self.container.fakeroot + ["--pid"] * self.container.own_pids
         words += [word for option in options for word in option.extra_args]
         for host, inside in binds:
-            words += ["--bind", f"{_bind_path(host)}:{_bind_path(inside)}"]
+            words += _bind(host, inside)
         if self.model.contract == "candle":
             words += ["--env", f"{variable}={self._data_dir}"]
         assert self.model.image is not None
@@ -319,8 +319,12 @@ def _inside(variables: Mapping[str, str]) -> dict[str, str]:
     return {f"{program}ENV_{name}": value for name, value in escaped.items() for program in _PROGRAMS}
 
 
-def _bind_path(path: str) -> str:
-    return re.sub(r"([\\:,])", r"\\\1", path)
+def _bind(host: str, inside: str) -> list[str]:
+    """The option that binds a path. --bind cannot carry every one (seen with Apptainer 1.4), --mount reads CSV."""
+    if not re.search(r'[\\:,"]', host + inside):
+        return ["--bind", f"{host}:{inside}"]
+    source, destination = (path.replace('"', '""') for path in (host, inside))
+    return ["--mount", f'type=bind,"source={source}","destination={destination}"']
 
 
 def _set_output(args: dict[str, Argument], stage: str, names: str, directory: str) -> None:

@@ -15,6 +15,7 @@ from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, OutOfTime, 
 from workflow.job import Job, checked_job, create, parser
 from workflow.rundir import RunDir
 from workflow.site import Site
+from workflow.terminal import flush, speak_any_language
 
 CHAIN = "WORKFLOW_CHAIN"
 """The variable that tells a job how many may still follow it."""
@@ -29,6 +30,7 @@ exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    speak_any_language()
     try:
         job = _job(args)
         if args.dry_run:
@@ -41,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    finally:
+        flush()
 
 
 def _parser() -> argparse.ArgumentParser:

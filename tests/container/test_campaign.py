@@ -163,3 +163,31 @@ def test_the_shipped_space_runs_in_an_image_as_it_is(workflow: Workflow, toy_ima
     done = workflow.run("--site", "local", "--experiment", experiment, "--output", "run")
     assert done.returncode == 0, done.stdout
     assert json.loads((workflow.directory / "run/summary.json").read_text())["test_scores"] == {"mse": 0.5}
+
+
+def test_run_directories_with_characters_that_binds_cannot_carry(workflow: Workflow, toy_image: Path) -> None:
+    experiment = workflow.experiment(
+        model=in_image(toy_image), search={"num_iterations": 1, "population_size": 2}, space=toy_space()
+    )
+    for name in ("one,comma", "two:colons:", "back\\slash", 'a "quoted", one'):
+        done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", name)
+        assert done.returncode == 0, (name, done.stdout)
+
+
+def test_an_image_that_goes_away_costs_no_trial(workflow: Workflow, toy_image: Path) -> None:
+    """The campaign stops, and once the image is back it goes on as if nothing had been."""
+    image = workflow.directory / "model.sif"
+    image.symlink_to(toy_image)
+    experiment = workflow.experiment(
+        model=in_image(image), search={"strategy": "random", "evaluations": 20}, space=toy_space(0.5)
+    )
+    controller = workflow.start("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    run = workflow.directory / "run"
+    assert eventually(lambda: run.exists() and len(results(run)) >= 4, 60)
+    image.rename(workflow.directory / "away.sif")
+    output, _ = controller.communicate(timeout=60)
+    assert controller.returncode == 5 and "cannot run" in output, output
+    (workflow.directory / "away.sif").rename(image)
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0, done.stdout
+    assert json.loads((run / "summary.json").read_text())["trials"]["ok"] == 20

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import struct
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import TOY, Workflow, toy_experiment, toy_space
+from tests.conftest import TOY, Workflow, eventually, toy_experiment, toy_space
+from workflow.image import ImageError, read_image
 
 TRAIN, INFER, PREPROCESS = "train.sh", "infer.sh", "preprocess.sh"
 
@@ -299,3 +302,49 @@ def test_what_init_writes_passes_unchanged(workflow: Workflow, demo_image: Path)
         assert done.returncode == 0, done.stdout
     again = workflow.run("my model", module="workflow.init")
     assert again.returncode == 2 and "is not empty" in again.stdout
+
+
+def test_a_damaged_header_of_an_image_is_told_without_a_traceback(tmp_path: Path, toy_image: Path) -> None:
+    for offset, number in ((80, 2**40), (88, 2**62), (80, -1)):
+        damaged = tmp_path / "damaged.sif"
+        data = bytearray(toy_image.read_bytes())
+        struct.pack_into("<q", data, offset, number)
+        damaged.write_bytes(data)
+        with pytest.raises(ImageError):
+            read_image(damaged)
+
+
+@pytest.mark.parametrize("output", ["experiment.yaml", "/dev/null", "/dev/null/x"])
+def test_an_output_that_cannot_be_made_fails(workflow: Workflow, output: str) -> None:
+    done = workflow.run(
+        "--site", "local-threads", "--experiment", workflow.experiment(), "--output", output, module="workflow.check"
+    )
+    assert done.returncode == 1 and "Traceback" not in done.stdout, done.stdout
+
+
+def test_a_reader_that_goes_away_ends_the_check(workflow: Workflow) -> None:
+    check = workflow.start("--site", "local-threads", "--experiment", workflow.experiment(), module="workflow.check",
+                           stderr=subprocess.PIPE)  # fmt: skip
+    assert check.stdout is not None and check.stderr is not None
+    check.stdout.readline()
+    check.stdout.close()
+    assert "Traceback" not in check.stderr.read()
+    check.wait(60)
+    assert not list((workflow.directory / "runs").glob(".check-*"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_terminated_check_leaves_nothing(workflow: Workflow, number: signal.Signals) -> None:
+    experiment = workflow.experiment(space=toy_space(60.0), stages={"train": {}})
+    check = workflow.start("--site", "local", "--experiment", experiment, module="workflow.check")
+    assert eventually(lambda: list((workflow.directory / "runs").glob(".check-*/trials/*/*/argv.json")), 60)
+    check.send_signal(number)
+    output, _ = check.communicate(timeout=60)
+    assert check.returncode == 130, output
+    assert eventually(lambda: not workflow.processes(), 20)
+    assert not list((workflow.directory / "runs").glob(".check-*"))
+
+
+def test_bad_input_is_json_too(workflow: Workflow) -> None:
+    done = workflow.run("--site", "nowhere", "--json", module="workflow.check", stderr=subprocess.DEVNULL)
+    assert done.returncode == 2 and "no such site" in json.loads(done.stdout)["error"]

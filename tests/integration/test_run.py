@@ -435,3 +435,42 @@ def test_what_a_resume_changes_holds_for_the_next_one(workflow: Workflow) -> Non
     again = workflow.run("--resume", "run")
     assert again.returncode == 0, again.stdout
     assert len(json.loads((workflow.directory / "run/summary.json").read_text())["generations"]) == 4
+
+
+# -- what results belong to ------------------------------------------------------------------------------------------
+
+
+def own_model(directory: Path, value: str) -> Path:
+    model = directory / "model"
+    model.mkdir(exist_ok=True)
+    (model / "train.sh").write_text(f"#!/bin/bash\necho IMPROVE_RESULT val_loss: {value}\n")
+    (model / "train.sh").chmod(0o755)
+    return model
+
+
+def test_a_resume_with_other_scripts_says_so(workflow: Workflow) -> None:
+    """Scripts are mended in place; files beside the code may change."""
+    model = own_model(workflow.directory, "0.5")
+    search = {"strategy": "random", "evaluations": 2}
+    experiment = workflow.experiment(model={"scripts": str(model)}, stages={"train": {}}, search=search)
+    done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    assert done.returncode == 0, done.stdout
+    (model / "notes.txt").write_text("beside the code")
+    assert "warning" not in workflow.run("--resume", "run", "--set", "search.evaluations=4").stdout
+    own_model(workflow.directory, "0.1")
+    changed = workflow.run("--resume", "run", "--set", "search.evaluations=6")
+    assert changed.returncode == 0 and "warning: the results so far came from scripts" in changed.stdout
+    assert "warning" not in workflow.run("--resume", "run", "--set", "search.evaluations=8").stdout
+
+
+@pytest.mark.parametrize("key", ["model.env.VALUE", "site.env.VALUE"])
+def test_results_are_not_reused_with_another_environment(workflow: Workflow, key: str) -> None:
+    model = own_model(workflow.directory, "${VALUE:-0.5}")
+    search = {"strategy": "random", "evaluations": 2}
+    experiment = workflow.experiment(model={"scripts": str(model)}, stages={"train": {}}, search=search)
+    start = ["--site", "local-threads", "--experiment", experiment, "--output"]
+    assert workflow.run(*start, "first").returncode == 0
+    again = workflow.run(*start, "again", "--set", "reuse=[first]")
+    assert "2 of them were taken from earlier runs" in again.stdout, again.stdout
+    other = workflow.run(*start, "other", "--set", "reuse=[first]", "--set", f'{key}="0.125"')
+    assert other.returncode == 0 and "best val_loss: 0.125" in other.stdout, other.stdout

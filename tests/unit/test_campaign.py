@@ -514,12 +514,27 @@ def test_broken_setup_before_a_success_stops_the_campaign(path: Path) -> None:
     check_whole(state, site.disk)
 
 
-def test_broken_setup_after_a_success_fails_that_trial_alone(path: Path) -> None:
-    site = Site(path, faults={("train", 5, 1): lost("setup", evidence="exit code 127")}, in_flight=1)
+def test_a_trial_that_alone_cannot_run_fails(path: Path) -> None:
+    """Others that succeed in between show that the set-up works."""
+    site = Site(path, faults={("train", 5, n): lost("setup", evidence="exit code 127") for n in range(1, 9)})
     state, _ = lead(site)
-    assert state.outcomes[5].kind == "failed"
+    assert state.outcomes[5].kind == "failed" and 3 <= state.outcomes[5].attempt <= 5
     assert state.outcomes[5].evidence == "exit code 127"
     assert len(state.trials) > 6
+
+
+@pytest.mark.parametrize("in_flight", [1, 3])
+def test_an_image_that_goes_away_costs_no_trial(path: Path, in_flight: int) -> None:
+    """From a certain trial on nothing can run: the campaign stops, and a resume runs them all."""
+    faults = {
+        ("train", t, n): lost("setup", evidence="the container cannot run") for t in range(5, 99) for n in (1, 2, 3)
+    }
+    site = Site(path, faults=faults, in_flight=in_flight)
+    with pytest.raises(SetupError, match="cannot run: the container cannot run"):
+        lead(site)
+    state, _ = lead(Site(path, site.disk))
+    check_whole(state, site.disk)
+    assert all(outcome.cause != "setup" for outcome in state.outcomes.values())
 
 
 # -- nodes -----------------------------------------------------------------------------------------------------------

@@ -58,13 +58,14 @@ ALLOWED = {
     "controller": "* -run",
     "run": "*",
     "job": "allocation config errors initial rundir site strict",
-    "submit": "batch errors job rundir site",
+    "submit": "batch errors job rundir site terminal",
     "init": "errors strict",
     "findings": "",
+    "terminal": "",
     "site_doctor": "batch errors findings site",
     "doctor": "config errors findings image rundir site site_doctor strict",
-    "rehearsal": "config findings lock rundir runner site trial",
-    "check": "config doctor errors findings job rehearsal site strict",
+    "rehearsal": "config errors findings lock rundir runner site trial",
+    "check": "config doctor errors findings job rehearsal site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
