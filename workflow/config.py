@@ -46,7 +46,10 @@ _REFERENCE_NAMES = {
         "TOURNSIZE", "SEED",
     )
 } | {"GA_STRATEGY": "strategy"}  # fmt: skip
-_CORRELATIONS = frozenset({"pcc", "scc", "r2"})
+_GREATER_IS_BETTER = frozenset(
+    {"pcc", "scc", "r2", "auc", "roc_auc", "aupr", "acc", "accuracy", "bacc", "f1", "kappa", "mcc"}
+)
+_LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
 _MAX_ARGUMENT = 100_000
 
 
@@ -358,8 +361,10 @@ def _objective_warning(initial: Path, objective: Objective) -> tuple[str, ...]:
 
 def _warnings(space: Space, stages: Mapping[StageName, Stage], objective: Objective) -> list[str]:
     found = []
-    if objective.metric in _CORRELATIONS and objective.mode == "min":
+    if objective.metric in _GREATER_IS_BETTER and objective.mode == "min":
         found.append(f"objective: {objective.metric} is minimised; set objective.mode to max if greater is better")
+    if objective.metric in _LESS_IS_BETTER and objective.mode == "max":
+        found.append(f"objective: {objective.metric} is maximised; set objective.mode to min if less is better")
     for parameter in space.parameters:
         values = parameter.values() if parameter.size < 1000 else iter(())
         reason = next((r for value in values if (r := fragile(value))), "")

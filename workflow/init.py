@@ -21,7 +21,8 @@ _EXPERIMENT = """\
 #     run it     python -m workflow.run --site local --experiment {here}/experiment.yaml
 name: {name}
 model:
-  scripts: .              # the interface scripts, run on this machine; in a container instead: image: {name}.sif
+  scripts: .              # the interface scripts, run on this machine
+  # image: model.sif      # instead of scripts: the image built from model.def, beside this file
   contract: improve       # improve: the data directory is /IMPROVE_DATA_DIR in the container | candle: /candle_data_dir
   # data_dir: $IMPROVE_DATA_DIR     # left out: a directory in the run
 stages:
@@ -83,7 +84,9 @@ wrote the example model to {directory}; now
   1. put your model behind preprocess.sh, train.sh and infer.sh: its parameters into model_params.txt, what it needs
      into model.def
   2. describe what is searched in space.json, and the search in experiment.yaml
-  3. check it: python -m workflow.check --site local --experiment {_shell(directory)}/experiment.yaml"""
+  3. check it: python -m workflow.check --site local --experiment {_shell(directory)}/experiment.yaml
+  4. build the image, in {_shell(directory)}: apptainer build --fakeroot model.sif model.def
+  5. name it in experiment.yaml (image: model.sif instead of scripts: .), and check again"""
 
 
 def _shell(directory: Path) -> str:
