@@ -214,8 +214,8 @@ configure_apptainer() {
 
 # -- slurm -------------------------------------------------------------------------------------------------------------
 
-# The daemons, clients and Torque's commands on top of Slurm (qsub). No service runs and /etc/slurm stays empty: the tests
-# start daemons of their own, on configurations of their own (tests/slurm_lab.py).
+# The daemons, the clients, and Torque's commands on top of Slurm (qsub). No service runs and nothing is configured: the
+# tests start daemons of their own, on configurations of their own (tests/slurm_lab.py).
 install_slurm() {
     local packages=(slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurm-wlm-torque) wanted=() package
     for package in "${packages[@]}"; do

@@ -61,22 +61,22 @@ class SlurmLab:
     kernel ends the whole lab with the thread that started it, also after a kill -9 of that thread's process. The nodes
     share the machine's file system, /tmp included, and its network: n1 and n2 resolve to 127.0.0.1 on the nodes.
 
-    Partition ``gpu`` (default, no limit, 10 minutes unless a job says more) and, if ``short_minutes`` is given,
-    ``short`` with that MaxTime. As Slurm does by default, it takes jobs that ask for more, and never starts them. A job
-    that ended can be queried for ``min_job_age`` seconds, then squeue fails on its number.
+    Partition ``gpu`` is the default one and has no limit; jobs in it have 10 minutes unless they say more. With
+    ``short_minutes`` there is also ``short``, with that MaxTime. As Slurm does by default, it takes jobs that ask for
+    more, and never starts them. A job can be queried for ``min_job_age`` seconds after its end.
 
     What a job sees of its GPUs (Slurm 22.05; ``--gpus-per-node=N`` and ``--gres=gpu:N`` alike):
 
-    - The script, on the first node: CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, GPU_DEVICE_ORDINAL and
-      ZE_AFFINITY_MASK, all with the same list, SLURM_JOB_GPUS with that list, SLURM_GPUS_ON_NODE with its length, and
-      SLURM_GPUS_PER_NODE if so asked. No SLURM_STEP_GPUS.
-    - An srun step: the same, right on each of its nodes, and SLURM_STEP_GPUS with the node's list. But SLURM_JOB_GPUS
-      is a copy of the first node's on every node.
-    - Numbers are a node's own (/dev/nvidiaN), never counted from 0 anew: beside a job that holds 0 and 1, a job gets
-      2,3. That is so because no cgroup hides the other GPUs; sites with ConstrainDevices count from 0 in every job.
-    - A job without GPUs has none of these, and could use them all.
+    - The script, on the first node: CUDA_VISIBLE_DEVICES, ROCR_VISIBLE_DEVICES, GPU_DEVICE_ORDINAL, ZE_AFFINITY_MASK
+      and SLURM_JOB_GPUS, all with the same list, SLURM_GPUS_ON_NODE with its length, and SLURM_GPUS_PER_NODE if that
+      was the option. No SLURM_STEP_GPUS.
+    - An srun step: the same masks, each node's own, and SLURM_STEP_GPUS with the same list. But SLURM_JOB_GPUS is a
+      copy of the first node's on every node.
+    - Numbers are those of the node's /dev/nvidiaN: beside a job that holds 0 and 1, a job gets 2,3. That is so because
+      no cgroup hides the other GPUs; sites with ConstrainDevices count from 0 in every job.
+    - A job without GPUs has none of these variables, and nothing keeps it off the GPUs.
 
-    No variable tells when the job will end (SLURM_JOB_END_TIME came with 23.02): ask ``squeue --format=%e``.
+    No variable tells when the job will end: ask ``squeue --noheader --format=%e --jobs=$SLURM_JOB_ID``.
     """
 
     def __init__(
@@ -140,12 +140,12 @@ class SlurmLab:
     # -- clients -------------------------------------------------------------------------------------------------------
 
     def run(self, *argv: str, timeout: float = 30, cwd: Path | None = None) -> str:
-        """The output of a client command, without what this process has inherited from a Slurm around it."""
+        """The output of a client command, which sees nothing of a Slurm that the tests themselves may run in."""
         env = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH", "SQUEUE"))}
         try:
             done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout, cwd=cwd, env=env | self.env)
         except subprocess.TimeoutExpired as error:
-            raise LabError(f"{' '.join(argv)}: no answer in {timeout:g} s; {self._controller_log()}") from error
+            raise LabError(f"{' '.join(argv)}: no answer in {timeout:g} s; see {self.directory}/log") from error
         if done.returncode != 0:
             raise LabError(
                 f"{' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip() or done.stdout.strip()}"
@@ -153,7 +153,7 @@ class SlurmLab:
         return done.stdout
 
     def jobs(self, *, ended: bool = False) -> list[Job]:
-        """The queue, array tasks one by one; with ``ended`` also jobs that squeue still knows."""
+        """The queue, array tasks one by one; with ``ended`` also the jobs of the last ``min_job_age`` seconds."""
         states = ["--states=all"] if ended else []
         lines = self.run("squeue", "--noheader", "--array", "--format=%i|%T|%N|%j", *states).splitlines()
         return [Job(id, state, name, nodes) for id, state, nodes, name in (line.split("|", 3) for line in lines)]
@@ -168,8 +168,8 @@ class SlurmLab:
         """A power failure: all processes of the node die at once. Returns when they are gone.
 
         The controller finds out after about 25 s, or now if ``noticed``: the node is DOWN, its jobs end as NODE_FAIL or
-        are queued again. If the node is back earlier, jobs older than 20 s end then, and younger ones go on as RUNNING
-        without a process, possibly for minutes.
+        are queued again. If the node is back earlier, jobs older than 20 s end then, and younger ones stay RUNNING
+        without a process for about a minute, until the controller asks the node what it runs.
         """
         self._cell(node)
         self._kill(node)
@@ -185,14 +185,20 @@ class SlurmLab:
             self._wait_registered(node, since=booted, timeout=timeout)
 
     def freeze(self, node: str) -> None:
-        """The node hangs: all of its processes are stopped. The controller calls it down after about 25 s."""
+        """The node hangs: all of its processes are stopped. The controller calls it down after about 25 s.
+
+        Then its jobs are lost, and it is back in service about 30 s after a thaw.
+        """
         self._cell(node).signal_all(signal.SIGSTOP)
 
     def thaw(self, node: str) -> None:
         self._cell(node).signal_all(signal.SIGCONT)
 
     def stop_controller(self, timeout: float = 30) -> None:
-        """slurmctld saves its state and ends: jobs go on, clients fail."""
+        """slurmctld saves its state and ends: jobs go on, clients try for 9 s and fail (``scontrol ping`` at once).
+
+        A job that ends meanwhile counts as RUNNING until its node tells the next slurmctld.
+        """
         cell = self._cell("ctl")
         self.run("scontrol", "shutdown", "slurmctld")
         if not _eventually(cell.ended, timeout):
@@ -213,11 +219,12 @@ class SlurmLab:
         return [pid for cell in self._cells.values() for pid in [*cell.outside(), *cell.pids()]]
 
     def recover(self, timeout: float = 60) -> None:
-        """Everything up again, and the queue empty."""
-        if "ctl" not in self._cells:
+        """Everything up again, whatever happened to it, and the queue empty."""
+        if not self._runs("ctl"):
+            self._kill("ctl")
             self.start_controller()
         for node in self.nodes:
-            if node in self._cells:
+            if self._runs(node):
                 self.thaw(node)
             else:
                 self.restart(node)
@@ -256,23 +263,11 @@ class SlurmLab:
 
     def _start_munged(self) -> None:
         run = self.directory / "run"
-        files = {
-            "key-file": "munge.key",
-            "socket": "munge.socket",
-            "pid-file": "munged.pid",
-            "seed-file": "munged.seed",
-        }
-        options = [f"--{option}={run / name}" for option, name in files.items()]
+        files = {"key": "munge.key", "pid": "munged.pid", "seed": "munged.seed", "log": "munged.log"}
+        options = [f"--{kind}-file={run / name}" for kind, name in files.items()]
+        options += [f"--socket={run / 'munge.socket'}", "--origin=127.0.0.1"]
         # force: the directories above are private, which is as it should be where only root is a client.
-        self._start(
-            "munged",
-            "munged",
-            "--foreground",
-            "--force",
-            "--origin=127.0.0.1",
-            f"--log-file={run / 'munged.log'}",
-            *options,
-        )
+        self._start("munged", "munged", "--foreground", "--force", *options)
         self._wait("munged", (run / "munge.socket").exists, 10)
 
     def _start_node(self, node: str) -> None:
@@ -288,6 +283,9 @@ class SlurmLab:
         cell = self._cells.pop(name, None)
         if cell is not None:
             cell.kill()
+
+    def _runs(self, name: str) -> bool:
+        return name in self._cells and not self._cells[name].ended()
 
     def _cell(self, name: str) -> _Cell:
         if name not in self._cells:
