@@ -41,7 +41,10 @@ look() {
   set -f
   set -- ${first#??}
   [ -x "$1" ] || { echo "interpreter	$1"; return; }
-  case $1 in */env) command -v "$2" > /dev/null || { echo "interpreter	$2"; return; };; esac
+  case $1 in */env)
+    [ "$2" = -S ] && shift
+    command -v "$2" > /dev/null || { echo "interpreter	$2"; return; }
+  esac
   echo "ok	$found"
 }
 for script in "$@"; do printf '%s\t%s\n' "$script" "$(look "$script")"; done
@@ -159,7 +162,9 @@ def _data(experiment: Experiment) -> Iterator[Finding]:
         return
     path = Path(data_dir)
     preprocess = experiment.stages.get("preprocess")
-    writes_there = preprocess is not None and "ml_data_outdir" in preprocess.args
+    output = str(preprocess.args.get("ml_data_outdir", "")) if preprocess is not None else ""
+    inside = "{data_dir}", "/IMPROVE_DATA_DIR", "/candle_data_dir", data_dir
+    writes_there = bool(output) and output.startswith(inside)
     if not os.access(path, os.R_OK | os.X_OK):
         yield Finding("fail", "data", f"{path}: cannot be read", "check its permissions")
     elif os.access(path, os.W_OK):

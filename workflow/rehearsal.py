@@ -143,6 +143,9 @@ def _remedy(evidence: str) -> str:
 
 
 def _gpu(site: Site, trained: Outcome) -> Finding:
+    if trained.gpu is not None and site.scheduler in ("local", "threads") and not _has_device(site.gpu_vendor):
+        what = f"the training was given GPU {trained.gpu}, but {trained.host} has no device of {site.gpu_vendor}"
+        return Finding("warn", "GPU", what, "check the site's gpus and gpu_vendor, and the driver")
     if trained.gpu is not None:
         return Finding("pass", "GPU", f"the training got GPU {trained.gpu} of {trained.host}")
     if site.gpus:
@@ -150,6 +153,13 @@ def _gpu(site: Site, trained: Outcome) -> Finding:
     return Finding(
         "warn", "GPU", f"the training ran on {trained.host} without one", "choose a site with GPUs, if it needs one"
     )
+
+
+_DEVICES = {"nvidia": "nvidia[0-9]*", "amd": "kfd", "intel": "dri/renderD*"}
+
+
+def _has_device(vendor: str) -> bool:
+    return any(Path("/dev").glob(_DEVICES.get(vendor, "null")))
 
 
 def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: int, planned: float) -> float:
