@@ -360,6 +360,8 @@ class ParslRunner:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
             self._note_node(self._running[outcome])
             if found is None:
+                with contextlib.suppress(OSError):  # a node that only hung must not go on beside the next attempt
+                    (self._running[outcome] / supervise.STOP).touch()
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
             if found.kind != "ok" and (reason := self._trouble(self._running[outcome])):

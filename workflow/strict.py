@@ -211,8 +211,9 @@ class Section:
             self.wrong(key, value, "write a list of strings")
             return []
         texts = [str(each) for each in value]
-        for reason in filter(None, map(unusable_text, texts)):
-            self.problems.add(self.at(key), f"{show(value)} {reason}", "remove that character")
+        for text in texts:
+            if reason := unusable_text(text):
+                self.problems.add(self.at(key), f"{show(text)} {reason}", "remove that character")
         return texts
 
     def expanded(self, key: str) -> str | None:

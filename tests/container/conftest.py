@@ -20,13 +20,16 @@ def demo_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nothing_left_mounted() -> Iterator[None]:
-    """A container that ends takes its mounts and loop devices along."""
-    before = mounts()
+def nothing_left_mounted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A container that ends takes its mounts and loop devices along; other tests may have some at the same time."""
+    ours = str(tmp_path_factory.getbasetemp())
+    before = mounts(ours)
     yield
-    assert mounts() == before
+    assert mounts(ours) == before
 
 
-def mounts() -> list[str]:
+def mounts(place: str) -> list[str]:
+    """Mounts and loop devices of what lies below ``place``."""
     loops = subprocess.run(["losetup", "-a"], capture_output=True, text=True, check=True).stdout.splitlines()
-    return sorted([*Path("/proc/mounts").read_text().splitlines(), *loops])
+    lines = [*Path("/proc/mounts").read_text().splitlines(), *loops]
+    return sorted(line for line in lines if place in line)

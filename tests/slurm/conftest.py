@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,9 @@ from tests.slurm_lab import SlurmLab
 
 
 @pytest.fixture(scope="session")
-def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmLab]:
+def slurm() -> Iterator[SlurmLab]:
     """Two nodes of four GPUs, and a partition ``short`` of one minute."""
-    with SlurmLab(tmp_path_factory.mktemp("slurm"), short_minutes=1) as lab:
+    with tempfile.TemporaryDirectory(prefix="slurm") as directory, SlurmLab(Path(directory), short_minutes=1) as lab:
         yield lab
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,14 @@ import pytest
 from tests import slurm_lab
 from tests.conftest import ROOT, eventually
 from tests.slurm_lab import Job, LabError, SlurmLab
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """A short one: a lab's sockets lie below its directory."""
+    with tempfile.TemporaryDirectory(prefix="lab") as directory:
+        yield Path(directory)
+
 
 GPUS = 'echo "$(hostname) job=$SLURM_JOB_GPUS step=$SLURM_STEP_GPUS cuda=$CUDA_VISIBLE_DEVICES"'
 
