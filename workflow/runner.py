@@ -360,8 +360,7 @@ class ParslRunner:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
             self._note_node(self._running[outcome])
             if found is None:
-                with contextlib.suppress(OSError):  # a node that only hung must not go on beside the next attempt
-                    (self._running[outcome] / supervise.STOP).touch()
+                self._give_up_on(self._running[outcome])
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
             if found.kind != "ok" and (reason := self._trouble(self._running[outcome])):
@@ -373,6 +372,12 @@ class ParslRunner:
             return
         self._running.pop(outcome, None)
         outcome.set_result(found)
+
+    def _give_up_on(self, directory: Path) -> None:
+        """Nothing came of an attempt: should its node only have hung, it must not go on beside the next one."""
+        if directory.is_relative_to(self.there.path):
+            with contextlib.suppress(OSError):
+                (directory / supervise.STOP).touch()
 
     def _trouble(self, directory: Path) -> str:
         """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
