@@ -41,6 +41,7 @@ VERSION = "23.06.06"
 COMMANDS = ("qsub", "qstat", "qdel", "qselect", "pbsnodes", "mpiexec")
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
 """What the login shell of a job had in lifecycle.txt, between two entries for PBS's own commands."""
+QSUB_OPTIONS = "A:e:j:k:l:m:M:N:o:p:P:q:r:S:v:VW:z"
 USAGE = """\
 usage: qsub [-a date_time] [-A account_string] [-c interval]
 	[-C directive_prefix] [-e path] [-f ] [-h ] [-I [-X]] [-j oe|eo] [-J X-Y[:Z]]
@@ -75,7 +76,7 @@ class Settings:
     ncpus: int = 16
     ngpus: int = 4
     history: bool = True
-    poll: float = 0.5
+    poll: float = 0.2
     """How often a running job's use is updated and its walltime checked."""
     kill_delay: float = 1.0
     """From TERM to KILL."""
@@ -92,6 +93,10 @@ class Settings:
     queues: dict[str, Queue] = field(default_factory=lambda: dict(QUEUES))
     resources: tuple[str, ...] = ()
     """Names that the site adds for ``-l`` and ``select``, such as filesystems."""
+    gpu_hook: bool = False
+    """Whether jobs get CUDA_VISIBLE_DEVICES from a hook of the site; the recorded server had none."""
+    first_only: bool = False
+    """Whether ``qstat -F json`` prints the first of several jobs only, which OpenPBS's newest is said to do."""
     acl_roots: bool = True
     """Whether root may submit, which errors-root.txt shows to be off by default."""
 
@@ -166,7 +171,7 @@ def checked_name(name: str) -> str:
 
 def getopts(arguments: list[str]) -> tuple[list[tuple[str, str]], list[str]]:
     try:
-        return getopt.getopt(arguments, "A:e:j:k:l:m:M:N:o:p:P:q:r:S:v:VW:z")
+        return getopt.getopt(arguments, QSUB_OPTIONS)
     except getopt.GetoptError as error:
         raise Refused(2, f"qsub: not known to the fake: {error}\n" + USAGE) from error
 
@@ -284,6 +289,8 @@ class Place:
     host: str
     index: int
     chunk: Chunk
+    gpus: tuple[int, ...] = ()
+    """Which of the host's it has, for ``gpu_hook``."""
 
     def amount(self, resource: str) -> int:
         return int(self.chunk.get(resource, 0))
@@ -644,6 +651,10 @@ class Spool:
     def script(self, job: str) -> Path:
         return self.directory / "jobs" / f"{job}.SC"
 
+    def gpus(self, job: str) -> Path:
+        """The mask of each host, if the site has a hook for it."""
+        return self.directory / "jobs" / f"{job}.gpus"
+
     def start(self, job: str) -> Path:
         """What the job's login shell reads: the name of the script, as PBS does it."""
         return self.directory / "jobs" / f"{job}.start"
@@ -669,6 +680,16 @@ class Spool:
             (self.directory / name).mkdir(parents=True, exist_ok=True)
 
 
+def hooked(spool: Spool, job: str, host: str) -> dict[str, str]:
+    """What a site's hook adds to the environment of the job's processes on this host.
+
+    As PBS's own hook for control groups: nothing where the job has no GPU.
+    """
+    path = spool.gpus(job)
+    mask = json.loads(path.read_text()).get(host) if path.exists() else None
+    return {"CUDA_VISIBLE_DEVICES": mask} if mask else {}
+
+
 def run_top_shell(job: Job, spool: Spool, outputs: tuple[Path, Path]) -> None:
     """The shepherd of a job: starts its login shell and reports the status once that ends.
 
@@ -679,9 +700,10 @@ def run_top_shell(job: Job, spool: Spool, outputs: tuple[Path, Path]) -> None:
     become_shepherd(os.getppid(), job.run.places[0].host)
     files = [os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600) for path in outputs]
     shell, home = job.request.options.get("-S", "/bin/bash"), job.environment["HOME"]
+    env = job.environment | hooked(spool, job.id, job.run.places[0].host)
     with spool.start(job.id).open() as start:
         options: dict[str, Any] = {"stdin": start, "stdout": files[0], "stderr": files[1], "cwd": home}
-        top = subprocess.Popen([shell], start_new_session=True, env=job.environment, **options)
+        top = subprocess.Popen([shell], start_new_session=True, env=env, **options)
     reap_all(top.pid, lambda status: write_whole(spool.status(job.id), str(status)))
 
 
@@ -696,7 +718,8 @@ def write_whole(path: Path, text: str) -> None:
 
 @dataclass
 class Answer:
-    rc: int = 0
+    rc: int | None = 0
+    """None: there is no answer, and the command hangs."""
     stdout: str = ""
     stderr: str = ""
 
@@ -713,6 +736,7 @@ class Server:
         self.jobs: dict[str, Job] = {}
         self.number = 0
         self.fails: dict[str, list[Answer]] = {}
+        self.unanswered: list[socket.socket] = []
         self.scheduling = True
         self.changed = {host: time.time() for host in settings.hosts}
 
@@ -738,8 +762,8 @@ class Server:
     def control_forget(self, job: str) -> None:
         del self.jobs[job]
 
-    def control_fail_next(self, command: str, times: int, rc: int, stderr: str) -> None:
-        self.fails.setdefault(command, []).extend(Answer(rc, "", stderr) for _ in range(times))
+    def control_fail_next(self, command: str, times: int, rc: int | None, stderr: str, stdout: str) -> None:
+        self.fails.setdefault(command, []).extend(Answer(rc, stdout, stderr) for _ in range(times))
 
     def control_schedule(self, on: bool) -> None:
         self.scheduling = on
@@ -836,6 +860,7 @@ class Server:
         answer = Answer()
         found = self.chosen(words, "-x" in flags or "-H" in flags, answer)
         if "-F" in flags:
+            found = found[:1] if self.settings.first_only and len(words) > 1 else found
             shown = {job.id: job.attributes() for job in found}
             answer.stdout = json_answer(self.settings.server, "Jobs", shown)
         else:
@@ -864,7 +889,10 @@ class Server:
         return job
 
     def on_qdel(self, call: Call) -> Answer:
-        """queued-json.txt and qdel-mixed.txt; the exit code is that of the last error."""
+        """queued-json.txt and qdel-mixed.txt; the exit code is that of the last error.
+
+        The refusal in state E was not recorded: it is PBSE_BADSTATE, 15016, and its text.
+        """
         flags, words = flags_of(call, "W:x")
         answer = Answer()
         for word in words:
@@ -876,15 +904,19 @@ class Server:
             elif job.state == "F":
                 answer.error(35, f"qdel: Job has finished {job.id}")
             elif job.state == "E":
-                answer.error(170, f"qdel: Request invalid for state of job {job.id}")
+                answer.error(168, f"qdel: Request invalid for state of job {job.id}")
             else:
                 self.delete(job, force=flags.get("-W") == "force")
         return answer
 
     def on_qselect(self, call: Call) -> Answer:
-        """qstat-plain.txt; all jobs are of one user here."""
-        flags_of(call, "u:")
-        return Answer(stdout="".join(f"{job.id}\n" for job in self.jobs.values() if job.state != "F"))
+        """qstat-plain.txt and queued-json.txt: the ids of the jobs that are not over, by user and by state."""
+        flags, words = flags_of(call, "u:s:")
+        if words:
+            raise Refused(2, "qselect: not known to the fake: operands\n")
+        users = [user.partition("@")[0] for user in flags["-u"].split(",")] if "-u" in flags else None
+        jobs = [job for job in self.jobs.values() if job.state in flags.get("-s", "QRE") and job.state != "F"]
+        return Answer(stdout="".join(f"{job.id}\n" for job in jobs if users is None or job.owner in users))
 
     def full_id(self, word: str) -> str:
         return word if "." in word else f"{word}.{self.settings.server}"
@@ -947,9 +979,17 @@ class Server:
             host = next((host for host in hosts if self.has_room(host, chunk, job, places)), None)
             if host is None:
                 return None
-            taken = {place.index for _, place in self.placed(host)} | {p.index for p in places if p.host == host}
-            places.append(Place(host, next(i for i in itertools.count() if i not in taken), chunk))
+            beside = [place for _, place in self.placed(host)] + [place for place in places if place.host == host]
+            places.append(self.beside(beside, host, chunk))
         return places
+
+    def beside(self, others: list[Place], host: str, chunk: Chunk) -> Place:
+        """A chunk's place with the first number and the first GPUs that no other has there."""
+        indices = {place.index for place in others}
+        taken = {gpu for place in others for gpu in place.gpus}
+        free = [gpu for gpu in range(self.settings.ngpus) if gpu not in taken]
+        index = next(number for number in itertools.count() if number not in indices)
+        return Place(host, index, chunk, tuple(free[: int(chunk.get("ngpus", 0))]))
 
     def has_room(self, host: str, chunk: Chunk, job: Job, mine: list[Place]) -> bool:
         place = job.limits["place"]
@@ -987,6 +1027,8 @@ class Server:
         job.change("R", 41)
         lines = [place.host for place in places for _ in range(int(place.chunk.get("mpiprocs", 1)))]
         self.spool.nodefile(job.id).write_text("".join(f"{host}\n" for host in lines))
+        if self.settings.gpu_hook:
+            self.spool.gpus(job.id).write_text(json.dumps(masks(places)))
         self.spool.tmpdir(job.id).mkdir(exist_ok=True)
         self.spool.tasks(job.id).mkdir(exist_ok=True)
         self.spool.status(job.id).unlink(missing_ok=True)
@@ -1155,6 +1197,14 @@ class Server:
             job.exit_status = job.exit_status or 256 + signal.SIGKILL
 
 
+def masks(places: list[Place]) -> dict[str, str]:
+    """All GPUs of a job on each host."""
+    found: dict[str, list[int]] = {}
+    for place in places:
+        found.setdefault(place.host, []).extend(place.gpus)
+    return {host: ",".join(map(str, sorted(gpus))) for host, gpus in found.items()}
+
+
 def flags_of(call: Call, known: str) -> tuple[dict[str, str], list[str]]:
     """Options, also behind operands, and operands."""
     try:
@@ -1239,12 +1289,17 @@ def serve(directory: Path) -> None:
 def serve_client(server: Server, connection: socket.socket) -> None:
     """A client that dies or hangs must not stop the others."""
     connection.settimeout(5)
-    with connection, contextlib.suppress(OSError):
+    with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+        stack.enter_context(connection)
         call = Call(**json.loads(read_all(connection)))
         try:
             answer = server.answer(call)
-        except Exception:
+        except Exception:  # a bug of the fake: the client's test shows it, and the server lives on
             answer = Answer(99, "", f"fake_pbs: {traceback.format_exc()}")
+        if answer.rc is None:
+            stack.pop_all()  # it stays open until the server ends, and the client with it
+            server.unanswered.append(connection)
+            return
         connection.sendall(json.dumps(asdict(answer)).encode())
 
 
@@ -1271,40 +1326,59 @@ def ask(directory: Path, call: Call) -> Answer:
             os.close(here)
         connection.sendall(json.dumps(asdict(call)).encode())
         connection.shutdown(socket.SHUT_WR)
-        return Answer(**json.loads(read_all(connection)))
+        if text := read_all(connection):
+            return Answer(**json.loads(text))
+        raise ConnectionResetError("the fake's server has ended")
 
 
-def client(command: str, directory: Path, argv: list[str]) -> int:
-    call = Call(command, argv, str(Path.cwd()), dict(os.environ))
-    if command == "qsub" and "--" not in argv and not operands_of(argv):
-        call.stdin = sys.stdin.read()
+_CLIENT = """\
+import json, os, socket, sys
+directory, command, options, *argv = sys.argv[1:]
+
+def reads_script():
+    if command != "qsub" or "--" in argv:
+        return False
+    import getopt
     try:
-        answer = ask(directory, call)
-    except OSError as error:
-        answer = Answer(255, "", f"{error.strerror}\n{command}: cannot connect to server\n")
-    sys.stdout.write(answer.stdout)
-    sys.stderr.write(answer.stderr)
-    return answer.rc
+        return not getopt.getopt(argv, options)[1]
+    except getopt.GetoptError:  # for the server to refuse
+        return False
+
+call = {"command": command, "argv": argv, "cwd": os.getcwd(), "env": dict(os.environ)}
+call["stdin"] = sys.stdin.read() if reads_script() else ""
+try:
+    with socket.socket(socket.AF_UNIX) as connection:
+        here = os.open(directory, os.O_PATH)
+        connection.connect(f"/proc/self/fd/{here}/socket")
+        connection.sendall(json.dumps(call).encode())
+        connection.shutdown(socket.SHUT_WR)
+        text = b"".join(iter(lambda: connection.recv(65536), b""))
+        if not text:
+            raise ConnectionResetError(0, "Connection reset by peer")
+    answer = json.loads(text)
+except OSError as error:
+    answer = {"rc": 255, "stdout": "", "stderr": f"{error.strerror}\\n{command}: cannot connect to server\\n"}
+sys.stdout.write(answer["stdout"])
+sys.stderr.write(answer["stderr"])
+sys.exit(answer["rc"])
+"""
+"""A command: its own small program, since importing this file takes three times as long as all the rest."""
 
 
-def operands_of(argv: list[str]) -> list[str]:
-    """Wrong arguments are for the server to refuse."""
-    try:
-        return getopts(argv)[1]
-    except Refused:
-        return ["unreadable"]
-
-
-_MPIEXEC_VALUES = {"-n", "-np", "--np", "--hostfile", "-hostfile", "-f", "--ppn", "-ppn", "--bind-to", "--cpu-bind"}
+_MPIEXEC_VALUES = {
+    "-n", "-np", "--np", "--hostfile", "-hostfile", "-f", "--ppn", "-ppn", "--depth", "-d", "--bind-to", "--cpu-bind",
+}  # fmt: skip
 
 
 def parse_mpiexec(argv: list[str]) -> tuple[dict[str, str], list[str]]:
-    """Options of Open MPI and PALS that take a value, and the command."""
+    """Options of Open MPI and PALS, which all take a value here, and the command."""
     options: dict[str, str] = {}
     words = list(argv)
     while words and words[0].startswith("-"):
         flag = words.pop(0)
-        options[flag] = words.pop(0) if flag in _MPIEXEC_VALUES else ""
+        if flag not in _MPIEXEC_VALUES or not words:
+            sys.exit(f"mpiexec: not known to the fake: {flag}")
+        options[flag] = words.pop(0)
     return options, words
 
 
@@ -1339,7 +1413,7 @@ def start_rank(spool: Spool, job: str, host: str, command: list[str]) -> int:
     def rank() -> None:
         become_shepherd(parent, host)
         (spool.tasks(job) / f"{host}:{os.getpid()}").touch()
-        top = subprocess.Popen(command)
+        top = subprocess.Popen(command, env={**os.environ, **hooked(spool, job, host)})
         statuses: list[int] = []
         reap_all(top.pid, statuses.append)
         os._exit(exit_code(statuses[0]))
@@ -1351,7 +1425,7 @@ def main(role: str, directory: str, argv: list[str]) -> None:
     if role == "serve":
         serve(Path(directory))
     else:
-        sys.exit(mpiexec(Path(directory), argv) if role == "mpiexec" else client(role, Path(directory), argv))
+        sys.exit(mpiexec(Path(directory), argv))
 
 
 # For tests ---------------------------------------------------------------------------------------------------------
@@ -1366,9 +1440,9 @@ class FakePbs:
     ``bin`` holds the commands, ``home`` is the home of the jobs' user.
     """
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: str | Path, **settings: Any) -> None:
         self.settings = Settings(**settings)
-        self.spool = Spool(directory.resolve())
+        self.spool = Spool(Path(directory).resolve())
         self.bin, self.home = self.spool.bin, self.spool.home
         self._server: subprocess.Popen[str] | None = None
 
@@ -1394,7 +1468,10 @@ class FakePbs:
             raise RuntimeError(f"the fake's server did not start: {self.spool.log.read_text()}")
 
     def _call(self, role: str) -> list[str]:
-        return [sys.executable, "-IS", "-c", _PROGRAM, str(Path(__file__).parent), role, str(self.spool.directory)]
+        directory = str(self.spool.directory)
+        if role in ("serve", "mpiexec"):
+            return [sys.executable, "-IS", "-c", _PROGRAM, str(Path(__file__).parent), role, directory]
+        return [sys.executable, "-IS", "-c", _CLIENT, directory, role, QSUB_OPTIONS]
 
     @property
     def pid(self) -> int:
@@ -1414,9 +1491,9 @@ class FakePbs:
         if complaint := self.spool.log.read_text():
             raise RuntimeError(complaint)
 
-    def fail_next(self, command: str, times: int, rc: int, stderr: str) -> None:
-        """The next ``times`` calls of the command end like this, without effect."""
-        self._control("fail_next", command, times, rc, stderr)
+    def fail_next(self, command: str, times: int, rc: int | None, stderr: str = "", stdout: str = "") -> None:
+        """The next ``times`` calls of the command end like this, without effect; with None as ``rc`` they hang."""
+        self._control("fail_next", command, times, rc, stderr, stdout)
 
     def forget(self, job: str) -> None:
         """The job leaves the server, as a finished one does when its history expires."""

@@ -9,11 +9,11 @@ from typing import Any
 from workflow.errors import listing
 from workflow.strict import Section, literal_path
 
-SCHEDULERS = ("slurm", "pbs", "torque")
+BATCH_SCHEDULERS = ("slurm", "pbs", "torque")
 LAUNCHERS = ("srun", "mpiexec", "single")
 
 _USUAL_LAUNCHER = {"slurm": "srun", "pbs": "mpiexec", "torque": "single"}
-_NEEDS_LAUNCHER = "single"
+_ONE_NODE = "single"
 """The launcher that knows one node only: on several it would start everything on the first."""
 
 _LEAST_WALLTIME = 60.0
@@ -89,17 +89,29 @@ class Batch:
     queues: Mapping[str, Queue] = field(default_factory=dict)
 
     @property
-    def nodes(self) -> int:
-        """How many nodes there can be at a time."""
-        return self.nodes_per_block * self.max_blocks
-
-    @property
     def beginning(self) -> str:
         """Lines of bash before the workers start."""
         proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY") if self.proxy else ()
         lines = [f"module {word if word.startswith('use ') else f'load {word}'}" for word in self.modules]
         lines += [f"export {name}={self.proxy}" for name in proxies]
         return "\n".join([*lines, *filter(None, [self.worker_init.strip()])])
+
+    def gpus_per_node(self, gpus: int) -> int | None:
+        """What Slurm's option of that name gets where a node has so many; None where GPUs are asked for otherwise."""
+        return gpus if gpus and self.gpu_request and not self.gres else None
+
+    def chunk(self, gpus: int) -> str:
+        """What PBS's select has after a node's cores."""
+        return self.select_options.lstrip(":") or (f"ngpus={gpus}" if gpus and self.gpu_request else "")
+
+    def node_properties(self, gpus: int) -> str:
+        """What Torque's nodes has after their number."""
+        return f"ppn={self.cores_per_node or 1}" + (f":gpus={gpus}" if gpus and self.gpu_request else "")
+
+    @property
+    def place(self) -> str:
+        """How PBS spreads the chunks of a job: without it, several may lie on one node."""
+        return "scatter:excl" if self.exclusive else "scatter"
 
 
 def clock(seconds: float) -> str:
@@ -171,7 +183,7 @@ def _read_queue(section: Section) -> Queue:
 def _check(top: Section, batch: Batch) -> None:
     if batch.min_blocks > batch.max_blocks:
         top.wrong("min_blocks", batch.min_blocks, f"write at most max_blocks, {batch.max_blocks}")
-    if batch.launcher == _NEEDS_LAUNCHER and batch.nodes_per_block > 1:
+    if batch.launcher == _ONE_NODE and batch.nodes_per_block > 1:
         remedy = "write srun or mpiexec: single starts everything on the first node"
         top.wrong("launcher", batch.launcher, remedy)
     for option in batch.scheduler_options:

@@ -302,19 +302,19 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
-        outcome = self._limit_attempts(self.nodes.doubt(outcome))
+        outcome = self.nodes.doubt(outcome)
+        self._note_whether_it_can_run(outcome)
+        outcome = self._limit_attempts(outcome)
         self.journal.append(_outcome_record(outcome))
         self._learn_duration(trial, outcome)
         if node := self.nodes.learn(outcome):
             self._shun(node)
-        if outcome.kind == "ok":
-            self._cannot_run.clear()
         if outcome.final:
             self.search.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self._set_up_is_broken():
             raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
-        if (outcome.kind, outcome.cause) == ("deferred", "walltime") and self.runner.in_allocation:
+        if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
         elif outcome.cause == "setup":
             self.set_back.append(trial)
@@ -329,7 +329,7 @@ class Campaign:
     def _learn_duration(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.kind == "ok" and not outcome.source:
             self.durations.learn(trial, outcome.seconds)
-        elif (outcome.kind, outcome.cause) == ("lost", "walltime"):
+        elif outcome.was_cut_off:
             self.durations.cut(trial, outcome.seconds)
 
     def _shun(self, node: str) -> None:
@@ -348,12 +348,12 @@ class Campaign:
         raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
 
     @property
-    def _others_ran(self) -> bool:
+    def _any_succeeded(self) -> bool:
         return any(outcome.kind == "ok" for outcome in self.state.outcomes.values())
 
     def _set_up_is_broken(self) -> bool:
         """At once before the first success; later once several trials in a row cannot run: an image may go away."""
-        if not self._others_ran:
+        if not self._any_succeeded:
             return True
         return len(self._cannot_run) >= self.plan.max_attempts and len(set(self._cannot_run)) > 1
 
@@ -364,18 +364,19 @@ class Campaign:
             return _failed(outcome, f"lost {lost} times, the last time: {outcome.evidence}")
         cut = self.state.cut.get(outcome.trial_id, 0) + 1
         most = self.plan.max_attempts * (_RESUMED if self.runner.keeps_checkpoints else 1)
-        if (outcome.kind, outcome.cause) == ("lost", "walltime") and cut >= most:
-            return _failed(
-                outcome, f"cut off {cut} times by the end of its block, the last time after {outcome.seconds:.0f} s"
-            )
-        if outcome.cause == "setup" and self._alone_cannot_run(outcome):
+        if outcome.was_cut_off and cut >= most:
+            last = f"the last time after {outcome.seconds:.0f} s"
+            return _failed(outcome, f"cut off {cut} times by the end of its block, {last}")
+        alone = self._cannot_run.count(outcome.trial_id) >= self.plan.max_attempts
+        if outcome.cause == "setup" and alone and self._any_succeeded:
             return _failed(outcome, outcome.evidence)
         return outcome
 
-    def _alone_cannot_run(self, outcome: Outcome) -> bool:
-        """Whether it is one trial that cannot run, again and again, while others can."""
-        self._cannot_run.append(outcome.trial_id)
-        return self._cannot_run.count(outcome.trial_id) >= self.plan.max_attempts and self._others_ran
+    def _note_whether_it_can_run(self, outcome: Outcome) -> None:
+        if outcome.cause == "setup":
+            self._cannot_run.append(outcome.trial_id)
+        elif outcome.kind == "ok":
+            self._cannot_run.clear()
 
     # -- the other stages ----------------------------------------------------------------------------------------
 

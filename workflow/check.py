@@ -14,12 +14,12 @@ from pathlib import Path
 
 from workflow.config import Experiment, load_experiment
 from workflow.doctor import examine
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, WorkflowError
+from workflow.errors import EXIT_DONE, InputError, WorkflowError
 from workflow.findings import Finding
-from workflow.job import SiteHelp
+from workflow.request import SiteHelp
 from workflow.site import Site, find_site, load_site
 from workflow.strict import parse_overrides, shipped, split_overrides
-from workflow.terminal import ended_by_signals, flush, speak_any_language
+from workflow.terminal import run_command
 
 EXIT_FAILS = 1
 
@@ -28,24 +28,20 @@ _LABELS = {"pass": "pass", "warn": "WARN", "fail": "FAIL"}
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    speak_any_language()
+    return run_command(lambda: _check_and_print(args))
+
+
+def _check_and_print(args: argparse.Namespace) -> int:
     try:
-        with ended_by_signals():
-            return _check(args)
+        return _check(args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
         if args.json:
             print(json.dumps({"ok": False, "error": str(error), "findings": []}, indent=2))
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        raise
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
         return EXIT_FAILS  # nobody reads on, or the disk behind the output is full
-    finally:
-        flush()
 
 
 def _check(args: argparse.Namespace) -> int:

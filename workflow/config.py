@@ -112,7 +112,8 @@ class Experiment:
 def _described(parameter: object) -> dict[str, Any]:
     described = {"type": type(parameter).__name__, **vars(parameter)}
     del described["name"]
-    return json.loads(json.dumps(described))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(json.dumps(described))
+    return plain
 
 
 def _model_data(model: Model) -> dict[str, Any]:

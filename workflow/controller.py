@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from workflow.campaign import Campaign, Interrupted, Plan, best
-from workflow.config import Experiment
+from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.image import ImageError
 from workflow.journal import Journal, campaign_record, differences
@@ -48,7 +48,7 @@ def control(
     lock = RunLock(run.lock)
     lock.acquire(progress.say)
     try:
-        journal = _open_journal(experiment, run, progress)
+        journal = _open_journal(experiment, site, run, progress)
         try:
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
@@ -60,7 +60,7 @@ def control(
         lock.release()
 
 
-def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Journal:
+def _open_journal(experiment: Experiment, site: Site, run: RunDir, progress: Progress) -> Journal:
     try:
         journal = Journal(run.journal)
     except OSError as error:
@@ -68,8 +68,9 @@ def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Jo
     for note in journal.notes:
         print(f"warning: {note}", file=sys.stderr)
     header = journal.state.header
-    if header is not None:
-        found = list(differences(header["fingerprint"], experiment.fingerprint()))
+    before = header["fingerprint"] if header is not None else _definition_on_disk(site, run)
+    if before is not None:
+        found = list(differences(before, experiment.fingerprint()))
         if found:
             journal.close()
             changes = "\n    ".join(found)
@@ -78,9 +79,16 @@ def _open_journal(experiment: Experiment, run: RunDir, progress: Progress) -> Jo
                 "    -> undo the change to resume it, or begin a new run"
             )
         _check_budget(experiment, journal)
-    elif journal.state.trials:
+    if header is None and journal.state.trials:
         print(f"warning: {run.journal}: its first record is gone; the definition is taken as it is", file=sys.stderr)
     return journal
+
+
+def _definition_on_disk(site: Site, run: RunDir) -> dict[str, Any] | None:
+    """What trials that lie on the disk were run by, where the journal's beginning is gone; None if there are none."""
+    if not any(run.path.glob("trials/*/attempt-*")):
+        return None
+    return load_experiment(run.experiment, {}, remote=site.endpoint is not None).fingerprint()
 
 
 def _provenance(

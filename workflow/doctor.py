@@ -14,7 +14,7 @@ from pathlib import Path
 
 from workflow.config import Experiment
 from workflow.errors import listing, printable
-from workflow.findings import Finding, run_command
+from workflow.findings import Finding, probe
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
 from workflow.site import Site
@@ -123,7 +123,7 @@ def _runtime(site: Site) -> Iterator[Finding]:
         remedy = "install Apptainer, load its module, or set the site's container_command"
         yield Finding("fail", "runtime", f"{' and '.join(programs)}: not on the PATH", remedy)
         return
-    code, said = run_command([program, "--version"])
+    code, said = probe([program, "--version"])
     if code:
         yield Finding("fail", "runtime", f"{program} --version: {said.strip()}", "mend its installation")
     else:
@@ -139,7 +139,7 @@ def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
         run.data.mkdir()
         command = experiment.pipeline(site.container, run).inside(["sh", "-c", _LOOK_AT_SCRIPTS, "sh", *scripts])
         program = next(filter(shutil.which, command.programs), command.argv[0])
-        code, said = run_command([program, *command.argv[1:]], command.env)
+        code, said = probe([program, *command.argv[1:]], command.env)
     rows = [line.split("\t") for line in said.splitlines() if line.count("\t") == 2]
     if code or len(rows) != len(scripts):
         said_lines = [line for line in printable(said).splitlines() if line.strip()] or [f"exit code {code}"]

@@ -13,7 +13,7 @@ from typing import Any
 from workflow.rundir import RunDir
 from workflow.strict import Section
 
-SCHEDULER = "globus_compute"
+ENDPOINT_SCHEDULER = "globus_compute"
 
 _DAY = 86400.0
 _KEYS = ("endpoint", "user_endpoint_config", "endpoint_directory", "queue_timeout")
@@ -39,7 +39,7 @@ class Endpoint:
 
 def read_endpoint(top: Section, scheduler: str | None) -> Endpoint | None:
     """The keys of a site file; None for another scheduler. Every problem goes to the section's problems."""
-    if scheduler != SCHEDULER:
+    if scheduler != ENDPOINT_SCHEDULER:
         for key in _KEYS:
             if top.raw(key) is not None:
                 top.problems.add(top.at(key), f"means nothing to this scheduler ({scheduler})", "take it out")

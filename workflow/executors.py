@@ -31,7 +31,7 @@ from parsl.executors.errors import BadStateException
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 
-from workflow import supervise
+from workflow import pool
 from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
 from workflow.providers import launcher, provider
@@ -214,9 +214,9 @@ def _threads(site: Site) -> ThreadPoolExecutor:
 def _workers(site: Site, lock: RunLock, directory: Path, end: float | None) -> WatchedExecutor:
     drains = directory / "drains"
     drains.mkdir(exist_ok=True)
-    pool = directory / "pool.json"
-    pool.write_text(json.dumps(_pool(site, lock, drains), indent=1))
-    watch = [sys.executable, "-I", "-S", supervise.__file__, "block", str(pool)]
+    described = directory / "pool.json"
+    described.write_text(json.dumps(_pool(site, lock, drains), indent=1))
+    watch = [sys.executable, "-I", "-S", pool.__file__, str(described)]
     workers = shlex.join([sys.executable, script("process_worker_pool.py")])
     return WatchedExecutor(
         submissions_per_minute=site.submissions_per_minute,
@@ -251,7 +251,7 @@ def job_prefix(lock: Path) -> str:
     return f"workflow-{hashlib.sha256(os.fsencode(lock.resolve())).hexdigest()[:10]}"
 
 
-def _pool(site: Site, lock: RunLock, drains: Path) -> supervise.Pool:
+def _pool(site: Site, lock: RunLock, drains: Path) -> pool.Pool:
     return {
         "controller": {"lock": str(lock.path), "nonce": lock.nonce, "patience": site.patience},
         "gpus": list(site.gpus),

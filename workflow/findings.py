@@ -21,7 +21,7 @@ class Finding:
     remedy: str = ""
 
 
-def run_command(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[int, str]:
+def probe(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Exit code and output of a command; 124 if it doesn't end."""
     try:
         done = subprocess.run(

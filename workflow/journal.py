@@ -139,7 +139,7 @@ class State:
             self.outcomes[outcome.trial_id] = outcome
         elif outcome.kind == "lost" and outcome.cause == "node":
             self.doubted += 1
-        elif outcome.kind == "lost" and outcome.cause == "walltime":
+        elif outcome.was_cut_off:
             self.cut[outcome.trial_id] = self.cut.get(outcome.trial_id, 0) + 1
         elif outcome.cause == "infrastructure":
             self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1

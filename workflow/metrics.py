@@ -105,7 +105,10 @@ def _parse_result(line: str) -> tuple[str | None, str | None]:
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _CONTAINER_FAILED = 255
-"""Apptainer's exit code, with a line FATAL, for a missing image, command or bind source."""
+"""Apptainer's exit code for a missing image, command or bind source, and sys.exit(-1) of a model."""
+
+_CONTAINER_SAYS = re.compile(r"^(?:\x1b\[\d+m)?FATAL:(?:\x1b\[0m)? {3,}", re.MULTILINE)
+"""How Apptainer begins its last line: in a column of its own."""
 
 _NOT_RUN = {126: "is not executable", 127: "was not found"}
 
@@ -133,10 +136,8 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
         return "lost", "setup", None, ended_by
     if ended_by.startswith("stopped before it started"):
         return "deferred", "walltime" if result.get("block_ends") else "", None, ended_by
-    if ended_by.startswith("stopped: its block ends"):
-        return "lost", "walltime", None, ended_by
     if ended_by.startswith("stopped"):
-        return "lost", "infrastructure", None, ended_by
+        return "lost", "walltime" if result.get("block_ends") else "infrastructure", None, ended_by
     if ended_by != "exit":
         return "failed", "model", None, f"{ended_by}; last line: {tail}"
     if code != 0 and (shortage := _out_of_memory(result, code)):
@@ -146,7 +147,7 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
         return "lost", "infrastructure", None, f"killed by {number.name} from outside; {memory}; last line: {tail}"
     if code in _NOT_RUN:
         return "lost", "setup", None, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
-    if code == _CONTAINER_FAILED and "FATAL:" in result["log_tail"]:
+    if code == _CONTAINER_FAILED and _CONTAINER_SAYS.search(result["log_tail"]):
         return "lost", "setup", None, f"the container cannot run: {tail}"
     if code != 0:
         return "failed", "model", None, f"exit code {code}; last line: {tail}"
@@ -174,6 +175,8 @@ def _out_of_memory(result: Mapping[str, Any], code: int) -> str:
         return f"the kernel killed {result['oom_kills']} processes for it; memory was {_memory(result)}"
     if killed and limit and result["peak_memory"] >= _NEARLY_ALL * limit:
         return f"killed by SIGKILL with memory of {_memory(result)}"
+    if _signal_from_outside(code) is not None:  # an error of CUDA raises; whoever killed this had another reason
+        return ""
     said = _GPU_MEMORY.search(result["log_tail"])
     return f"the log says {said.group()!r}" if said else ""
 

@@ -139,8 +139,8 @@ def _waits() -> Iterable[float]:
 def _will_pass(error: Exception) -> bool:
     if isinstance(error, subprocess.TimeoutExpired):
         return True
-    said = f"{getattr(error, 'stderr', '')} {error}"
-    return _PASSING.search(said) is not None
+    said = getattr(error, "stderr", None)  # the error's own text has names of the run's files, which may say anything
+    return _PASSING.search(str(error) if said is None else said) is not None
 
 
 class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
@@ -192,8 +192,8 @@ class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
 class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
     """Asks qstat without -x, which answers alike with and without a job history.
 
-    A job is over once qstat says so, or no longer knows it. OpenPBS's newest qstat prints the first of several jobs
-    only: one that wasn't spoken of is asked for alone.
+    A job is over once qstat says so, or no longer knows it; that there is no history says nothing of a job. OpenPBS's
+    newest qstat prints the first of several jobs only: one that wasn't spoken of is asked for alone.
     """
 
     cancel_command = ("qdel",)
@@ -203,11 +203,11 @@ class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
         "W": JobState.PENDING, "T": JobState.PENDING, "M": JobState.PENDING, "S": JobState.HELD, "U": JobState.HELD,
         "F": JobState.COMPLETED, "X": JobState.COMPLETED,
     }  # fmt: skip
-    _OVER = re.compile(r"(?:Unknown Job Id|Job has finished|maintain job history) (\S+)|(\S+) Job has finished")
+    _OVER = re.compile(r"(?:Unknown Job Id|Job has finished) (\d\S*)|(\d\S*) Job has finished")
 
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         found = self._qstat(jobs)
-        for job in jobs if len(jobs) > 1 else ():
+        for job in jobs if found else ():  # with no answer at all, another question would wait as long
             if job not in found:
                 found |= self._qstat([job])
         return found
@@ -222,32 +222,50 @@ class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
         return {job: state for job in jobs for name, state in said.items() if _same_job(job, name)}
 
     def _read(self, output: str) -> dict[str, JobState]:
-        try:
-            jobs = json.loads(output or "{}").get("Jobs", {})
-        except ValueError:  # an odd environment makes it write JSON that is none
-            found = re.findall(r'^ {8}"(\d[^"]*)":\{|^ {12}"job_state":"(\w)"', output, re.MULTILINE)
-            names, letters = [name for name, _ in found if name], [letter for _, letter in found if letter]
-            jobs = {name: {"job_state": letter} for name, letter in zip(names, letters, strict=False)}
-        return {name: self._STATES.get(job.get("job_state", ""), JobState.UNKNOWN) for name, job in jobs.items()}
+        letters = {name: job["job_state"] for name, job in _described(output).items() if "job_state" in job}
+        return {name: self._STATES.get(letter, JobState.UNKNOWN) for name, letter in letters.items()}
 
     def cancel(self, job_ids: list[Any]) -> list[bool]:
-        """qdel fails where one of several jobs has ended, and has deleted the others all the same."""
-        super().cancel(job_ids)
-        for job in job_ids:
-            if self.resources[job]["status"].state not in TERMINAL_STATES:
-                super().cancel([job])
+        """qdel fails where one of several jobs has ended, and has deleted the others all the same.
+
+        So a job is deleted if qdel complains of other jobs only; of one that has ended it says so.
+        """
+        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
+        code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
+        lines = [line for line in error.splitlines() if line.strip()]
+        about = {job: line for line in lines for job in active if any(_same_job(job, word) for word in line.split())}
+        if code != 0:
+            logger.warning("qdel: exit code %d: %s", code, error)
+        for job in active:
+            if self._OVER.search(about.get(job, "")):
+                self.resources[job]["status"] = JobStatus(JobState.COMPLETED)
+            elif job not in about and (code == 0 or (lines and set(lines) == set(about.values()))):
+                self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
         return [self.resources[job]["status"].state in TERMINAL_STATES for job in job_ids]
 
     def named_jobs(self) -> list[str]:
-        _, ids, _ = self._run("qselect", "-u", getpass.getuser())
-        if not ids.split():
-            return []
-        _, output, _ = self._run("qstat", "-f", "-F", "json", *ids.split())
-        try:
-            jobs = json.loads(output or "{}").get("Jobs", {})
-        except ValueError:
-            return []
-        return [job for job, about in jobs.items() if str(about.get("Job_Name", "")).startswith(f"{self.prefix}.")]
+        _, output, _ = self._run("qselect", "-u", getpass.getuser())
+        jobs = output.split()
+        found = self._describe(jobs) if jobs else {}
+        for job in jobs if found else ():
+            if job not in found:
+                found |= self._describe([job])
+        return [job for job, about in found.items() if str(about.get("Job_Name", "")).startswith(f"{self.prefix}.")]
+
+    def _describe(self, jobs: list[str]) -> dict[str, dict[str, Any]]:
+        return _described(self._run("qstat", "-f", "-F", "json", *jobs)[1])
+
+
+def _described(output: str) -> dict[str, dict[str, Any]]:
+    """What qstat said of each job; an odd environment makes it write JSON that is none."""
+    try:
+        said = json.loads(output or "{}")
+    except ValueError:
+        parts = re.split(r'^ {8}"(\d[^"]*)":\{', output, flags=re.MULTILINE)
+        attribute = re.compile(r'^ {12}"(Job_Name|job_state)":"?([^",\n]+)"?,', re.MULTILINE)
+        return {name: dict(attribute.findall(about)) for name, about in zip(parts[1::2], parts[2::2], strict=True)}
+    jobs = said.get("Jobs") if isinstance(said, dict) else None
+    return {name: job for name, job in jobs.items() if isinstance(job, dict)} if isinstance(jobs, dict) else {}
 
 
 def _same_job(submitted: str, named: str) -> bool:
@@ -348,13 +366,12 @@ def _options(word: str, batch: Batch, *more: str) -> str:
 
 
 def _slurm(site: Site, batch: Batch) -> SteadySlurm:
-    gpus = len(site.gpus) if batch.gpu_request else 0
     return SteadySlurm(
         partition=batch.queue,
         qos=batch.qos,
         constraint=batch.constraint,
         cores_per_node=batch.cores_per_node,
-        gpus_per_node=gpus if gpus and not batch.gres else None,
+        gpus_per_node=batch.gpus_per_node(len(site.gpus)),
         gres=batch.gres,
         exclusive=batch.exclusive,
         # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
@@ -364,13 +381,11 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
 
 
 def _pbs(site: Site, batch: Batch) -> SteadyPBS:
-    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus and batch.gpu_request else "")
-    scatter = "-l place=scatter:excl" if batch.exclusive else "-l place=scatter"
     return SteadyPBS(
         queue=batch.queue,
         cpus_per_node=batch.cores_per_node or 1,
-        select_options=wanted,
-        scheduler_options=_options("PBS", batch, "-r n", scatter),
+        select_options=batch.chunk(len(site.gpus)),
+        scheduler_options=_options("PBS", batch, "-r n", f"-l place={batch.place}"),
         **_common(batch),
     )
 
@@ -378,7 +393,6 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
     made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
     # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
-    gpus = f":gpus={len(site.gpus)}" if site.gpus else ""
-    wanted = f":ppn={batch.cores_per_node or 1}{gpus}"
-    made.template_string = made.template_string.replace(":ppn=${tasks_per_node}", wanted)
+    wanted = batch.node_properties(len(site.gpus))
+    made.template_string = made.template_string.replace("ppn=${tasks_per_node}", wanted)
     return made

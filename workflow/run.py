@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow import __version__
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, WorkflowError
-from workflow.job import Job, checked_job, create, parser
+from workflow.errors import EXIT_DONE
+from workflow.request import Request, checked_request, create, parser
 from workflow.stages import Command, Place, fragile
-from workflow.terminal import ended_by_signals, flush, speak_any_language
+from workflow.terminal import run_command
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
@@ -26,21 +26,14 @@ exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succe
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    speak_any_language()
-    try:
-        with ended_by_signals():
-            job = checked_job(args)
-            for warning in (*job.experiment.warnings, *_warnings(job)):
-                print(f"warning: {warning}", file=sys.stderr)
-            return _dry_run(job) if args.dry_run else _execute(job)
-    except WorkflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    finally:
-        flush()
+    return run_command(lambda: _run(args))
+
+
+def _run(args: argparse.Namespace) -> int:
+    request = checked_request(args)
+    for warning in (*request.experiment.warnings, *_warnings(request)):
+        print(f"warning: {warning}", file=sys.stderr)
+    return _dry_run(request) if args.dry_run else _execute(request)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,49 +51,53 @@ def _parser() -> argparse.ArgumentParser:
     return run
 
 
-def _warnings(job: Job) -> list[str]:
+def _warnings(request: Request) -> list[str]:
     """The run's path is an argument of every trial, and published scripts don't quote theirs."""
-    reason = fragile(str(job.run.path)) if job.experiment.model.runtime == "apptainer" else ""
-    return [f"run directory {job.run.path}: {reason}"] if reason else []
+    reason = fragile(str(request.run.path)) if request.experiment.model.runtime == "apptainer" else ""
+    return [f"run directory {request.run.path}: {reason}"] if reason else []
 
 
 # -- a dry run -------------------------------------------------------------------------------------------------------
 
 
-def _dry_run(job: Job) -> int:
+def _dry_run(request: Request) -> int:
     """Print what the first trial would run, ready to be pasted into a shell on a worker."""
-    if job.site.endpoint is not None:
-        job = replace(job, run=job.site.endpoint.run(job.run))
-    pipeline = job.experiment.pipeline(job.site.container, job.run)
-    search = job.experiment.make_search()
+    if request.site.endpoint is not None:
+        request = replace(request, run=request.site.endpoint.run(request.run))
+    pipeline = request.experiment.pipeline(request.site.container, request.run)
+    search = request.experiment.make_search()
     trial = search.ask()
     assert trial is not None, "a new search asks at least once"
     data = None
-    if "preprocess" in job.experiment.stages:
-        data = Place(str(job.run.stage_attempt("preprocess", 1)), job.run.name)
-        _print_command("preprocess, once", pipeline.preprocess(data), job)
-    checkpoints = str(job.run.checkpoints(trial.config_id))
-    place = Place(str(job.run.trial_attempt(trial.id, 1)), job.run.name, trial.id, checkpoints)
+    if "preprocess" in request.experiment.stages:
+        data = Place(str(request.run.stage_attempt("preprocess", 1)), request.run.name)
+        _print_command("preprocess, once", pipeline.preprocess(data), request)
+    checkpoints = str(request.run.checkpoints(trial.config_id))
+    place = Place(str(request.run.trial_attempt(trial.id, 1)), request.run.name, trial.id, checkpoints)
     train = pipeline.train(place, trial.params, data)
-    _print_command(f"train, trial {trial.id} of at most {search.budget}, {job.site.capacity} at a time", train, job)
-    if "infer" in job.experiment.stages:
-        place = Place(str(job.run.stage_attempt("infer", 1)), job.run.name)
-        _print_command("infer, with the winner's model", pipeline.infer(place, train, data), job)
-    if job.site.batch is not None and not job.site.allocated_nodes:
+    _print_command(
+        f"train, trial {trial.id} of at most {search.budget}, {request.site.capacity} at a time", train, request
+    )
+    if "infer" in request.experiment.stages:
+        place = Place(str(request.run.stage_attempt("infer", 1)), request.run.name)
+        _print_command("infer, with the winner's model", pipeline.infer(place, train, data), request)
+    if request.site.batch is not None and not request.site.allocated_nodes:
         from workflow.providers import block_script  # imports Parsl
 
-        print(f"# a job that runs {job.site.workers} trials at a time on each of its nodes\n")
-        print(block_script(job.site, "# the workers"))
+        print(f"# a job that runs {request.site.workers} trials at a time on each of its nodes\n")
+        print(block_script(request.site, "# the workers"))
     return EXIT_DONE
 
 
-def _print_command(title: str, command: Command, job: Job) -> None:
+def _print_command(title: str, command: Command, request: Request) -> None:
     if program := next(filter(shutil.which, command.programs), None):
         command = replace(command, argv=(program, *command.argv[1:]))
-    directories = [command.directory] if job.experiment.model.data_dir else [command.directory, str(job.run.data)]
+    directories = (
+        [command.directory] if request.experiment.model.data_dir else [command.directory, str(request.run.data)]
+    )
     print(f"# {title}")
     print(f"mkdir -p {shlex.join(directories)} && cd {shlex.quote(command.directory)}")
-    own_python = not command.programs and job.site.endpoint is None
+    own_python = not command.programs and request.site.endpoint is None
     prefix = f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH" ' if own_python else ""
     if unset := [name for name in command.unset if name in os.environ]:
         prefix = f"env {' '.join(f'-u {name}' for name in unset)} "
@@ -110,13 +107,20 @@ def _print_command(title: str, command: Command, job: Job) -> None:
 # -- a campaign ------------------------------------------------------------------------------------------------------
 
 
-def _execute(job: Job) -> int:
+def _execute(request: Request) -> int:
     """Own the run from its first file to its last; everything heavy is imported here, after the input was checked."""
     from workflow.controller import control
 
-    if not job.resume:
-        job = create(job)
-    return control(job.experiment, job.site, job.run, quiet=job.quiet, accept_image=job.accept_image, end=job.end)
+    if not request.resume:
+        request = create(request)
+    return control(
+        request.experiment,
+        request.site,
+        request.run,
+        quiet=request.quiet,
+        accept_image=request.accept_image,
+        end=request.end,
+    )
 
 
 def program() -> NoReturn:

@@ -82,6 +82,11 @@ class RunDir:
         """Directory of an attempt of preprocess or infer."""
         return self.path / stage / f"attempt-{attempt}"
 
+    @property
+    def job_script(self) -> Path:
+        """The batch job that leads the run, if it was submitted as one."""
+        return self.path / "job.sh"
+
     def checkpoints(self, config_id: int) -> Path:
         """What all trainings of one configuration share."""
         return self.path / "checkpoints" / f"{config_id:04d}"

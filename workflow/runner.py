@@ -59,6 +59,9 @@ _RESULT_KEYS = {
 _AVOID_DELAY = 10.0
 """Seconds for which a worker on a host to be avoided waits with a task in hand, for others to take it."""
 
+_COLLECTORS = 32
+"""Threads that take results; after a loss most of them wait for the attempt's end."""
+
 _RESERVE = 20.0
 """Seconds before the end of its allocation, beside the grace, at which a controller stops."""
 
@@ -109,7 +112,7 @@ class ParslRunner:
         self.pipeline = experiment.pipeline(site.container, self.there)
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
-        self._collector = ThreadPoolExecutor(2, "collect")
+        self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._memo: Memo | None = None
         self._shunned: set[str] = set()
         self._pools: dict[str, dict[str, str]] = {}
@@ -358,6 +361,9 @@ class ParslRunner:
         """Set ``outcome`` from the result file, or from what Parsl says if there is none."""
         try:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
+            if found is None:  # its worker is lost, but what it ran may still be ending, on the GPU of the next attempt
+                _wait_for_end([self._running[outcome]], self.site.poll)
+                found = self._read(stage, self._running[outcome], trial_id, attempt)
             self._note_node(self._running[outcome])
             if found is None:
                 self._give_up_on(self._running[outcome])
@@ -430,7 +436,7 @@ class ParslRunner:
             return " ".join(f"{type(error).__name__}: {error}".split())[:500]
         said = ""
         with contextlib.suppress(OSError):
-            said = (self._running[outcome] / supervise.ERRORS).read_text(errors="replace").strip()[-500:]
+            said = " ".join((self._running[outcome] / supervise.ERRORS).read_text(errors="replace").split())[-500:]
         return f"the supervisor ended with exit code {error.exitcode}: {said}"
 
     def _read(self, stage: StageName, directory: Path, trial_id: int, attempt: int) -> Outcome | None:

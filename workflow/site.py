@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow import batch
-from workflow.batch import Batch, batch_data, read_batch
-from workflow.endpoint import SCHEDULER, Endpoint, endpoint_data, read_endpoint
+from workflow.batch import BATCH_SCHEDULERS, Batch, batch_data, read_batch
+from workflow.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.options import options_data, read_options
 from workflow.stages import Container, Options
 from workflow.strict import Section, apply_overrides, is_there, read_yaml, shipped, to_yaml
 
-SCHEDULERS = (*batch.SCHEDULERS, "local", "threads", SCHEDULER)
+SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
 VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
@@ -176,7 +175,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     scheduler = top.text("scheduler", None, SCHEDULERS)
     if data.get("scheduler") is None:
         problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
-    is_batch = scheduler in batch.SCHEDULERS
+    is_batch = scheduler in BATCH_SCHEDULERS
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
     endpoint = read_endpoint(top, scheduler)
     gpus = () if endpoint else _read_gpus(top, vendor, is_batch=is_batch)

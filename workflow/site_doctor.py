@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from workflow.batch import Batch, clock
 from workflow.errors import listing
-from workflow.findings import Finding, run_command
+from workflow.findings import Finding, probe
 from workflow.site import Site
 
 _COMMANDS = {
@@ -50,7 +50,7 @@ def _commands(site: Site) -> Finding:
 
 def _slurm_queue(batch: Batch) -> Iterator[Finding]:
     """Partitions with their limits, as sinfo knows them."""
-    code, said = run_command(["sinfo", "--noheader", "--format=%R|%l|%D"])
+    code, said = probe(["sinfo", "--noheader", "--format=%R|%l|%D"])
     if code:
         yield Finding("fail", "queue", f"sinfo: {said.strip()}", "see whether the scheduler runs, and try again")
         return
@@ -89,7 +89,7 @@ def _pbs_queue(batch: Batch) -> Iterator[Finding]:
     if batch.queue is None:
         yield Finding("pass", "queue", "the scheduler's default")
         return
-    code, said = run_command(["qstat", "-Q", batch.queue])
+    code, said = probe(["qstat", "-Q", batch.queue])
     if code:
         what = said.strip() or f"qstat -Q {batch.queue} ends with code {code}"
         yield Finding("fail", "queue", what, "choose one that qstat -Q lists: --set site.queue=...")
@@ -101,7 +101,7 @@ def _modules(batch: Batch) -> Iterator[Finding]:
     if not batch.modules:
         return
     lines = " && ".join(line for line in batch.beginning.splitlines() if line.startswith("module "))
-    code, said = run_command(["bash", "-lc", lines])
+    code, said = probe(["bash", "-lc", lines])
     if code or "error" in said.lower():
         what = f"{listing(batch.modules)}: {said.strip()[-300:]}"
         yield Finding("fail", "modules", what, "see module avail, and set the site's modules")

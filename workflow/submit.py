@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -11,11 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workflow.batch import Batch, clock
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, InputError, OutOfTime, SiteError, WorkflowError
-from workflow.job import Job, checked_job, create, parser
+from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
+from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
 from workflow.site import Site
-from workflow.terminal import flush, speak_any_language
+from workflow.terminal import run_command
 
 CHAIN = "WORKFLOW_CHAIN"
 """The variable that tells a job how many may still follow it."""
@@ -30,21 +31,15 @@ exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    speak_any_language()
-    try:
-        job = _job(args)
-        if args.dry_run:
-            print(job_script(job.site, job.run), end="")
-            return EXIT_DONE
-        return _submit(job if job.resume else create(job), args.chain)
-    except WorkflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
-    finally:
-        flush()
+    return run_command(lambda: _submit_or_print(args))
+
+
+def _submit_or_print(args: argparse.Namespace) -> int:
+    request = _read_request(args)
+    if args.dry_run:
+        print(job_script(request.site, request.run), end="")
+        return EXIT_DONE
+    return _submit(request if request.resume else create(request), args.chain)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,26 +53,22 @@ def _parser() -> argparse.ArgumentParser:
     return submit
 
 
-def _job(args: argparse.Namespace) -> Job:
+def _read_request(args: argparse.Namespace) -> Request:
     if args.chain < 0:
         raise InputError(f"--chain {args.chain}: below 0\n    -> write how many jobs may follow the first one")
     given = {"nodes_per_block": args.nodes, "walltime": args.walltime}
     args.settings += [f"site.{key}={value}" for key, value in given.items() if value is not None]
-    if args.site is not None or given["nodes_per_block"] is not None:
-        args.settings.append("site.max_blocks=1")
-    job = checked_job(args)
-    if job.site.batch is None:
-        raise InputError(f"--site {job.site.name}: has no scheduler\n    -> name the site of a cluster")
-    return job
+    request = checked_request(args)
+    if request.site.batch is None:
+        raise InputError(f"--site {request.site.name}: has no scheduler\n    -> name the site of a cluster")
+    return request
 
 
 def job_script(site: Site, run: RunDir) -> str:
     """The job that leads ``run`` to its end, or submits itself again when its time is over."""
     assert site.batch is not None, "only a site with a scheduler has jobs"
-    again = {"slurm": f"sbatch --export=ALL,{CHAIN}=$(({CHAIN} - 1))"}.get(
-        site.scheduler, f"qsub -v {CHAIN}=$(({CHAIN} - 1))"
-    )
     path = os.environ.get("PYTHONPATH")
+    again = " ".join(_submission(site, f"$(({CHAIN} - 1))"))
     lines = [
         "#!/bin/bash",
         *(_slurm(site, site.batch, run) if site.scheduler == "slurm" else _pbs(site, site.batch, run)),
@@ -88,20 +79,28 @@ def job_script(site: Site, run: RunDir) -> str:
         f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation",
         "code=$?",
         f'if [ $code -eq {OutOfTime.exit_code} ] && [ "${{{CHAIN}:-0}}" -gt 0 ]; then',
-        f"    {again} {_script_path(run)} || echo 'the next job of the chain was refused; resume by hand' >&2",
+        f"    {again} {run.job_script} || echo 'the next job of the chain was refused; resume by hand' >&2",
         "fi",
         "exit $code",
     ]
     return "\n".join(lines) + "\n"
 
 
-def _script_path(run: RunDir) -> Path:
-    return run.path / "job.sh"
+def _submission(site: Site, chain: str) -> list[str]:
+    """The command that submits a script, after which so many may follow."""
+    return (
+        ["sbatch", f"--export=ALL,{CHAIN}={chain}"] if site.scheduler == "slurm" else ["qsub", "-v", f"{CHAIN}={chain}"]
+    )
+
+
+def _job_name(run: RunDir) -> str:
+    """PBS takes fewer characters than a path may have."""
+    return re.sub(r"[^\w.-]", "-", f"workflow-{run.name}", flags=re.ASCII)
 
 
 def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     options = {
-        "job-name": f"workflow-{run.name}",
+        "job-name": _job_name(run),
         "output": run.path / "job-%j.out",
         "nodes": batch.nodes_per_block,
         "time": clock(batch.walltime),
@@ -112,7 +111,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": batch.cores_per_node,
         "gres": batch.gres,
-        "gpus-per-node": len(site.gpus) if site.gpus and batch.gpu_request and not batch.gres else None,
+        "gpus-per-node": batch.gpus_per_node(len(site.gpus)),
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
     # A node that fails ends its trials only, and a job that Slurm began anew would meet the one that follows.
@@ -121,12 +120,10 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
 
 
 def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
-    wanted = batch.select_options or (f"ngpus={len(site.gpus)}" if site.gpus and batch.gpu_request else "")
-    chunk = ":".join(
-        filter(None, [f"{batch.nodes_per_block}", f"ncpus={batch.cores_per_node or 1}", wanted.lstrip(":")])
-    )
+    cores = f"ncpus={batch.cores_per_node or 1}"
+    chunk = ":".join(filter(None, [f"{batch.nodes_per_block}", cores, batch.chunk(len(site.gpus))]))
     options = {
-        "-N": f"workflow-{run.name}",
+        "-N": _job_name(run),
         "-o": f"{run.path}/",
         "-j": "oe",
         "-k": "doe",
@@ -135,11 +132,10 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "-A": batch.account,
         "-l select": chunk,
         "-l walltime": clock(batch.walltime),
-        "-l place": "scatter:excl" if batch.exclusive else "scatter",
+        "-l place": batch.place,
     }
     if site.scheduler == "torque":
-        gpus = f":gpus={len(site.gpus)}" if site.gpus else ""
-        options["-l nodes"] = f"{batch.nodes_per_block}:ppn={batch.cores_per_node or 1}{gpus}"
+        options["-l nodes"] = f"{batch.nodes_per_block}:{batch.node_properties(len(site.gpus))}"
         for key in ("-l select", "-l place", "-k"):
             del options[key]
     for name, value in options.items():
@@ -148,30 +144,24 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     yield from (f"#PBS {option}" for option in batch.scheduler_options)
 
 
-def _submit(job: Job, chain: int) -> int:
-    path = _script_path(job.run)
-    path.write_text(job_script(job.site, job.run), encoding="utf-8")
+def _submit(request: Request, chain: int) -> int:
+    run, site = request.run, request.site
+    path = run.job_script
+    path.write_text(job_script(site, run), encoding="utf-8")
     path.chmod(0o755)
-    command = (
-        ["sbatch", f"--export=ALL,{CHAIN}={chain}"]
-        if job.site.scheduler == "slurm"
-        else ["qsub", "-v", f"{CHAIN}={chain}"]
-    )
+    command = _submission(site, str(chain))
     try:
         done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
     except FileNotFoundError:
-        raise SiteError(
-            f"{command[0]} is not on the PATH\n    -> submit from a login node of {job.site.name}"
-        ) from None
+        raise SiteError(f"{command[0]} is not on the PATH\n    -> submit from a login node of {site.name}") from None
     except subprocess.TimeoutExpired:
-        raise SiteError(
-            f"{command[0]} gives no answer\n    -> see whether the job is queued, then submit {path}"
-        ) from None
+        remedy = f"see whether the job is queued, then submit {path}"
+        raise SiteError(f"{command[0]} gives no answer\n    -> {remedy}") from None
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
         raise SiteError(f"{command[0]} refuses the job: {said}\n    -> mend {path} or the site, then submit it")
-    print(f"{done.stdout.strip()}: run {job.run.path} on site {job.site.name}")
-    print(f"its output: {job.run.path}/job-*; after its end: python -m workflow.run --resume {job.run.path}")
+    print(f"{done.stdout.strip()}: run {run.path} on site {site.name}")
+    print(f"its output: {run.path}/job-*; after its end: python -m workflow.run --resume {run.path}")
     return EXIT_DONE
 
 

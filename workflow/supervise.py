@@ -26,7 +26,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from typing import Any, TypedDict
 
     class Controller(TypedDict):
@@ -73,24 +73,6 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         poll: float
         controller: Controller | None
 
-    class Pool(TypedDict):
-        """How the workers of a node share its GPUs.
-
-        ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
-        ``scheduled``. ``length`` is that of the block's walltime in seconds. Files in ``drains`` tell a pool to end.
-        """
-
-        controller: Controller
-        gpus: list[str]
-        mask: str
-        scheduled: bool
-        gpus_per_trial: int
-        trials_per_gpu: int
-        workers: int
-        length: float | None
-        drains: str
-        grace: float
-
 
 RESULT, LOG, COMMAND, ERRORS = "result.json", "model.log", "command.sh", "supervisor.log"
 HEARTBEAT, STOP = ".workflow-heartbeat", ".workflow-stop"  # names that no model has for its own files
@@ -98,11 +80,8 @@ HEARTBEAT, STOP = ".workflow-heartbeat", ".workflow-stop"  # names that no model
 TOKEN = "WORKFLOW_ATTEMPT"
 """The variable by which what a stage has started is found again if its supervisor is killed."""
 
-POOL_TOKEN = "WORKFLOW_POOL"
-"""The same for a node's pool, and all that its workers have started."""
-
 BLOCK = "WORKFLOW_BLOCK"
-"""The variable in which a node's pool tells the stages of its workers about GPUs and the end of the block, as JSON."""
+"""The variable in which a node's pool (``pool``) tells its workers' stages of GPUs and the end of the block."""
 
 EXIT_FENCED = 76
 """The controller that sent this trial is gone: nothing was started and nothing written."""
@@ -110,8 +89,6 @@ EXIT_FENCED = 76
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 BLOCK_ENDS = "its block ends"
-
-_DRAINED = "it was drained"
 
 _FRESH = 0.9
 """The share of a block's time that a training which would need more waits for: no other block has more."""
@@ -168,6 +145,8 @@ class Tree:
         self.child = 0
         self.status: int | None = None
         self.leash_pid = 0
+        self._leash_pipe = -1
+        self._told = b""
         self.peak_memory = 0
         self._next_sample = 0.0
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -236,7 +215,7 @@ class Tree:
         start = time.monotonic()
         sent = 0
         next_beat = start
-        while processes := self._alive():
+        while processes := self.alive():
             now = time.monotonic()
             if now - start >= self.grace:
                 _signal_all(processes, signal.SIGKILL)
@@ -259,7 +238,9 @@ class Tree:
         """Note how much memory the tree has, at intervals that keep this below a hundredth of the time."""
         start = time.monotonic()
         if start >= self._next_sample:
-            self.peak_memory = max(self.peak_memory, _memory(self._alive()))
+            processes = self.alive()
+            self.peak_memory = max(self.peak_memory, _memory(processes))
+            self._tell_leash(processes)
             self._next_sample = start + 100 * (time.monotonic() - start)
 
     def interrupted(self) -> str:
@@ -272,32 +253,44 @@ class Tree:
         return "exit" if self.status is not None else reason
 
     def leash(self, variable: str, token: str) -> None:
-        """Start the process that ends the tree should this one be killed: what has the variable in its environment.
+        """Start the process that ends the tree should this one be killed.
 
-        It waits at a pipe of which only this process holds the other end.
+        It waits at a pipe of which only this process holds the other end. It ends what has the variable in its
+        environment, and what it was last told of: a process may have cleared its environment.
         """
-        receive, send = os.pipe()
+        receive, self._leash_pipe = os.pipe()
         self.leash_pid = os.fork()
         if self.leash_pid == 0:
             try:
                 os.setsid()
-                os.close(send)
-                os.read(receive, 1)
-                while processes := _marked(f"{variable}={token}".encode()):
-                    _signal_all(processes, signal.SIGKILL)
+                os.close(self._leash_pipe)
+                told = _last_line(receive)
+                while processes := {*_marked(f"{variable}={token}".encode()), *_still_there(told)}:
+                    _signal_all(sorted(processes), signal.SIGKILL)
                     time.sleep(0.02)
             finally:
                 os._exit(0)
         os.close(receive)
+        os.set_blocking(self._leash_pipe, False)
+
+    def _tell_leash(self, processes: list[int]) -> None:
+        line = b" ".join(filter(None, map(_identity, processes))) + b"\n"
+        if self._leash_pipe >= 0 and line != self._told:
+            try:
+                os.write(self._leash_pipe, line)
+                self._told = line
+            except OSError:
+                pass  # it is gone, or lags behind
 
     def unleash(self) -> None:
         """End that process: the tree has ended."""
         if self.leash_pid:
             os.kill(self.leash_pid, signal.SIGKILL)
             os.waitpid(self.leash_pid, 0)
-            self.leash_pid = 0
+            os.close(self._leash_pipe)
+            self.leash_pid, self._leash_pipe = 0, -1
 
-    def _alive(self) -> list[int]:
+    def alive(self) -> list[int]:
         self._reap()
         return [pid for pid in _descendants(os.getpid()) if pid != self.leash_pid]
 
@@ -324,7 +317,6 @@ class Supervisor(Tree):
         self.started = time.time()
         self.block: dict[str, Any] = json.loads(os.environ.get(BLOCK, "{}"))
         self.gpu = self._own_gpu()
-        self.block_ends = False
         self.scratch: str | None = None
         self.log = -1
         self.oom_kills = _oom_kills()
@@ -337,7 +329,7 @@ class Supervisor(Tree):
         self.beat()
         before = _scores_files(self.spec["directory"])
         argv, env = self._command()
-        env[TOKEN] = _new_token()
+        env[TOKEN] = new_token()
         self.leash(TOKEN, env[TOKEN])
         command = self._command_text(argv)
         self._write_command(command)
@@ -494,7 +486,6 @@ class Supervisor(Tree):
         needed = min(expected, _FRESH * (self.block.get("length") or expected))
         if needed <= left:
             return ""
-        self.block_ends = True
         return self._hesitate() or f"{BLOCK_ENDS} in {left:.0f} s, and it may take {needed:.0f} s"
 
     def _hesitate(self) -> str:
@@ -539,7 +530,7 @@ class Supervisor(Tree):
             "pid": self.child,
             "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
             "block": self.block or None,
-            "block_ends": self.block_ends,
+            "block_ends": BLOCK_ENDS in ended_by,
             "peak_memory": max(self.peak_memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
             "memory_limit": _memory_limit(),
             "oom_kills": max(0, _oom_kills() - self.oom_kills),
@@ -572,7 +563,10 @@ def _why_not_started(error: BaseException, program: str) -> str:
 
 
 def _exit_text(code: int) -> str:
-    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    named = -code in set(signal.Signals)  # most real-time signals have no name
+    return f"killed by {signal.Signals(-code).name if named else f'signal {-code}'}"
 
 
 def _prctl(option: int, value: int) -> None:
@@ -646,10 +640,10 @@ def _oom_kills() -> int:
 
 
 def _read(path: str) -> str:
-    return _read_bytes(path).decode(errors="replace")
+    return read_bytes(path).decode(errors="replace")
 
 
-def _read_bytes(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -657,8 +651,29 @@ def _read_bytes(path: str) -> bytes:
         return b""
 
 
-def _new_token() -> str:
+def new_token() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
+
+
+def _identity(pid: int) -> bytes:
+    """A process id with the time of its start, which tells it from a later one of that number; empty if it is gone."""
+    fields = read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return b"%d:%s" % (pid, fields[19]) if fields and fields[0] not in (b"Z", b"X") else b""
+
+
+def _still_there(told: bytes) -> list[int]:
+    """Those processes that a line names and that live, with all that descends from them."""
+    named = [int(each.partition(b":")[0]) for each in told.split() if _identity(int(each.partition(b":")[0])) == each]
+    return [*named, *(pid for root in named for pid in _descendants(root))]
+
+
+def _last_line(pipe: int) -> bytes:
+    """The last whole line that comes through a pipe until its other end is closed."""
+    last = rest = b""
+    while received := os.read(pipe, 1 << 16):
+        *lines, rest = (rest + received).split(b"\n")
+        last = lines[-1] if lines else last
+    return last
 
 
 def _marked(variable: bytes) -> list[int]:
@@ -727,66 +742,7 @@ def _read_log(log: int) -> tuple[list[str], str]:
         return lines, ""
 
 
-class NodePool(Tree):
-    """Parsl's pool of workers on one node: gives each worker its GPUs, and ends with the controller or at a drain.
-
-    Parsl's own pinning is not used: it writes numbers of its own over the scheduler's mask, on GPUs of other jobs.
-    """
-
-    def __init__(self, pool: Pool, end: float | None) -> None:
-        super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
-        self.pool = pool
-        self.end = end
-        self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
-
-    def run(self, command: list[str]) -> int:
-        given = given_gpus(self.pool, os.environ)
-        slots = shares(self.pool, given)
-        if self.pool["gpus"] and not slots:
-            wanted = f"a trial needs {self.pool['gpus_per_trial']}"
-            print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
-            return 1
-        block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
-        block["node"] = os.environ.get("SLURMD_NODENAME")
-        env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: _new_token()}
-        self.leash(POOL_TOKEN, env[POOL_TOKEN])
-        workers, reason = len(slots) or self.pool["workers"], ""
-        if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
-            reason = self.watch()
-        self.stop()
-        self.unleash()
-        if reason == f"stopped: {_DRAINED}":
-            return 0
-        return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
-
-    def interrupted(self) -> str:
-        return super().interrupted() or (_DRAINED if os.path.exists(self.drain) and not self._busy() else "")
-
-    def _busy(self) -> bool:
-        """Whether a stage runs below: each one has a supervisor, which is started by this file's path."""
-        file = os.fsencode(__file__)
-        return any(file in _read_bytes(f"/proc/{pid}/cmdline") for pid in self._alive())
-
-
-def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:
-    """The GPUs of this node that belong to this job, at most as many as the site names."""
-    mask = environ.get(pool["mask"]) if pool["scheduled"] else None
-    names = pool["gpus"] if mask is None else [name.strip() for name in mask.split(",")]
-    return [name for name in names if name not in ("", "-1", "NoDevFiles")][: len(pool["gpus"])]
-
-
-def shares(pool: Pool, given: list[str]) -> list[str]:
-    """What each worker gets, in the order of their numbers: a name, or several with commas between."""
-    size = pool["gpus_per_trial"]
-    groups = [",".join(given[i : i + size]) for i in range(0, len(given) - size + 1, size)]
-    return (groups * pool["trials_per_gpu"])[: pool["workers"]]
-
-
 def main(argv: list[str]) -> int:
-    """``SPEC`` runs a stage; ``block FILE END COMMAND...`` a node's workers, which end with their controller."""
-    if argv[0] == "block":
-        with open(argv[1], encoding="utf-8") as file:
-            return NodePool(json.load(file), float(argv[2]) or None).run(argv[3:])
     if os.getpid() != os.getpgrp():
         os.setsid()  # a Ctrl-C at the controller's terminal lets trials end
     spec: Spec = json.loads(argv[0])

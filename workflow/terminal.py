@@ -6,10 +6,28 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
+
+from workflow.errors import EXIT_INTERRUPTED, WorkflowError
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """The exit code of a command line: that of ``command``, or of the error by which it ends, which is printed."""
+    speak_any_language()
+    try:
+        with ended_by_signals():
+            return command()
+    except WorkflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        flush()
 
 
 @contextmanager

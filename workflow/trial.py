@@ -75,6 +75,16 @@ class Outcome:
         return self.kind in FINAL_KINDS
 
     @property
+    def was_cut_off(self) -> bool:
+        """Whether the end of its block stopped the attempt."""
+        return self.kind == "lost" and self.cause == "walltime"
+
+    @property
+    def has_no_time(self) -> bool:
+        """Whether the attempt was handed back, since its block would end too soon."""
+        return self.kind == "deferred" and self.cause == "walltime"
+
+    @property
     def seconds(self) -> float:
         """Wall time of the attempt on its worker, in seconds."""
         if self.started is None or self.ended is None:

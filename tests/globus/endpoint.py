@@ -78,7 +78,7 @@ class _NotHere:
 
 def work(path: Path, draft: Path) -> None:
     """What an endpoint's worker does with a task."""
-    sys.meta_path.insert(0, _NotHere())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _NotHere())  # type: ignore[arg-type]  # a finder needs no more than this
     from globus_compute_sdk.serialize import ComputeSerializer
 
     task = json.loads(path.read_text())
@@ -86,7 +86,7 @@ def work(path: Path, draft: Path) -> None:
         function, args, kwargs = ComputeSerializer().unpack_and_deserialize(task["function"] + task["payload"])
         value = function(*args, **kwargs)
         result = {"is_error": False, "data": ComputeSerializer.serialize_from_list(value, task["result_serializers"])}
-    except Exception:
+    except Exception:  # as on an endpoint, whatever a task raises goes back as text
         result = {"is_error": True, "data": traceback.format_exc()}
     part = draft.with_suffix(".part")
     part.write_text(json.dumps(result))

@@ -474,3 +474,16 @@ def test_results_are_not_reused_with_another_environment(workflow: Workflow, key
     assert "2 of them were taken from earlier runs" in again.stdout, again.stdout
     other = workflow.run(*start, "other", "--set", "reuse=[first]", "--set", f'{key}="0.125"')
     assert other.returncode == 0 and "best val_loss: 0.125" in other.stdout, other.stdout
+
+
+def test_results_on_the_disk_are_not_paired_with_another_search(workflow: Workflow) -> None:
+    """Without the journal, trials are known by their numbers alone, which mean nothing to another seed."""
+    experiment = workflow.experiment(search={"strategy": "random", "evaluations": 3, "seed": 1})
+    done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    assert done.returncode == 0, done.stdout
+    table = (workflow.directory / "run/hpo.csv").read_text()
+    (workflow.directory / "run/journal.jsonl").unlink()
+    refused = workflow.run("--resume", "run", "--set", "search.seed=2")
+    assert refused.returncode == 2 and "seed" in refused.stdout, refused.stdout
+    assert workflow.run("--resume", "run").returncode == 0
+    assert (workflow.directory / "run/hpo.csv").read_text() == table

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.site import find_site, load_site
+from workflow.supervise import HEARTBEAT
 from workflow.trial import Outcome
 
 
@@ -63,6 +67,33 @@ def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> N
     directory = leave_result(runner, 0, exit_code=255, log_tail='FATAL:   "train.sh": executable file not found\n')
     found = runner._read("train", directory, 0, 1)
     assert found is not None and (found.kind, found.cause) == ("lost", "setup")
+
+
+def test_a_models_own_exit_code_255_is_its_own(runner: ParslRunner) -> None:
+    """That of sys.exit(-1), beside a logger's level."""
+    directory = leave_result(runner, 0, exit_code=255, log_tail="FATAL: loss diverged\n")
+    found = runner._read("train", directory, 0, 1)
+    assert found is not None and (found.kind, found.cause) == ("failed", "model")
+
+
+def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:
+    """A killed worker's training may take its time to end, and may even end well: its retry has to wait for that."""
+    directory = runner.run.trial_attempt(0, 1)
+    directory.mkdir(parents=True)
+    beat = directory / HEARTBEAT
+    beat.touch()
+    outcome: Future[Outcome] = Future()
+    runner._running[outcome] = directory
+    collecting = threading.Thread(target=runner._collect, args=(outcome, "train", 0, 1, RuntimeError("worker lost")))
+    collecting.start()
+    for number in range(20):
+        time.sleep(0.1)
+        os.utime(beat, ns=(number, number))
+        assert not outcome.done(), "it still beats"
+    result = leave_result(runner, 1) / "result.json"
+    result.rename(directory / "result.json")
+    assert outcome.result(timeout=20).kind == "ok"
+    collecting.join()
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,7 +140,7 @@ class TestRecorded:
     @settings("pbs", [{"poll": 1.5}], indirect=True)
     def test_qdel(self, pbs: FakePbs) -> None:
         recorded = recordings("qdel-mixed")[0]
-        assert_like(pbs, replay(pbs, recorded, 0.25), recorded)
+        assert_like(pbs, replay(pbs, recorded, 0.2), recorded)
 
     @settings("pbs", [{"poll": 7, "history": False}], indirect=True)
     def test_without_history(self, pbs: FakePbs) -> None:
@@ -149,7 +149,7 @@ class TestRecorded:
         lines, errors = recorded.stdout.splitlines(keepends=True), recorded.stderr.replace("52.", "0.").splitlines()
         end = lines.index("rc=0\n", lines.index("rc=0\n") + 1) + 1
         running, rest = "".join(lines[:end]), "".join(lines[end:])
-        answer = shell(pbs, recorded.line.partition("; qdel")[0])
+        answer = shell(pbs, recorded.line.partition("; qdel")[0].replace("sleep 1;", "sleep 0.2;"))
         assert like(answer.stdout, pbs) == like(running, pbs)
         assert answer.stderr.splitlines() == errors[:2]
         shell(pbs, "qdel -W force 0")
@@ -163,7 +163,7 @@ class TestRecorded:
 
     def test_places(self, pbs: FakePbs) -> None:
         recorded = recordings("placement")[0]
-        assert like(replay(pbs, recorded, 0.1).stdout, pbs) == like(recorded.stdout, pbs)
+        assert like(replay(pbs, recorded, 0.06).stdout, pbs) == like(recorded.stdout, pbs)
 
     @root_only
     @settings("pbs", [{"poll": 0.6}], indirect=True)
@@ -211,6 +211,17 @@ class TestRecorded:
         submit(pbs, "sleep.pbs")
         recorded = recordings("qstat-plain")[0].stdout.splitlines()
         assert shell(pbs, "qstat").stdout.splitlines() == [*recorded[:2], recorded[4].replace("8", "0", 1)]
+
+    def test_selection(self, pbs: FakePbs) -> None:
+        """qstat-plain.txt ends with the ids of one user's jobs that are not over, in their order."""
+        finished(pbs, "--", "/bin/true")
+        jobs = [submit(pbs, "sleep.pbs"), submit(pbs, "-l", "select=1:ncpus=99", "sleep.pbs")]
+        recorded = recordings("qstat-plain")[0].stdout
+        shape = re.sub(r"\d+", "N", recorded.rpartition("rc=0\n")[2]).splitlines(keepends=True)[0]
+        answer = shell(pbs, "qselect -u hpc; qselect -u root; qselect -s Q")
+        assert re.sub(r"\d+(?=[.])", "N", answer.stdout) == 3 * shape.replace("loginN", "login1")
+        assert answer.stdout.split() == [*jobs, jobs[1]]
+        assert (answer.rc, answer.stderr) == (0, "")
 
     def test_line_breaks(self) -> None:
         """Every attribute of the recorded ``qstat -f`` is broken where PBS broke it."""
@@ -264,6 +275,27 @@ class TestJobs:
         assert sorted(lines[:2]) == [FIRST, SECOND]
         assert lines[2] == FIRST
 
+    @settings("pbs", [{"gpu_hook": True}], indirect=True)
+    def test_a_hook_shows_each_host_its_gpus(self, pbs: FakePbs) -> None:
+        """The second job gets what the first has left; one without GPUs gets no mask."""
+        mask = "echo ${CUDA_VISIBLE_DEVICES-none}"
+        first = submit(pbs, "-l", "select=1:ncpus=1:ngpus=1", script="while [ ! -e go ]; do sleep 0.05; done")
+        script = f"mpiexec -n 2 --hostfile $PBS_NODEFILE sh -c '{mask} > mask.$(hostname)'; {mask}"
+        finished(pbs, "-l", "select=2:ncpus=1:ngpus=3", "-l", "place=scatter", "-N", "two", script=script)
+        finished(pbs, "-N", "none", script=mask)
+        (pbs.home / "go").touch()
+        pbs.until(first, "F")
+        shown = [(pbs.home / name).read_text() for name in ("two.o1", "none.o2")]
+        assert shown == ["1,2,3\n", "none\n"]
+        if os.getuid() == 0:
+            masks = {path.name.partition(".")[2]: path.read_text() for path in pbs.home.glob("mask.*")}
+            assert masks == {FIRST: "1,2,3\n", SECOND: "0,1,2\n"}
+
+    def test_mpiexec_takes_no_unknown_option(self, pbs: FakePbs) -> None:
+        job = finished(pbs, "-N", "odd", script="mpiexec --nosuch 1 -n 1 --hostfile $PBS_NODEFILE true")
+        assert job["Exit_status"] == "1"
+        assert "not known to the fake: --nosuch" in (pbs.home / "odd.e0").read_text()
+
     def test_a_failed_rank_ends_the_others(self, pbs: FakePbs) -> None:
         script = "mpiexec -n 2 --hostfile $PBS_NODEFILE sh -c 'mkdir one && exit 5; sleep 100'"
         job = finished(pbs, "-l", "select=2:ncpus=1", "-l", "place=scatter", script=script)
@@ -302,6 +334,21 @@ class TestSwitches:
         answers = [shell(pbs, "qstat") for _ in range(3)]
         assert [answer.rc for answer in answers] == [162, 162, 0]
         assert answers[0].stderr == "qstat: cannot connect to server\n"
+
+    def test_a_command_hangs_until_the_server_ends(self, pbs: FakePbs) -> None:
+        pbs.fail_next("qstat", 1, None)
+        with subprocess.Popen(["qstat"], stderr=subprocess.PIPE, text=True) as hanging:
+            with pytest.raises(subprocess.TimeoutExpired):
+                hanging.wait(0.5)
+            assert shell(pbs, "qstat").rc == 0
+            pbs.stop()
+            assert hanging.wait(5) == 255
+
+    @settings("pbs", [{"first_only": True}], indirect=True)
+    def test_the_newest_qstat_prints_one_job(self, pbs: FakePbs) -> None:
+        jobs = [submit(pbs, "sleep.pbs") for _ in range(2)]
+        answer = shell(pbs, f"qstat -f -F json {' '.join(jobs)}")
+        assert list(json.loads(answer.stdout)["Jobs"]) == jobs[:1]
 
     def test_a_forgotten_job_is_unknown(self, pbs: FakePbs) -> None:
         finished(pbs, "--", "true")

@@ -1,7 +1,8 @@
-"""Blocks on PBS: the provider against a server that answers as a real one was recorded, and campaigns over it."""
+"""The provider for PBS keeps to what the scheduler said, whatever else its commands do."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import time
 from collections.abc import Callable
@@ -13,169 +14,311 @@ import yaml
 from parsl.jobs.states import JobState
 from parsl.providers.errors import SubmitException
 
-from tests.conftest import Workflow, eventually, journal, results, toy_space
+from tests.conftest import eventually
 from tests.fake_pbs import FakePbs
-from workflow.providers import SteadyPBS, provider
+from tests.pbs.conftest import recordings, shell
+from workflow import providers
+from workflow.providers import SteadyPBS
 from workflow.site import load_site
 
-SITE: dict[str, Any] = {
-    "name": "fake", "scheduler": "pbs", "gpus": 4, "gpu_vendor": "nvidia", "walltime": "10m", "cores_per_node": 8,
-    "launcher_bind": "--bind-to", "max_blocks": 2, "status_interval": 1, "heartbeat_period": 2,
-    "heartbeat_threshold": 10, "patience": 10, "grace": 1, "poll": 0.2, "account": "12345",
-}  # fmt: skip
+SITE = {"scheduler": "pbs", "gpus": 4, "launcher": "mpiexec", "launcher_bind": "--bind-to", "cores_per_node": 8}
+LONG = "sleep 300"
+WAITS = "while [ ! -e ~/go ]; do sleep 0.05; done"
+DOWN = "qsub: cannot connect to server login1 (errno=15010)\n"
+FIRST, SECOND = "x3005c0s7b0n0", "x3005c0s7b1n0"
+
+settings = pytest.mark.parametrize
+Make = Callable[..., SteadyPBS]
 
 
 @pytest.fixture
-def blocks(pbs: FakePbs, tmp_path: Path) -> SteadyPBS:
-    (tmp_path / "fake.yaml").write_text(yaml.safe_dump(SITE))
-    made = provider(load_site(tmp_path / "fake.yaml", {}), "workflow-test")
-    assert isinstance(made, SteadyPBS)
-    made.script_dir = str(tmp_path)
+def make(pbs: FakePbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Providers of a site, for the user whose jobs the fake's are; keywords change the site's keys."""
+    monkeypatch.setenv("LOGNAME", "hpc")
+    monkeypatch.setattr(providers, "_FIRST_WAIT", 0.1)
+
+    def made(prefix: str = "workflow-test", directory: str = "scripts", **changes: Any) -> SteadyPBS:
+        (tmp_path / "site.yaml").write_text(yaml.safe_dump(SITE | changes))
+        provider = providers.provider(load_site(tmp_path / "site.yaml", {}), prefix)
+        assert isinstance(provider, SteadyPBS)
+        provider.script_dir = str(tmp_path / directory)
+        Path(provider.script_dir).mkdir(exist_ok=True)
+        return provider
+
     return made
 
 
-def state(blocks: SteadyPBS, *jobs: str) -> list[JobState]:
-    return [status.state for status in blocks.status(list(jobs))]
+@pytest.fixture
+def provider(make: Make) -> SteadyPBS:
+    return make()
 
 
-def becomes(blocks: SteadyPBS, job: str, wanted: JobState) -> bool:
-    return eventually(lambda: state(blocks, job) == [wanted], 20)
+def submit(provider: SteadyPBS, command: str = LONG, block: int = 0) -> str:
+    """As Parsl does it."""
+    job: str = provider.submit(command, 1, f"parsl.htex.block-{block}")
+    return job
 
 
-def test_a_block_through_its_states(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    pbs.schedule(False)
-    job = blocks.submit("sleep 2", 1, "block-0")
-    assert state(blocks, job) == [JobState.PENDING]
-    pbs.schedule(True)
-    assert becomes(blocks, job, JobState.RUNNING)
-    assert becomes(blocks, job, JobState.COMPLETED)
+def states(provider: SteadyPBS, *jobs: str) -> list[str]:
+    return [status.state.name for status in provider.status(list(jobs))]
 
 
-@pytest.mark.parametrize("pbs", [{}, {"history": False}], indirect=True, ids=["history", "no history"])
-def test_living_and_ended_blocks_are_told_apart(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    """Parsl's own provider asks with -x, to which a server without history says nothing of living jobs either."""
-    living, ended = blocks.submit("sleep 60", 1, "block-0"), blocks.submit("true", 1, "block-1")
-    assert becomes(blocks, ended, JobState.COMPLETED)
-    assert state(blocks, living, ended) == [JobState.RUNNING, JobState.COMPLETED]
+class TestStatus:
+    """A job is over when PBS says so, and at no other time."""
+
+    @settings("pbs", [{"poll": 5}], indirect=True)
+    def test_from_the_queue_to_the_end(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        pbs.schedule(False)
+        job = submit(provider, WAITS)
+        assert states(provider, job) == ["PENDING"]
+        pbs.schedule(True)
+        pbs.until(job, "R")
+        assert states(provider, job) == ["RUNNING"]
+        (pbs.home / "go").touch()
+        pbs.until(job, "E")
+        assert states(provider, job) == ["RUNNING"]
+        pbs.until(job, "F")
+        assert states(provider, job) == ["COMPLETED"]
+        status = provider.status([job])[0]
+        assert status.stdout_path is not None
+        assert Path(status.stdout_path).exists()
+
+    @settings("pbs", [{"gpu_hook": True}], indirect=True)
+    def test_a_block_starts_once_on_each_node(self, pbs: FakePbs, make: Make) -> None:
+        """Its select, place and launcher: with its share of cores, and all GPUs of each node."""
+        provider = make(nodes_per_block=2, walltime="10m")
+        job = submit(provider, r"echo \$(hostname) \$NCPUS \$CUDA_VISIBLE_DEVICES; hostname > ~/ran.\$(hostname)")
+        found = pbs.until(job, "F")
+        assert found["exec_host"] == f"{FIRST}/0*8+{SECOND}/0*8"
+        assert (found["Resource_List"]["walltime"], found["Rerunable"]) == ("00:10:00", "False")
+        status = provider.status([job])[0]
+        assert status.stdout_path is not None
+        said = [line.partition(" ") for line in Path(status.stdout_path).read_text().splitlines()]
+        assert sorted(words for name, _, words in said if name in (FIRST, SECOND)) == ["8 0,1,2,3"] * 2
+
+    def test_a_job_that_left_the_history(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        """Among living ones, of which qstat speaks all the same: with Parsl's own, no block was ever replaced."""
+        jobs = [submit(provider, command, block) for block, command in enumerate(("true", LONG))]
+        pbs.until(jobs[0], "F")
+        pbs.forget(jobs[0])
+        assert states(provider, *jobs) == ["COMPLETED", "RUNNING"]
+        assert provider.status(list(reversed(jobs)))[0].state is JobState.RUNNING
+
+    def test_a_finished_job_among_living_ones(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        jobs = [submit(provider, LONG), submit(provider, "true", 1)]
+        pbs.until(jobs[1], "F")
+        assert states(provider, *jobs) == ["RUNNING", "COMPLETED"]
+
+    @settings("pbs", [{"history": False}], indirect=True)
+    def test_without_a_history(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        """With Parsl's own, living blocks looked ended, and new ones were submitted without end."""
+        jobs = [submit(provider, WAITS), submit(provider, LONG, 1)]
+        assert states(provider, *jobs) == ["RUNNING", "RUNNING"]
+        (pbs.home / "go").touch()
+        assert eventually(lambda: jobs[0] not in pbs.jobs(), 5)
+        assert states(provider, *jobs) == ["COMPLETED", "RUNNING"]
+
+    def test_the_history_says_nothing_of_a_job(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        """history-off.txt: a living job was answered like this."""
+        job = submit(provider)
+        said = recordings("history-off")[0].stderr.splitlines()[0].replace("52.login1", job)
+        pbs.fail_next("qstat", 1, 0, said, '{"timestamp":1}')
+        provider.resources[job]["status"].state = JobState.RUNNING
+        assert states(provider, job) == ["RUNNING"]
+
+    def test_names_like_numbers(self, pbs: FakePbs, make: Make) -> None:
+        provider = make("1e5", account="12345")
+        job = submit(provider)
+        other = shell(pbs, "qsub -N 1e5 -A 1.5 -- sleep 300").stdout.strip()
+        shown = json.loads(shell(pbs, f"qstat -f -F json {job} {other}").stdout)["Jobs"]
+        assert (shown[job]["Account_Name"], shown[other]["Job_Name"]) == (12345, 1e5)
+        assert states(provider, job) == ["RUNNING"]
+        assert provider.named_jobs() == [job]
+
+    @settings("rc, said", [(162, ""), (255, ""), (1, "{"), (0, ""), (0, "{"), (0, "no")])
+    def test_an_answer_that_is_none(self, pbs: FakePbs, provider: SteadyPBS, rc: int, said: str) -> None:
+        """What is known of the jobs is kept."""
+        jobs = [submit(provider), submit(provider, LONG, 1)]
+        assert states(provider, *jobs) == ["RUNNING"] * 2
+        pbs.fail_next("qstat", 1, rc, "qstat: cannot connect to server login1 (errno=15010)\n", said)
+        assert states(provider, *jobs) == ["RUNNING"] * 2
+        shell(pbs, f"qdel -W force {jobs[1]}")
+        pbs.until(jobs[1], "F")
+        assert states(provider, *jobs) == ["RUNNING", "COMPLETED"]
+
+    @settings("said", ["null", "[]", '{"Jobs":[]}', '{"Jobs":{"0.login1":[]}}', '{"Jobs":{"0.login1":{}}}'])
+    def test_json_of_another_kind(self, pbs: FakePbs, provider: SteadyPBS, said: str) -> None:
+        job = submit(provider)
+        assert states(provider, job) == ["RUNNING"]
+        pbs.fail_next("qstat", 2, 0, "", said)
+        assert states(provider, job) == ["RUNNING"]
+        assert provider.named_jobs() == []
+
+    def test_an_answer_that_is_cut_off(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        jobs = [submit(provider), submit(provider, LONG, 1)]
+        assert states(provider, *jobs) == ["RUNNING"] * 2
+        whole = shell(pbs, f"qstat -f -F json {' '.join(jobs)}").stdout
+        for end in ('"1.login1":{\n', '"job_st', '"Resource_List"'):
+            pbs.fail_next("qstat", 1, 0, "", whole[: whole.rindex(end) + len(end)])
+            pbs.fail_next("qstat", 1, 255)
+            assert states(provider, *jobs) == ["RUNNING"] * 2
+
+    def test_a_scheduler_that_hangs_is_not_asked_again(
+        self, pbs: FakePbs, provider: SteadyPBS, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not for each job alone: every question may take a minute."""
+        jobs = [submit(provider, LONG, block) for block in range(2)]
+        monkeypatch.setattr(providers, "_COMMAND_TIMEOUT", 0.4)
+        pbs.fail_next("qstat", 3, None)
+        start = time.monotonic()
+        assert states(provider, *jobs) == ["PENDING"] * 2
+        assert time.monotonic() - start < 0.8
+
+    def test_no_answer(self, pbs: FakePbs, provider: SteadyPBS, monkeypatch: pytest.MonkeyPatch) -> None:
+        job = submit(provider)
+        assert states(provider, job) == ["RUNNING"]
+        monkeypatch.setattr(providers, "_COMMAND_TIMEOUT", 0.3)
+        pbs.fail_next("qstat", 1, None)
+        assert states(provider, job) == ["RUNNING"]
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert states(provider, job) == ["RUNNING"]
+
+    def test_json_that_is_none(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        """An environment with a quote: the states are still there."""
+        jobs = [submit(provider), submit(provider, LONG, 1)]
+        broken = shell(pbs, f"qstat -f -F json {' '.join(jobs)}").stdout.replace('"/bin/bash"', '""/bin/bash"')
+        pbs.fail_next("qstat", 2, 0, "", broken)
+        assert states(provider, *jobs) == ["RUNNING"] * 2
+        assert provider.named_jobs() == jobs
+
+    @settings("pbs", [{"first_only": True}], indirect=True)
+    def test_a_qstat_that_prints_one_job(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        jobs = [submit(provider, LONG, block) for block in range(3)]
+        assert states(provider, *jobs) == ["RUNNING", "RUNNING", "PENDING"]
+        assert provider.named_jobs() == jobs
+
+    @settings("said", ["0.login1", "0.login1.example.org"])
+    def test_the_servers_name_is_longer_or_shorter(self, pbs: FakePbs, provider: SteadyPBS, said: str) -> None:
+        first = submit(provider)
+        known = provider.resources.pop(first)
+        job = {"0.login1": "0.login1.example.org", "0.login1.example.org": "0.login1"}[said]
+        provider.resources[job] = known
+        pbs.fail_next("qstat", 1, 0, "", json.dumps({"Jobs": {said: {"job_state": "R"}}}))
+        assert states(provider, job) == ["RUNNING"]
+        pbs.fail_next("qstat", 1, 153, f"qstat: Unknown Job Id {said}\n")
+        assert states(provider, job) == ["COMPLETED"]
 
 
-def test_ids_that_left_the_history_don_t_hide_the_others(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    living, gone = blocks.submit("sleep 60", 1, "block-0"), blocks.submit("true", 1, "block-1")
-    pbs.until(gone, "F")
-    pbs.forget(gone)
-    assert state(blocks, living, gone) == [JobState.RUNNING, JobState.COMPLETED]
+class TestCancel:
+    """qdel answers 35 or 153 for a job that has ended, and has deleted the others all the same."""
+
+    @settings("forgotten", [False, True])
+    def test_ended_and_living_jobs(self, pbs: FakePbs, provider: SteadyPBS, forgotten: bool) -> None:
+        jobs = [submit(provider, command, block) for block, command in enumerate((LONG, "true", LONG))]
+        pbs.schedule(False)
+        pbs.until(jobs[1], "F")
+        if forgotten:
+            pbs.forget(jobs[1])
+        assert provider.cancel(jobs) == [True, True, True]
+        assert states(provider, *jobs) == ["CANCELLED", "COMPLETED", "CANCELLED"]
+        assert pbs.until(jobs[0], "F")["Exit_status"] == "271"
+        pbs.until(jobs[2], "F")
+
+    @settings("pbs", [{"poll": 5}], indirect=True)
+    def test_a_job_that_is_ending(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        """It is no longer to be cancelled, and still to be asked for."""
+        jobs = [submit(provider, "true"), submit(provider, LONG, 1)]
+        pbs.until(jobs[0], "E")
+        assert provider.cancel(jobs)[1]
+        pbs.until(jobs[0], "F")
+        assert states(provider, *jobs) == ["COMPLETED", "CANCELLED"]
+
+    def test_a_qdel_that_fails(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        job = submit(provider)
+        pbs.fail_next("qdel", 1, 255, "qdel: cannot connect to server login1 (errno=15010)\n")
+        assert provider.cancel([job]) == [False]
+        assert states(provider, job) == ["RUNNING"]
+        assert provider.cancel([job]) == [True]
+        assert provider.cancel([job]) == [True]
+        pbs.until(job, "F")
 
 
-@pytest.mark.parametrize(
-    ("rc", "error"), [(255, "qstat: cannot connect to server login1 (errno=111)"), (1, ""), (0, "")]
-)
-def test_a_server_that_gives_no_answer_changes_nothing(blocks: SteadyPBS, pbs: FakePbs, rc: int, error: str) -> None:
-    job = blocks.submit("sleep 60", 1, "block-0")
-    assert becomes(blocks, job, JobState.RUNNING)
-    pbs.fail_next("qstat", 3, rc, error)
-    assert [state(blocks, job) for _ in range(5)] == [[JobState.RUNNING]] * 5
+class TestSubmit:
+    """A scheduler that is away is waited for; what it refuses is not tried again."""
+
+    def test_tried_again(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        pbs.fail_next("qsub", 2, 255, DOWN)
+        job = submit(provider)
+        assert list(pbs.jobs()) == [job]
+        assert pbs.jobs()[job]["Job_Name"].startswith("workflow-test.block-0.")
+
+    def test_patience_ends(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        provider.patience = 0.2
+        pbs.fail_next("qsub", 9, 255, DOWN)
+        with pytest.raises(SubmitException, match="cannot connect"):
+            submit(provider)
+
+    def test_the_end_of_the_campaign_ends_it(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        provider.closing.set()
+        pbs.fail_next("qsub", 1, 255, DOWN)
+        with pytest.raises(InterruptedError):
+            submit(provider)
+
+    @settings(
+        "changes, message",
+        [
+            ({"queue": "nosuch"}, "Unknown queue"),
+            ({"queue": "prod"}, "Queue is not enabled"),
+            ({"walltime": "2h"}, "Job violates queue and/or server resource limits"),
+            ({"select_options": "nosuch=1"}, "Unknown resource: nosuch"),
+            ({"directory": "a b"}, "qsub: "),
+        ],
+    )
+    def test_refused(self, pbs: FakePbs, make: Make, changes: dict[str, Any], message: str) -> None:
+        """At once, with what the scheduler said."""
+        provider = make(**changes)
+        start = time.monotonic()
+        with pytest.raises(SubmitException, match=message):
+            submit(provider)
+        assert time.monotonic() - start < 1
+        assert not pbs.jobs()
+        assert not provider.resources
+
+    def test_names_of_files_are_no_message(self, pbs: FakePbs, make: Make) -> None:
+        """They are part of the error that Parsl raises."""
+        provider = make("limit", directory="submit_temporarily", queue="nosuch")
+        provider.patience = 1
+        start = time.monotonic()
+        with pytest.raises(SubmitException, match="Unknown queue"):
+            submit(provider)
+        assert time.monotonic() - start < 0.5
 
 
-BROKEN = """{
-    "Jobs":{
-        "21.login1":{
-            "Job_Name":"x",
-            "job_state":"R",
-            "Variable_List":{"WEIRD":"a\x01"b"}
-        },
-        "22.login1":{
-            "job_state":"Q",
-"""
+class TestNamedJobs:
+    """What an earlier controller has left is found again."""
 
+    def test_only_those_of_the_run(self, pbs: FakePbs, make: Make) -> None:
+        provider, other = make(), make("workflow-test-2")
+        done, mine = submit(provider, "true"), submit(provider, LONG, 1)
+        theirs = submit(other)
+        shell(pbs, "qsub -N 1e5 -- sleep 300")
+        pbs.until(done, "F")
+        assert make().named_jobs() == [mine]
+        make().clear()
+        pbs.until(mine, "F")
+        assert pbs.jobs()[theirs]["job_state"] != "F"
 
-def test_json_that_is_none_is_read_all_the_same(blocks: SteadyPBS) -> None:
-    assert blocks._read(BROKEN) == {"21.login1": JobState.RUNNING, "22.login1": JobState.PENDING}
+    @settings("command", ["qselect", "qstat"])
+    def test_no_answer(self, pbs: FakePbs, provider: SteadyPBS, command: str) -> None:
+        job = submit(provider)
+        for said in ("", "{"):
+            pbs.fail_next(command, 1, 255, f"{command}: cannot connect", said)
+            assert provider.named_jobs() == []
+        provider.clear()
+        pbs.until(job, "F")
 
-
-def test_of_blocks_that_are_cancelled_some_may_have_ended(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    living, ended = blocks.submit("sleep 60", 1, "block-0"), blocks.submit("true", 1, "block-1")
-    pbs.until(ended, "F")
-    blocks.cancel([living, ended])
-    assert pbs.until(living, "F")["Exit_status"] in ("271", "265")
-
-
-def test_a_refused_block_is_told_with_the_servers_words(blocks: SteadyPBS) -> None:
-    blocks.queue = "nosuch"
-    start = time.monotonic()
-    with pytest.raises(SubmitException) as caught:
-        blocks.submit("true", 1, "block-0")
-    assert "qsub: Unknown queue" in f"{caught.value} {caught.value.stderr}"
-    assert time.monotonic() - start < 2
-
-
-def test_a_block_that_cannot_be_submitted_now_is_submitted_later(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    pbs.fail_next("qsub", 1, 255, "qsub: cannot connect to server login1 (errno=111)")
-    job = blocks.submit("sleep 60", 1, "block-0")
-    assert becomes(blocks, job, JobState.RUNNING)
-
-
-def test_the_end_of_the_campaign_ends_the_wait(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    pbs.fail_next("qsub", 9, 255, "qsub: cannot connect to server login1 (errno=111)")
-    blocks.closing.set()
-    with pytest.raises(InterruptedError):
-        blocks.submit("true", 1, "block-0")
-
-
-def test_jobs_of_an_earlier_controller_are_found_and_cleared(blocks: SteadyPBS, pbs: FakePbs) -> None:
-    job = blocks.submit("sleep 60", 1, "block-0")
-    blocks.prefix = "workflow-tes"
-    assert blocks.named_jobs() == []
-    blocks.prefix = "workflow-test"
-    assert blocks.named_jobs() == [job]
-    blocks.clear()
-    pbs.until(job, "F")
-
-
-def on_pbs(workflow: Workflow, *settings: str) -> list[str]:
-    (workflow.directory / "fake.yaml").write_text(yaml.safe_dump(SITE))
-    workflow.experiment(space=toy_space(1.0), search={"strategy": "random", "evaluations": 24})
-    changes = [word for setting in settings for word in ("--set", setting)]
-    return ["--site", "fake.yaml", "--experiment", "experiment.yaml", "--output", "run", *changes]
-
-
-def check_all_done(workflow: Workflow, pbs: FakePbs) -> None:
-    final = [r["outcome"] for r in journal(workflow.directory / "run") if r["type"] == "outcome"]
-    assert sorted(o["trial_id"] for o in final if o["kind"] == "ok") == list(range(24))
-    tried = [attempt for attempts in results(workflow.directory / "run").values() for attempt in attempts]
-    assert {a["gpu"] for a in tried} == {"0", "1", "2", "3"} and len({a["host"] for a in tried}) == 2
-    assert eventually(lambda: not [job for job in pbs.jobs().values() if job["job_state"] != "F"], 20)
-    assert eventually(lambda: not workflow.processes(), 20)
-
-
-@pytest.mark.parametrize("pbs", [{"resources": ("filesystems",)}], indirect=True)
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ("site.scheduler_options=[-l filesystems=home]",),
-        ("site.nodes_per_block=2", "site.max_blocks=1"),
-    ],
-    ids=["two blocks", "a block of two nodes"],
-)
-def test_a_campaign(workflow: Workflow, pbs: FakePbs, settings: tuple[str, ...]) -> None:
-    done = workflow.run(*on_pbs(workflow, *settings))
-    assert done.returncode == 0, done.stdout
-    check_all_done(workflow, pbs)
-
-
-def disturbed(workflow: Workflow, pbs: FakePbs, disturb: Callable[[], None]) -> None:
-    controller = workflow.start(*on_pbs(workflow))
-    run = workflow.directory / "run"
-    assert eventually(lambda: run.exists() and len(results(run)) >= 8, 60)
-    disturb()
-    output, _ = controller.communicate(timeout=120)
-    assert controller.returncode == 0, output
-    check_all_done(workflow, pbs)
-
-
-def test_a_block_that_is_deleted_is_replaced_while_qstat_fails(workflow: Workflow, pbs: FakePbs) -> None:
-    def disturb() -> None:
-        pbs.fail_next("qstat", 3, 255, "qstat: cannot connect to server login1 (errno=111)")
-        job = next(name for name, about in pbs.jobs().items() if about["job_state"] == "R")
-        subprocess.run(["qdel", job], check=True)
-
-    disturbed(workflow, pbs, disturb)
+    def test_nothing_to_clear(self, provider: SteadyPBS, monkeypatch: pytest.MonkeyPatch) -> None:
+        provider.clear()
+        assert provider.status([]) == []
+        monkeypatch.setattr(subprocess, "run", pytest.fail)
+        assert provider.cancel([]) == []

@@ -6,6 +6,7 @@ import itertools
 import json
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -192,7 +193,7 @@ def test_nothing_is_lost_on_a_bad_day(on_slurm: Workflow, slurm: SlurmLab) -> No
 
     Trials of 4 s leave none running at a block's end but those that began with half a minute left.
     """
-    trials = 160 if FULL else 96
+    trials = 160 if FULL else 136
     options = [*campaign(on_slurm, trials=trials, sleep=4.0), "--set", "site.walltime=1m"]
     controller = on_slurm.start(*options)
     after(on_slurm, 4, controller)
@@ -258,12 +259,11 @@ echo IMPROVE_RESULT val_loss: 0.5
 
 def test_scripts_for_hand_made_jobs_run(on_slurm: Workflow, slurm: SlurmLab) -> None:
     options = campaign(on_slurm, trials=4, sleep=0.1)
-    python = Path(subprocess.run(["which", "python"], capture_output=True, text=True, check=True).stdout.strip())
     job = [
         "sbatch",
         "--time=3",
         "--output=job.out",
-        f"--export=ALL,PYTHONPATH={ROOT},PATH={python.parent}:/usr/bin:/bin",
+        f"--export=ALL,PYTHONPATH={ROOT},PATH={Path(sys.executable).parent}:/usr/bin:/bin",
     ]
     slurm.run(*job, str(ROOT / "scripts" / "submit.sbatch"), *options, cwd=on_slurm.directory)
     slurm.wait_idle(60)

@@ -21,6 +21,7 @@ ALLOWED = {
     "trial": "",
     "rundir": "",
     "supervise": "",
+    "pool": "supervise",
     "space": "errors trial",
     "space_file": "errors space trial",
     "search": "space trial search.*",
@@ -46,7 +47,7 @@ ALLOWED = {
     "campaign": "durations errors journal search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
-    "executors": "errors lock providers rundir site supervise",
+    "executors": "errors lock pool providers rundir site",
     "runner": (
         "config errors executors globus journal lock metrics providers reuse rundir site space stages supervise trial"
     ),
@@ -57,15 +58,15 @@ ALLOWED = {
     "report.progress": "campaign config report.tables",
     "controller": "* -run",
     "run": "*",
-    "job": "allocation config errors initial rundir site strict",
-    "submit": "batch errors job rundir site terminal",
+    "request": "allocation config errors initial rundir site strict",
+    "submit": "batch errors request rundir site terminal",
     "init": "errors strict",
     "findings": "",
-    "terminal": "",
+    "terminal": "errors",
     "site_doctor": "batch errors findings site",
     "doctor": "config errors findings image rundir site site_doctor strict",
     "rehearsal": "config errors findings lock rundir runner site trial",
-    "check": "config doctor errors findings job rehearsal site strict terminal",
+    "check": "config doctor errors findings rehearsal request site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

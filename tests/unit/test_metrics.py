@@ -369,13 +369,18 @@ def test_a_kill_without_a_sign_of_a_shortage_is_the_infrastructures(code: int) -
     [
         ({"oom_kills": 1}, "the kernel killed 1 processes for it; memory was 1 of 16 GiB"),
         ({"peak_memory": 15 * 2**30}, "killed by SIGKILL with memory of 15 of 16 GiB"),
-        ({"log_tail": "RuntimeError: CUDA out of memory. Tried\n"}, "the log says 'CUDA out of memory'"),
     ],
 )
 def test_a_kill_with_a_sign_of_a_shortage_is_the_models(code: int, signs: dict[str, Any], evidence: str) -> None:
     outcome = verdict(exit_code=code, **signs)
     assert (outcome.kind, outcome.cause) == ("failed", "model")
     assert outcome.evidence.startswith(f"out of memory: {evidence}")
+
+
+@pytest.mark.parametrize("code", [-9, 137])
+def test_a_kill_from_outside_is_not_blamed_on_an_earlier_lack_of_gpu_memory(code: int) -> None:
+    """Such an error is raised: the process ends by its own exit code, and a model may catch it and go on."""
+    assert verdict(exit_code=code, log_tail="CUDA out of memory: a smaller batch\n").kind == "lost"
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def test_a_personal_value_that_is_missing_is_named(name: str, monkeypatch: pytes
         return
     with pytest.raises(InputError, match=rf"account: .* needs the environment variable {needed[0]}, which is not set"):
         load(name)
-    assert load(name, account="mine").batch.account == "mine"  # type: ignore[union-attr]
+    batch = load(name, account="mine").batch
+    assert batch is not None and batch.account == "mine"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from tests.conftest import ROOT
 from workflow.metrics import judge
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"
+POOL = SUPERVISE.with_name("pool.py")
 MARKER = "SUPERVISE_TEST_MARKER"
 MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 FENCED = 76
@@ -198,6 +199,7 @@ def ready(bench: Bench) -> bool:
         ("kill -9 $$", -9),
         ("kill -TERM $$", -15),
         ("kill -SEGV $$", -11),
+        ("kill -40 $$", -40),
     ],
 )
 def test_result_of_an_ended_stage(bench: Bench, code: str, expected: int) -> None:
@@ -676,6 +678,19 @@ def test_killed_supervisor_takes_the_whole_tree_with_it(bench: Bench) -> None:
     assert eventually(lambda: bench.alive() == [], 2)
 
 
+def test_killed_supervisor_takes_along_what_has_cleared_its_environment(bench: Bench) -> None:
+    """By the process table, then: it is in a session of its own and knows nothing of the attempt."""
+    hide = "env -i setsid bash -c 'trap : TERM; while :; do sleep 0.1; done' & echo $! > hidden; touch ready; wait"
+    process = bench.start(*bash(hide))
+    assert ready(bench)
+    hidden = int((bench.directory / "hidden").read_text())
+    assert eventually(lambda: b"setsid" not in Path(f"/proc/{hidden}/cmdline").read_bytes(), SOON)
+    time.sleep(10 * POLL)  # for the supervisor to have seen it
+    process.kill()
+    process.wait()
+    assert eventually(lambda: not Path(f"/proc/{hidden}").exists(), 2)
+
+
 def test_a_models_own_files_are_no_orders(bench: Bench) -> None:
     result = bench.run(*bash("touch stop heartbeat; mkdir result.json; sleep 0.3"))
     assert (result["ended_by"], result["exit_code"]) == ("exit", 0)
@@ -832,7 +847,7 @@ def block(
     }  # fmt: skip
     file = bench.directory / "pool.json"
     file.write_text(json.dumps(pool | changes))
-    command = [sys.executable, "-I", "-S", str(SUPERVISE), "block", str(file), str(end), *argv]
+    command = [sys.executable, "-I", "-S", str(POOL), str(file), str(end), *argv]
     return bench.launch(command, worker)
 
 

@@ -23,7 +23,7 @@ from workflow.strict import parse_overrides, shipped, split_overrides
 
 
 @dataclass(frozen=True)
-class Job:
+class Request:
     """What the command line asks for, checked."""
 
     experiment: Experiment
@@ -63,6 +63,7 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
     made.add_argument("--experiment", type=Path, help="experiment YAML file; the shipped demo if left out")
     made.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
     made.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")
+    made.set_defaults(quiet=False, accept_image=False, in_allocation=False)  # of commands without these options
     made.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
@@ -70,33 +71,33 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
     return made
 
 
-def checked_job(args: argparse.Namespace) -> Job:
-    """The job, with every path that the system cannot even look up as bad input. Raises InputError."""
+def checked_request(args: argparse.Namespace) -> Request:
+    """The request, with every path that the system cannot even look up as bad input. Raises InputError."""
     try:
-        return _placed(_job(args), in_allocation=getattr(args, "in_allocation", False))
+        return _placed(_read_request(args), in_allocation=args.in_allocation)
     except OSError as error:
         where = error.filename or "the working directory"
         raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
 
 
-def _placed(job: Job, *, in_allocation: bool) -> Job:
-    """The job where it runs: in the allocation around this process, or with jobs of its own."""
-    if job.site.batch is not None and not is_plain(job.run.path):
+def _placed(request: Request, *, in_allocation: bool) -> Request:
+    """The request with where it runs: in the allocation around this process, or with jobs of its own."""
+    if request.site.batch is not None and not is_plain(request.run.path):
         raise InputError(
-            f"--output {job.run.path}: schedulers take no path with blanks or other special characters\n"
+            f"--output {request.run.path}: schedulers take no path with blanks or other special characters\n"
             "    -> choose a directory named by letters, digits and ./_-+=@% only"
         )
     if not in_allocation:
-        return job
-    if job.site.batch is None:
+        return request
+    if request.site.batch is None:
         raise InputError(
-            f"--in-allocation: site {job.site.name} has no scheduler\n    -> leave it out, or name another --site"
+            f"--in-allocation: site {request.site.name} has no scheduler\n    -> leave it out, or name another --site"
         )
     allocation = find_allocation()
-    return replace(job, site=replace(job.site, allocated_nodes=allocation.nodes), end=allocation.end)
+    return replace(request, site=replace(request.site, allocated_nodes=allocation.nodes), end=allocation.end)
 
 
-def _job(args: argparse.Namespace) -> Job:
+def _read_request(args: argparse.Namespace) -> Request:
     for_experiment, for_site = split_overrides(parse_overrides(args.settings))
     if args.resume is None:
         if args.site is None:
@@ -105,9 +106,7 @@ def _job(args: argparse.Namespace) -> Job:
         given = args.experiment or shipped("configs") / "demo.yaml"
         experiment = load_experiment(given, for_experiment, remote=site.endpoint is not None)
         run = _new_run(args.output, experiment.name)
-        return Job(
-            experiment, site, run, resume=False, quiet=getattr(args, "quiet", False), named=args.output is not None
-        )
+        return Request(experiment, site, run, resume=False, quiet=args.quiet, named=args.output is not None)
     for option in ("experiment", "output"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option} does not go with --resume\n    -> leave it out: the run has its own")
@@ -116,13 +115,13 @@ def _job(args: argparse.Namespace) -> Job:
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
     experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
-    return Job(
+    return Request(
         experiment,
         site,
         run,
         resume=True,
-        quiet=getattr(args, "quiet", False),
-        accept_image=getattr(args, "accept_image", False),
+        quiet=args.quiet,
+        accept_image=args.accept_image,
     )
 
 
@@ -145,37 +144,37 @@ def _writable_name(option: str, path: Path) -> Path:
     return path.absolute()
 
 
-def create(job: Job) -> Job:
+def create(request: Request) -> Request:
     """Make the run's directory with what a resume needs, all at once: it exists whole or not at all.
 
     A name of ours that another run has taken in the meantime is replaced by the next one.
     """
-    draft = RunDir(job.run.path.with_name(f".{job.run.name}.{os.getpid()}"))
+    draft = RunDir(request.run.path.with_name(f".{request.run.name}.{os.getpid()}"))
     try:
         draft.path.mkdir(parents=True)
-        draft.experiment.write_text(job.experiment.to_yaml(), encoding="utf-8")
-        draft.site.write_text(job.site.to_yaml(), encoding="utf-8")
-        draft.space.write_text(json.dumps(job.experiment.space.entries, indent=2) + "\n", encoding="utf-8")
-        if job.experiment.initial:
-            write_initial(draft.initial, job.experiment.space, job.experiment.initial)
-        return _move_in(draft, job)
+        draft.experiment.write_text(request.experiment.to_yaml(), encoding="utf-8")
+        draft.site.write_text(request.site.to_yaml(), encoding="utf-8")
+        draft.space.write_text(json.dumps(request.experiment.space.entries, indent=2) + "\n", encoding="utf-8")
+        if request.experiment.initial:
+            write_initial(draft.initial, request.experiment.space, request.experiment.initial)
+        return _move_in(draft, request)
     except OSError as error:
-        what = f"--output {job.run.path}: cannot be made ({error.strerror})"
+        what = f"--output {request.run.path}: cannot be made ({error.strerror})"
         raise InputError(f"{what}\n    -> choose another directory") from error
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)
 
 
-def _move_in(draft: RunDir, job: Job) -> Job:
-    if job.run.path.is_dir() and job.named and not any(job.run.path.iterdir()):
+def _move_in(draft: RunDir, request: Request) -> Request:
+    if request.run.path.is_dir() and request.named and not any(request.run.path.iterdir()):
         for path in draft.path.iterdir():  # an empty directory of the user's stays the one that it is
-            path.rename(job.run.path / path.name)
-        return job
+            path.rename(request.run.path / path.name)
+        return request
     while True:
         try:
-            draft.path.rename(job.run.path)
-            return job
+            draft.path.rename(request.run.path)
+            return request
         except OSError as error:
-            if job.named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if request.named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            job = replace(job, run=_new_run(None, job.experiment.name))
+            request = replace(request, run=_new_run(None, request.experiment.name))

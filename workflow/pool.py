@@ -1,0 +1,113 @@
+"""Runs Parsl's pool of workers on one node: ``python pool.py FILE END COMMAND...``, standard library only.
+
+FILE is a JSON object (see ``Pool``), END when the node's block ends in seconds since the epoch (0: never). The pool
+gets its number of workers, and they what is theirs of the node's GPUs (see ``supervise.BLOCK``). It ends with its
+controller, as a stage does, or once it is drained and no stage runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+
+# Started by file path, with an interpreter that looks nowhere else; the end of the path, since nothing there may hide
+# a module of the standard library.
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+from workflow.supervise import BLOCK, Fence, Tree, new_token, read_bytes
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TypedDict
+
+    from workflow.supervise import Controller
+
+    class Pool(TypedDict):
+        """How the workers of a node share its GPUs.
+
+        ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
+        ``scheduled``. ``length`` is that of the block's walltime in seconds. Files in ``drains`` tell a pool to end.
+        """
+
+        controller: Controller
+        gpus: list[str]
+        mask: str
+        scheduled: bool
+        gpus_per_trial: int
+        trials_per_gpu: int
+        workers: int
+        length: float | None
+        drains: str
+        grace: float
+
+
+POOL_TOKEN = "WORKFLOW_POOL"
+"""The variable by which what a pool has started is found again if it is killed."""
+
+_DRAINED = "it was drained"
+
+
+class NodePool(Tree):
+    """Parsl's pool of workers on one node: gives each worker its GPUs, and ends with the controller or at a drain.
+
+    Parsl's own pinning is not used: it writes numbers of its own over the scheduler's mask, on GPUs of other jobs.
+    """
+
+    def __init__(self, pool: Pool, end: float | None) -> None:
+        super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
+        self.pool = pool
+        self.end = end
+        self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
+
+    def run(self, command: list[str]) -> int:
+        given = given_gpus(self.pool, os.environ)
+        slots = shares(self.pool, given)
+        if self.pool["gpus"] and not slots:
+            wanted = f"a trial needs {self.pool['gpus_per_trial']}"
+            print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
+            return 1
+        block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
+        block["node"] = os.environ.get("SLURMD_NODENAME")
+        env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: new_token()}
+        self.leash(POOL_TOKEN, env[POOL_TOKEN])
+        workers, reason = len(slots) or self.pool["workers"], ""
+        if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
+            reason = self.watch()
+        self.stop()
+        self.unleash()
+        if reason == f"stopped: {_DRAINED}":
+            return 0
+        return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
+
+    def interrupted(self) -> str:
+        return super().interrupted() or (_DRAINED if os.path.exists(self.drain) and not self._busy() else "")
+
+    def _busy(self) -> bool:
+        """Whether a stage runs below: each one has a supervisor, which is started by its file's path."""
+        return any(b"/supervise.py" in read_bytes(f"/proc/{pid}/cmdline") for pid in self.alive())
+
+
+def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:
+    """The GPUs of this node that belong to this job, at most as many as the site names."""
+    mask = environ.get(pool["mask"]) if pool["scheduled"] else None
+    names = pool["gpus"] if mask is None else [name.strip() for name in mask.split(",")]
+    return [name for name in names if name not in ("", "-1", "NoDevFiles")][: len(pool["gpus"])]
+
+
+def shares(pool: Pool, given: list[str]) -> list[str]:
+    """What each worker gets, in the order of their numbers: a name, or several with commas between."""
+    size = pool["gpus_per_trial"]
+    groups = [",".join(given[i : i + size]) for i in range(0, len(given) - size + 1, size)]
+    return (groups * pool["trials_per_gpu"])[: pool["workers"]]
+
+
+def main(argv: list[str]) -> int:
+    with open(argv[0], encoding="utf-8") as file:
+        return NodePool(json.load(file), float(argv[1]) or None).run(argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
