@@ -179,7 +179,10 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: 
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
     options = read_options(section, look=not remote)
     section.finish()
-    if runtime == "apptainer" and image is None:
+    if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):
+        remedy = f"a file is needed: apptainer pull model.sif {section.data['image']}, then write its path"
+        section.wrong("image", section.data["image"], remedy)
+    elif runtime == "apptainer" and image is None:
         section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
     elif runtime == "apptainer" and not remote and not is_there(Path(str(image))):
         section.wrong("image", image, "no such file: check the path, or pull or build the image")

@@ -519,6 +519,11 @@ def test_settings_of_the_site(
     assert "trial 0 of at most 6, 5 at a time" in capsys.readouterr().out
 
 
+def test_an_address_of_a_hub_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"a file is needed: apptainer pull model.sif docker://pytorch/pytorch"):
+        load(tmp_path, model={"image": "docker://pytorch/pytorch"})
+
+
 # -- warnings --------------------------------------------------------------------------------------------------------
 
 
