@@ -110,7 +110,23 @@ def _told(runner: ParslRunner, stage: str, outcome: Outcome, text: str) -> Findi
 
 
 _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("timeout",), "raise the stage's timeout, or make the model quicker to start"),
+    (
+        (f"timeout after {_TIMEOUT:g} s",),
+        "the check gives a stage half an hour at most: give it less data, or use --fast",
+    ),
+    (("timeout after",), "raise the stage's timeout, or make the model quicker to start"),
+    (("No space left", "Disk quota exceeded"), "make room, or choose another directory by --output"),
+    (
+        ("timed out", "ConnectTimeout", "ReadTimeout", "Connection refused", "Max retries", "name resolution"),
+        "the network cannot be reached: fetch what the model downloads before, into the image or the data directory",
+    ),
+    (
+        ("libcuda.so", "NVIDIA driver", "CUDA driver"),
+        "run on a node with an NVIDIA driver, with gpu_vendor: nvidia (--nv)",
+    ),
+    (("libcudart", "libcudnn", "libcublas"), "build the image from a CUDA image, as From: pytorch/pytorch:..."),
+    (("GLIBC_", "GLIBCXX_"), "build what needs it on an older base, or the image on a newer one"),
+    (("no config file",), "check the train stage's config_file, and that its file is in the data directory"),
     (
         ("unrecognized arguments", "no such option", "unknown option"),
         "let the script accept every hyperparameter of the space, or take it out of the space",
