@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shlex
 import shutil
@@ -44,6 +45,9 @@ LABEL = "workers"
 _COMMAND_TIMEOUT = 30.0
 _UNREGISTERED_BLOCKS = 3
 
+REGISTRATION_WARNING, REGISTRATION_PATIENCE = 120.0, 900.0
+"""Seconds for which a block runs without a worker until the user hears of it, and until it is cancelled."""
+
 # Runs its arguments in a session of its own, so that Ctrl-C doesn't reach them, and with a parent-death signal, so that
 # they end with this process. The argument before them is the expected parent: it may have died before prctl.
 _TETHER = (
@@ -77,14 +81,20 @@ class SubmissionGate:
 class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
     """HighThroughputExecutor that ends with its controller and notices the death of its interchange.
 
-    At most ``submissions_per_minute`` blocks of workers are submitted to the scheduler.
+    At most ``submissions_per_minute`` blocks of workers are submitted to the scheduler. ``say`` gets what the user
+    should know of blocks that run without a worker; those that go on so are cancelled, since they cost what others do.
 
     Call ``start`` (so the creation of the data-flow kernel) on the main thread: the parent-death signal follows the
     thread that starts the interchange.
     """
 
-    def __init__(self, submissions_per_minute: int, **options: Any) -> None:
+    def __init__(self, submissions_per_minute: int, say: Callable[[str], None], **options: Any) -> None:
         self._gate = SubmissionGate(submissions_per_minute)
+        self._say = say
+        self._silent: dict[str, float] = {}
+        """When blocks without a worker were first seen to run (time.monotonic); inf for those that were cancelled."""
+        self._told: set[str] = set()
+        self._registered: set[str] = set()
         interchange = script("interchange.py")
         tether = [sys.executable, "-I", "-c", _TETHER, str(os.getpid()), sys.executable, interchange]
         super().__init__(interchange_launch_cmd=tether, block_error_handler=stop_at_unregistered_blocks, **options)
@@ -113,6 +123,7 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
     def handle_errors(self, status: Mapping[str, JobStatus]) -> None:
         if self._interchange_died():
             return
+        self._look_for_silent_blocks(status)
         super().handle_errors(status)
 
     def set_bad_state_and_fail_all(self, exception: Exception) -> None:
@@ -134,6 +145,27 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
         self.set_bad_state_and_fail_all(InterchangeLost(f"Parsl's interchange ended with code {process.returncode}"))
         return True
 
+    def _look_for_silent_blocks(self, status: Mapping[str, JobStatus]) -> None:
+        """Warn of blocks that run and never register, as on a network that can't reach this host, and cancel them."""
+        running = {block for block, found in status.items() if found.state == JobState.RUNNING}
+        if running - self._registered:
+            self._registered.update(self.connected_blocks())
+        now = time.monotonic()
+        self._silent = {block: self._silent.get(block, now) for block in running - self._registered}
+        for block, since in self._silent.items():
+            job = self.blocks_to_job_id[block]
+            if now - since > REGISTRATION_PATIENCE:
+                self.provider.cancel([job])
+                self._silent[block] = math.inf
+            elif now - since > REGISTRATION_WARNING and block not in self._told:
+                self._told.add(block)
+                errors = f"; it says: {said}" if (said := _said_by(status[block])) else ""
+                self._say(
+                    f"warning: job {job} has run for {now - since:.0f} s, and no worker has registered{errors}\n"
+                    f"    -> check that its node reaches this host at {self.address} (address, interface), see "
+                    f"{status[block].stderr_path}; after {REGISTRATION_PATIENCE:g} s it is cancelled"
+                )
+
     def _ask(self, question: str | list[str]) -> list[Any]:
         """A query to the interchange that neither waits for a dead one nor for ever."""
         if self._interchange_died() or self.bad_state_is_set:
@@ -152,10 +184,17 @@ def stop_at_unregistered_blocks(executor: Any, status: Mapping[str, JobStatus]) 
     """
     latest = [status[block] for block in sorted(status, key=int)[-_UNREGISTERED_BLOCKS:]]
     if len(latest) == _UNREGISTERED_BLOCKS and all(_never_registered(block) for block in latest):
-        why = latest[-1].stderr_summary or latest[-1].message or "it left no message"
+        why = _said_by(latest[-1]) or latest[-1].message or "it left no message"
         executor.set_bad_state_and_fail_all(
             SiteError(f"the last {_UNREGISTERED_BLOCKS} blocks of workers ended before they registered: {why}")
         )
+
+
+def _said_by(block: JobStatus) -> str:
+    """The beginning and end of a block's errors."""
+    with contextlib.suppress(OSError, ValueError):
+        return (block.stderr_summary or "").strip()
+    return ""
 
 
 def _never_registered(block: JobStatus) -> bool:
@@ -181,16 +220,22 @@ class WatchedProvider(LocalProvider):  # type: ignore[misc]
                 status = JobStatus(JobState.RUNNING if alive else JobState.FAILED, message="Parsl's files are gone")
                 self.resources[job_id]["status"] = status
                 found.append(status)
+            if found[-1].stderr_path is None:  # which Parsl names only at the end
+                found[-1].stderr_path = f"{self.resources[job_id]['script_path']}.err"
         return found
 
 
-def parsl_config(site: Site, lock: RunLock, directory: Path, end: float | None = None) -> Config:
+def parsl_config(
+    site: Site, lock: RunLock, directory: Path, end: float | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Config:  # fmt: skip
     """The Parsl configuration of a site; Parsl keeps its files in ``directory``.
 
     Blocks of workers end when ``lock`` changes hands or its owner falls silent. ``end`` is when the allocation ends in
-    which the controller runs, in seconds since the epoch.
+    which the controller runs, in seconds since the epoch. ``say`` gets what the user should know about blocks.
     """
-    return config_of(_threads(site) if site.scheduler == "threads" else _workers(site, lock, directory, end), directory)
+    is_threaded = site.scheduler == "threads"
+    return config_of(_threads(site) if is_threaded else _workers(site, lock, directory, end, say), directory)
 
 
 def config_of(executor: ParslExecutor, directory: Path) -> Config:
@@ -211,7 +256,9 @@ def _threads(site: Site) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(label=LABEL, max_threads=site.workers, thread_name_prefix=LABEL)
 
 
-def _workers(site: Site, lock: RunLock, directory: Path, end: float | None) -> WatchedExecutor:
+def _workers(
+    site: Site, lock: RunLock, directory: Path, end: float | None, say: Callable[[str], None]
+) -> WatchedExecutor:
     drains = directory / "drains"
     drains.mkdir(exist_ok=True)
     described = directory / "pool.json"
@@ -220,6 +267,7 @@ def _workers(site: Site, lock: RunLock, directory: Path, end: float | None) -> W
     workers = shlex.join([sys.executable, script("process_worker_pool.py")])
     return WatchedExecutor(
         submissions_per_minute=site.submissions_per_minute,
+        say=say,
         label=LABEL,
         address=_address(site),
         loopback_address="127.0.0.1",

@@ -94,7 +94,7 @@ class ParslRunner:
     """Runs stages on a site. Use as a context manager, on the main thread.
 
     ``lock`` is held: a stage stops once another controller stands in its file. ``end`` is when the allocation ends in
-    which this controller runs, in seconds since the epoch. ``say`` gets what the user should know about nodes.
+    which this controller runs, in seconds since the epoch. ``say`` gets what the user should know of nodes and blocks.
     """
 
     def __init__(
@@ -174,7 +174,7 @@ class ParslRunner:
 
     def _config(self, directory: Path) -> Config:
         """Raises SiteError."""
-        return parsl_config(self.site, self.lock, directory, self.end)
+        return parsl_config(self.site, self.lock, directory, self.end, self.say)
 
     def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
         function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()

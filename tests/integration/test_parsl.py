@@ -333,28 +333,45 @@ def test_submissions_are_capped_in_every_minute() -> None:
     assert [gate.admit(n) for n in (1, 5)] == [1, 2]
 
 
-def test_blocks_that_die_at_once_show_why_and_end_the_site(workflow: Workflow) -> None:
-    """A real pool of workers that cannot start, as with a broken module on the compute nodes."""
-    (workflow.directory / "pool.py").write_text("import sys; sys.exit('libcudart.so.12: cannot open shared object')")
+def with_pool(workflow: Workflow, pool: str, *settings: str) -> subprocess.CompletedProcess[str]:
+    """A campaign whose pools of workers are this program, with module attributes of ``workflow.executors`` set."""
+    (workflow.directory / "pool.py").write_text(pool)
     code = (
         "import sys\n"
         "from workflow import executors\n"
         "from workflow.run import main\n"
         "original = executors.script\n"
-        "executors.script = lambda name: 'pool.py' if name == 'process_worker_pool.py' else original(name)\n"
-        "sys.exit(main(sys.argv[1:]))"
-    ).replace("'pool.py'", repr(str(workflow.directory / "pool.py")))
+        "executors.script = lambda name: POOL if name == 'process_worker_pool.py' else original(name)\n"
+        + "".join(f"executors.{setting}\n" for setting in settings)
+        + "sys.exit(main(sys.argv[1:]))"
+    ).replace("POOL", repr(str(workflow.directory / "pool.py")))
     experiment = workflow.experiment(search=LONG)
     env = {**os.environ, "PYTHONPATH": str(ROOT), MARKER: workflow.marker}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", code, "--site", "local", "--experiment", experiment, "--output", "run"],
         cwd=workflow.directory, env=env, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
+
+
+def test_blocks_that_die_at_once_show_why_and_end_the_site(workflow: Workflow) -> None:
+    """A real pool of workers that cannot start, as with a broken module on the compute nodes."""
+    done = with_pool(workflow, "import sys; sys.exit('libcudart.so.12: cannot open shared object')")
     assert done.returncode == 3, done.stderr
     assert "blocks of workers ended before they registered" in done.stderr
     assert "libcudart.so.12: cannot open shared object" in done.stderr
     assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
     assert workflow.run("--resume", "run").returncode == 0
+
+
+def test_blocks_that_run_and_never_register_are_told_and_ended(workflow: Workflow) -> None:
+    """As on nodes that cannot reach the controller: they would cost their whole walltime, in silence."""
+    waits = "import sys, time; print('no route to the controller', file=sys.stderr, flush=True); time.sleep(600)"
+    done = with_pool(workflow, waits, "REGISTRATION_WARNING = 1.0", "REGISTRATION_PATIENCE = 3.0")
+    assert done.returncode == 3, done.stderr
+    assert done.stdout.count("and no worker has registered; it says: no route to the controller") == 3, done.stdout
+    assert "reaches this host at 127.0.0.1" in done.stdout
+    assert "blocks of workers ended before they registered: no route to the controller" in done.stderr
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
 
 
 @pytest.mark.parametrize("place", ["plain", "t mp"])
