@@ -12,7 +12,6 @@ import fcntl
 import json
 import os
 import secrets
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.errors import InputError, SiteError, disk_remedy
+from workflow.supervise import identity, is_alive
 
 BEAT = 2.0
 """Seconds between two beats of a controller."""
@@ -95,7 +95,7 @@ class RunLock:
         return True
 
     def _content(self) -> str:
-        text = json.dumps({**_identity(), "nonce": self.nonce, "beats": self._beats})
+        text = json.dumps({**identity(os.getpid()), "nonce": self.nonce, "beats": self._beats})
         return text.ljust(_LENGTH) + "\n"
 
     def _read(self) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ class RunLock:
 
     def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> bool:
         """True once the owner is known to be dead; False if its file went away by itself."""
-        alive = _is_alive(owner)
+        alive = is_alive(owner)
         if alive is True:
             self._refuse(owner)
         if alive is False:
@@ -142,7 +142,8 @@ class RunLock:
         while not self._stop.wait(BEAT):
             owner = self._read()
             if owner is None or (owner and owner.get("nonce") != self.nonce):
-                self.lost = "the lock file is gone" if owner is None else f"{_named(owner)} took the run over"
+                gone = f"{self.path} is gone: was its run deleted or moved?"
+                self.lost = gone if owner is None else f"{_named(owner)} took the run over"
                 return
             self._beats += 1
             draft = self.path.with_name(f".{self.path.name}.{self.nonce}")
@@ -183,40 +184,5 @@ def _parse(text: str) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _identity() -> dict[str, Any]:
-    return {
-        "host": socket.gethostname(),
-        "namespace": _namespace(),
-        "pid": os.getpid(),
-        "started": _start_time(os.getpid()),
-    }
-
-
-def _is_alive(owner: dict[str, Any]) -> bool | None:
-    """Whether the owner's process lives; None if that can't be known from here (another host, an unreadable file)."""
-    if owner.get("host") != socket.gethostname() or owner.get("namespace") != _namespace():
-        return None
-    pid = owner.get("pid")
-    return _start_time(pid) == owner.get("started") if isinstance(pid, int) else None
-
-
 def _named(owner: dict[str, Any]) -> str:
     return f"process {owner.get('pid', '?')} on {owner.get('host', '?')}"
-
-
-def _namespace() -> str:
-    """Process ids mean the same only within one boot and one namespace of process ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _start_time(pid: int) -> str | None:
-    """When a process started, in clock ticks since boot; None if there is no such process, or only its zombie."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else fields[19].decode()

@@ -59,6 +59,9 @@ _RESULT_KEYS = {
 _AVOID_DELAY = 10.0
 """Seconds for which a worker on a host to be avoided waits with a task in hand, for others to take it."""
 
+_WORTH_TELLING = 3.0
+"""Seconds of a wait for what may still run, after which the user hears of it."""
+
 _COLLECTORS = 32
 """Threads that take results; after a loss most of them wait for the attempt's end."""
 
@@ -303,7 +306,7 @@ class ParslRunner:
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""
         directories = {key: self._directory(stage, *key) for key in attempts}
-        _wait_for_end(directories.values(), self.site.poll)
+        self._wait_for_end(directories.values())
         found = [self._read(stage, directory, *key) for key, directory in directories.items()]
         return [o for o in found if o is not None and o.final and not any(w in o.evidence for w in _DISK_WORDS)]
 
@@ -362,7 +365,7 @@ class ParslRunner:
         try:
             found = self._read(stage, self._running[outcome], trial_id, attempt)
             if found is None:  # its worker is lost, but what it ran may still be ending, on the GPU of the next attempt
-                _wait_for_end([self._running[outcome]], self.site.poll)
+                self._wait_for_end([self._running[outcome]])
                 found = self._read(stage, self._running[outcome], trial_id, attempt)
             self._note_node(self._running[outcome])
             if found is None:
@@ -378,6 +381,19 @@ class ParslRunner:
             return
         self._running.pop(outcome, None)
         outcome.set_result(found)
+
+    def _wait_for_end(self, directories: Iterable[Path]) -> None:
+        """Return once no attempt in ``directories`` may still run.
+
+        Supervisors whose controller was replaced read so in its lock file, and stop by themselves.
+        """
+        watch = _Watch(self.site.patience, self.lock.path)
+        waiting, begun, told = list(directories), time.monotonic(), False
+        while waiting := [directory for directory in waiting if watch.may_run(directory)]:
+            if not told and time.monotonic() - begun > _WORTH_TELLING:
+                told = True
+                self.say(f"waiting for {len(waiting)} attempts that may still run to end, or to fall silent")
+            time.sleep(min(self.site.poll, 0.2))
 
     def _give_up_on(self, directory: Path) -> None:
         """Nothing came of an attempt: should its node only have hung, it must not go on beside the next one."""
@@ -526,22 +542,52 @@ def _load(directory: Path) -> dict[str, Any] | None:
     return result if isinstance(result, dict) and result.keys() >= _RESULT_KEYS else None
 
 
-def _wait_for_end(directories: Iterable[Path], poll: float) -> None:
-    """Return once no attempt in ``directories`` that has no result yet shows a beat.
+class _Watch:
+    """Tells attempts whose supervisors may still live from those that have ended.
 
-    Their supervisors have read in the lock file that their controller was replaced, and stop by themselves.
+    A supervisor on this host can be asked; one elsewhere counts as dead after ``patience`` seconds without a beat, and
+    a living one that is stopped after three times as many. ``lock`` is a file that beats with the same clock.
     """
-    waiting = {d: _stamp(d / supervise.HEARTBEAT) for d in directories if not (d / supervise.RESULT).exists()}
-    waiting = {directory: stamp for directory, stamp in waiting.items() if stamp is not None}
-    still_since = time.monotonic()
-    while waiting and time.monotonic() - still_since < 4 * poll + 1:
-        time.sleep(min(poll, 0.2))
-        for directory, stamp in list(waiting.items()):
-            if (directory / supervise.RESULT).exists():
-                del waiting[directory]
-            elif (now := _stamp(directory / supervise.HEARTBEAT)) != stamp:
-                waiting[directory] = now
-                still_since = time.monotonic()
+
+    def __init__(self, patience: float, lock: Path) -> None:
+        self.patience = patience
+        self.lock = lock
+        self._beats: dict[Path, tuple[int, float]] = {}
+        """The last beat of each attempt and when it was heard (time.monotonic)."""
+
+    def may_run(self, directory: Path) -> bool:
+        beat = _beat(directory)
+        if beat is None or (directory / supervise.RESULT).exists():
+            return False
+        alive = supervise.is_alive(beat[1])
+        if alive is False:
+            return False
+        limit = 3 * self.patience if alive else self.patience
+        return self._silence(directory, beat[0]) < limit
+
+    def _silence(self, directory: Path, stamp: int) -> float:
+        """Seconds since the last beat, which this process need not have heard."""
+        now = time.monotonic()
+        if directory not in self._beats:
+            age = max(0, (_stamp(self.lock) or stamp) - stamp) / 1e9
+            self._beats[directory] = stamp, now - age
+        elif self._beats[directory][0] != stamp:
+            self._beats[directory] = stamp, now
+        return now - self._beats[directory][1]
+
+
+def _beat(directory: Path) -> tuple[int, dict[str, Any]] | None:
+    """When an attempt's supervisor last gave a sign of life, and its identity; None if it never started."""
+    try:
+        with (directory / supervise.HEARTBEAT).open() as file:  # to open it is what makes a network disk look
+            stamp = os.fstat(file.fileno()).st_mtime_ns
+            try:
+                process = json.load(file)
+            except ValueError:
+                process = None
+    except OSError:
+        return None
+    return stamp, process if isinstance(process, dict) else {}
 
 
 def _unwritable(directory: Path) -> str:

@@ -2,7 +2,7 @@
 
 It is started by file path, so that no package import is paid and workers need no installation of this package. SPEC is
 a JSON object (see ``Spec``). The stage gets a session and process group of its own; whatever it starts is stopped with
-it. ``command.sh``, ``model.log``, ``heartbeat`` and, last and atomically, ``result.json`` are written into the
+it. ``command.sh``, ``model.log``, a heartbeat and, last and atomically, ``result.json`` are written into the
 attempt's directory. The exit code is 0 once ``result.json`` is there, whatever the stage did: what a trial is worth is
 decided by the controller.
 
@@ -26,7 +26,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any, TypedDict
 
     class Controller(TypedDict):
@@ -274,7 +274,7 @@ class Tree:
         os.set_blocking(self._leash_pipe, False)
 
     def _tell_leash(self, processes: list[int]) -> None:
-        line = b" ".join(filter(None, map(_identity, processes))) + b"\n"
+        line = b" ".join(filter(None, map(_dated, processes))) + b"\n"
         if self._leash_pipe >= 0 and line != self._told:
             try:
                 os.write(self._leash_pipe, line)
@@ -400,7 +400,7 @@ class Supervisor(Tree):
             return
         try:
             with open(self._path(HEARTBEAT), "w", encoding="utf-8") as file:
-                file.write(f"{socket.gethostname()} {os.getpid()} {time.time()}\n")
+                file.write(json.dumps({**identity(os.getpid()), "at": time.time()}) + "\n")
         except OSError:
             pass  # a full disk must not end a training
 
@@ -655,15 +655,45 @@ def new_token() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{time.time_ns()}"
 
 
-def _identity(pid: int) -> bytes:
-    """A process id with the time of its start, which tells it from a later one of that number; empty if it is gone."""
+def identity(pid: int) -> dict[str, Any]:
+    """What ``is_alive`` needs to know of a process: host, namespace of process ids, id and time of its start."""
+    return {"host": socket.gethostname(), "namespace": namespace(), "pid": pid, "started": start_time(pid)}
+
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process lives; None if that can't be known from here, as on another host or of an unreadable file."""
+    if process.get("host") != socket.gethostname() or process.get("namespace") != namespace():
+        return None
+    pid = process.get("pid")
+    if not isinstance(pid, int):
+        return None
+    started = start_time(pid)
+    return started is not None and started == process.get("started")
+
+
+def namespace() -> str:
+    """Process ids mean the same only within one boot and one namespace of process ids."""
+    try:
+        return f"{_read('/proc/sys/kernel/random/boot_id').strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def start_time(pid: int) -> str | None:
+    """When a process started, in clock ticks since boot; None if there is no such process, or only its zombie."""
     fields = read_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-    return b"%d:%s" % (pid, fields[19]) if fields and fields[0] not in (b"Z", b"X") else b""
+    return fields[19].decode() if fields and fields[0] not in (b"Z", b"X") else None
+
+
+def _dated(pid: int) -> bytes:
+    """A process id with the time of its start, which tells it from a later one of that number; empty if it is gone."""
+    started = start_time(pid)
+    return f"{pid}:{started}".encode() if started else b""
 
 
 def _still_there(told: bytes) -> list[int]:
     """Those processes that a line names and that live, with all that descends from them."""
-    named = [int(each.partition(b":")[0]) for each in told.split() if _identity(int(each.partition(b":")[0])) == each]
+    named = [int(each.partition(b":")[0]) for each in told.split() if _dated(int(each.partition(b":")[0])) == each]
     return [*named, *(pid for root in named for pid in _descendants(root))]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import threading
 import time
 from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.site import find_site, load_site
-from workflow.supervise import HEARTBEAT
+from workflow.supervise import HEARTBEAT, identity
 from workflow.trial import Outcome
 
 
@@ -94,6 +96,57 @@ def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:
     result.rename(directory / "result.json")
     assert outcome.result(timeout=20).kind == "ok"
     collecting.join()
+
+
+def leave_beat(runner: ParslRunner, trial: int, **process: Any) -> Path:
+    """The sign of life of a trial's first attempt, as its supervisor writes it."""
+    directory = runner.run.trial_attempt(trial, 1)
+    directory.mkdir(parents=True)
+    (directory / HEARTBEAT).write_text(json.dumps({**process, "at": time.time()}))
+    return directory
+
+
+def seconds_of_recovery(runner: ParslRunner) -> float:
+    begin = time.monotonic()
+    assert runner.recover("train", runner.attempts("train")) == []
+    return time.monotonic() - begin
+
+
+def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: ParslRunner) -> None:
+    """Also where it is slow to beat, as on a machine that swaps."""
+    runner.site = replace(runner.site, patience=0.5)
+    process = subprocess.Popen(["sleep", "100"])
+    try:
+        leave_beat(runner, 0, **identity(process.pid))
+        killer = threading.Timer(1.2, process.kill)
+        killer.start()
+        assert 1.0 < seconds_of_recovery(runner) < 10.0
+    finally:
+        process.kill()
+        process.wait()
+    assert seconds_of_recovery(runner) < 0.3, "it is known to be dead"
+
+
+def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: ParslRunner) -> None:
+    runner.site = replace(runner.site, patience=1.0)
+    heard: list[str] = []
+    runner.say = heard.append
+    beat = leave_beat(runner, 0, host="elsewhere", pid=1) / HEARTBEAT
+    beating = threading.Event()
+
+    def beat_on() -> None:
+        while not beating.wait(0.2):
+            os.utime(beat)
+
+    thread = threading.Thread(target=beat_on)
+    thread.start()
+    threading.Timer(4.0, beating.set).start()
+    assert 4.5 < seconds_of_recovery(runner) < 15.0
+    thread.join()
+    assert heard == ["waiting for 1 attempts that may still run to end, or to fall silent"]
+    runner.lock.path.touch()
+    os.utime(beat, (time.time() - 100,) * 2)
+    assert seconds_of_recovery(runner) < 0.5, "it has been silent for long"
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ ALLOWED = {
     "initial": "errors rundir space strict trial",
     "config": "errors initial options rundir search space space_file stages strict trial",
     "journal": "errors trial",
-    "lock": "errors",
+    "lock": "errors supervise",
     "campaign": "durations errors journal search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",

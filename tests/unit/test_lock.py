@@ -20,6 +20,7 @@ from tests.conftest import ROOT, eventually
 from workflow import lock as module
 from workflow.errors import InputError, SiteError
 from workflow.lock import RunLock
+from workflow.supervise import identity, start_time
 
 PATIENCE = 0.3
 BEAT = 0.05
@@ -100,7 +101,7 @@ def content(path: Path) -> dict[str, Any]:
 
 def leave(path: Path, **changes: Any) -> dict[str, Any]:
     """A lock file as this process would write it, but for ``changes``."""
-    owner = {**module._identity(), "nonce": "0123456789abcdef", "beats": 3, **changes}
+    owner = {**identity(os.getpid()), "nonce": "0123456789abcdef", "beats": 3, **changes}
     path.write_text(json.dumps(owner))
     return owner
 
@@ -125,7 +126,7 @@ def only_files(path: Path, names: list[str]) -> bool:
 def killed_process() -> dict[str, Any]:
     """The identity of a process that is no more."""
     with python("import sys; sys.stdin.read()") as process:
-        started = module._start_time(process.pid)
+        started = start_time(process.pid)
         process.kill()
         process.wait()
         return {"pid": process.pid, "started": started}
