@@ -135,7 +135,7 @@ class Campaign:
         self._on_disk: dict[int, int] = {}
         self.set_back: deque[Trial] = deque()
         """Trials that could not run, which others go before: they show whether it is the trial or the set-up."""
-        self._cannot_run: list[int] = []
+        self._cannot_run: list[Outcome] = []
         """Trials that could not run since the last one that did, which tells of the set-up."""
         self.draining = False
         self.stopping = False
@@ -355,7 +355,8 @@ class Campaign:
         """At once before the first success; later once several trials in a row cannot run: an image may go away."""
         if not self._any_succeeded:
             return True
-        return len(self._cannot_run) >= self.plan.max_attempts and len(set(self._cannot_run)) > 1
+        trials = [outcome.trial_id for outcome in self._cannot_run]
+        return len(trials) >= self.plan.max_attempts and len(set(trials)) > 1
 
     def _limit_attempts(self, outcome: Outcome) -> Outcome:
         """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""
@@ -367,16 +368,19 @@ class Campaign:
         if outcome.was_cut_off and cut >= most:
             last = f"the last time after {outcome.seconds:.0f} s"
             return _failed(outcome, f"cut off {cut} times by the end of its block, {last}")
-        alone = self._cannot_run.count(outcome.trial_id) >= self.plan.max_attempts
+        failures = [each for each in self._cannot_run if each.trial_id == outcome.trial_id]
+        alone = len(failures) >= self.plan.max_attempts
         if outcome.cause == "setup" and alone and self._any_succeeded:
             return _failed(outcome, outcome.evidence)
         return outcome
 
     def _note_whether_it_can_run(self, outcome: Outcome) -> None:
+        """A success shows that the set-up works, unless it began before: an image in use survives its removal."""
         if outcome.cause == "setup":
-            self._cannot_run.append(outcome.trial_id)
+            self._cannot_run.append(outcome)
         elif outcome.kind == "ok":
-            self._cannot_run.clear()
+            begun = outcome.started or 0.0
+            self._cannot_run = [failure for failure in self._cannot_run if (failure.ended or 0.0) > begun]
 
     # -- the other stages ----------------------------------------------------------------------------------------
 

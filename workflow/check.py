@@ -41,7 +41,9 @@ def _check_and_print(args: argparse.Namespace) -> int:
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.ENOSPC):
             raise
-        return EXIT_FAILS  # nobody reads on, or the disk behind the output is full
+        if error.errno == errno.ENOSPC:
+            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILS
 
 
 def _check(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from workflow.stages import Options
+from workflow.stages import Bind, Options
 from workflow.strict import Section, is_there, literal_path
 
 
@@ -21,7 +21,7 @@ def read_options(section: Section, *, look: bool = True) -> Options:
 def options_data(options: Options) -> dict[str, Any]:
     """What ``read_options`` reads back to the same."""
     data: dict[str, Any] = {"extra_args": list(options.extra_args), "env": dict(options.env)}
-    data["binds"] = [f"{literal_path(host)}:{inside}" for host, inside in options.binds]
+    data["binds"] = [f"{literal_path(b.host)}:{b.inside}" + ":ro" * b.read_only for b in options.binds]
     return {key: value for key, value in data.items() if value}
 
 
@@ -35,15 +35,16 @@ def _variables(section: Section) -> dict[str, str]:
     return found
 
 
-def _binds(section: Section, look: bool) -> tuple[tuple[str, str], ...]:
+def _binds(section: Section, look: bool) -> tuple[Bind, ...]:
     found = []
     for text in section.texts("binds"):
-        host, _, inside = text.partition(":")
+        host, _, rest = text.partition(":")
+        inside, _, mode = rest.partition(":")
         source = Section({"binds": host}, section.place, section.problems, section.base).path("binds")
-        if ":" in inside or (inside and not inside.startswith("/")):
-            section.wrong("binds", text, "write HOST_PATH or HOST_PATH:PATH_INSIDE")
+        if mode not in ("", "ro", "rw") or (inside and not inside.startswith("/")):
+            section.wrong("binds", text, "write HOST_PATH, HOST_PATH:PATH_INSIDE or HOST_PATH:PATH_INSIDE:ro")
         elif source is not None and look and not is_there(Path(source)):
             section.wrong("binds", text, f"no such file or directory: {source}")
         elif source is not None:
-            found.append((source, inside or source))
+            found.append(Bind(source, inside or source, mode == "ro"))
     return tuple(found)

@@ -17,7 +17,7 @@ from workflow.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.options import options_data, read_options
 from workflow.stages import Container, Options
-from workflow.strict import Section, apply_overrides, is_there, read_yaml, shipped, to_yaml
+from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
 
 SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
 VENDORS = ("nvidia", "amd", "intel", "none")
@@ -133,6 +133,8 @@ class Site:
         data |= batch_data(self.batch) if self.batch else {}
         del data["auto"], data["options"], data["batch"], data["allocated_nodes"], data["endpoint"]
         data |= endpoint_data(self.endpoint)
+        if self.container_command:
+            data["container_command"] = literal_path(self.container_command)
         for key in ("gpu_mask", "gpu_unset", "scratch"):
             if data[key] is None:
                 del data[key]
@@ -189,12 +191,12 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "gpus_per_trial": per_trial,
         "trials_per_gpu": per_gpu,
         "workers_without_gpu": without_gpu,
-        "container_command": top.text("container_command"),
+        "container_command": _read_command(top),
         "container_pid": top.boolean("container_pid", False),
         "container_fakeroot": top.boolean("container_fakeroot", False),
         "options": read_options(top, look=endpoint is None),
         "endpoint": endpoint,
-        "scratch": top.text("scratch"),
+        "scratch": _read_scratch(top),
         "address": _read_address(top, "auto" if is_batch else Site.address),
         "heartbeat_period": top.integer("heartbeat_period", beats[0], least=1),
         "heartbeat_threshold": top.integer("heartbeat_threshold", beats[1], least=2),
@@ -211,6 +213,19 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     if vendor == "auto":
         vendor = "nvidia" if gpus or (endpoint and data.get("gpus") in (None, "auto")) else "none"
     return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)  # type: ignore[arg-type]
+
+
+def _read_command(top: Section) -> str | None:
+    """A name that is looked up on the worker, or a path."""
+    command = top.text("container_command")
+    return top.path("container_command") if command and os.sep in command else command
+
+
+def _read_scratch(top: Section) -> str | None:
+    scratch = top.text("scratch")
+    if scratch and set(scratch) & set(",:"):
+        top.wrong("scratch", scratch, "choose a path without ',' and ':', which containers cannot bind")
+    return scratch
 
 
 def _check_beats(top: Section, settings: Mapping[str, Any]) -> None:

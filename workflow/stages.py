@@ -10,7 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from workflow.errors import listing
 from workflow.trial import Value
@@ -55,13 +55,21 @@ PATH_NAMES = frozenset(
 )
 
 
+class Bind(NamedTuple):
+    """A path of the host, and where it is in the container."""
+
+    host: str
+    inside: str
+    read_only: bool = False
+
+
 @dataclass(frozen=True)
 class Options:
-    """What a site or a model adds to every call: words for ``apptainer exec``, variables, binds (host, inside)."""
+    """What a site or a model adds to every call: words for ``apptainer exec``, variables, binds."""
 
     extra_args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    binds: tuple[tuple[str, str], ...] = ()
+    binds: tuple[Bind, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,15 +131,15 @@ class Command:
     """A rendered stage.
 
     ``argv[gpu_index]`` stands for the GPU's number, which only the worker knows. ``programs`` are alternatives for
-    ``argv[0]``, also found on the worker. ``binds`` are (host path, path in the container). Variables of the worker
-    that are named in ``unset`` are kept from it. ``checkpoints`` is a directory to be there before.
+    ``argv[0]``, also found on the worker. Variables of the worker that are named in ``unset`` are kept from it.
+    ``checkpoints`` is a directory to be there before.
     """
 
     stage: StageName
     argv: tuple[str, ...]
     env: Mapping[str, str]
     directory: str
-    binds: tuple[tuple[str, str], ...] = ()
+    binds: tuple[Bind, ...] = ()
     gpu_index: int | None = None
     programs: tuple[str, ...] = ()
     timeout: float | None = None
@@ -169,7 +177,7 @@ class Pipeline:
         """One trial's training."""
         args = self._train_args(place, params, data)
         checkpoints = place.checkpoints if self.keeps_checkpoints(params) else ""
-        binds = [*self._data_binds(data), *[(checkpoints, checkpoints)] * bool(checkpoints)]
+        binds = [*self._data_binds(data), *[Bind(checkpoints, checkpoints)] * bool(checkpoints)]
         return replace(self._command("train", place, args, binds), checkpoints=checkpoints or None)
 
     def keeps_checkpoints(self, params: Mapping[str, Value]) -> bool:
@@ -187,7 +195,8 @@ class Pipeline:
         _fill_inputs(args, _DATA_INPUTS["infer", names], data_dir)
         args[_MODEL_DIR[names]] = trained.directory
         _set_output(args, "infer", names, place.directory)
-        return self._command("infer", place, args, [*self._data_binds(data), (trained.directory, trained.directory)])
+        model = Bind(trained.directory, trained.directory)
+        return self._command("infer", place, args, [*self._data_binds(data), model])
 
     def inside(self, words: Sequence[str]) -> Command:
         """Any other command where the scripts run: in the container, with the binds that all stages have."""
@@ -236,9 +245,9 @@ class Pipeline:
         used = set(args).union(*(stage.args for stage in self.stages.values()))
         return "new" if _NEW_NAMES & used else "old"
 
-    def _data_binds(self, data: Place | None) -> list[tuple[str, str]]:
+    def _data_binds(self, data: Place | None) -> list[Bind]:
         """Preprocess's own directory, where its output is there and not in the data directory."""
-        return [(data.directory, data.directory)] if data and self._data_output(data) == data.directory else []
+        return [Bind(data.directory, data.directory)] if data and self._data_output(data) == data.directory else []
 
     def _data_output(self, data: Place | None) -> str | None:
         """Where preprocess writes, as the model sees it."""
@@ -262,7 +271,7 @@ class Pipeline:
         stage: StageName,
         place: Place,
         args: Mapping[str, Argument],
-        extra_binds: Sequence[tuple[str, str]] = (),
+        extra_binds: Sequence[Bind] = (),
     ) -> Command:
         settings = self.stages[stage]
         takes_gpu = stage == "train" or (stage == "infer" and settings.gpu_arg)
@@ -273,7 +282,7 @@ class Pipeline:
         if self.model.contract == "candle":
             trial = stage if place.trial is None else f"{place.trial:04d}"
             call += ["--experiment_id", place.run, "--run_id", trial]
-        prefix, env, binds = self._wrapper(stage, [*extra_binds, (place.directory, place.directory)])
+        prefix, env, binds = self._wrapper(stage, [*extra_binds, Bind(place.directory, place.directory)])
         gpu_index = len(prefix) + 1 if takes_gpu else None
         programs = self.container.programs if prefix else ()
         argv = (*prefix, *call)
@@ -286,8 +295,8 @@ class Pipeline:
         return f"{self.model.scripts}/{name}" if self.model.runtime == "none" else name
 
     def _wrapper(
-        self, stage: StageName, own_binds: Sequence[tuple[str, str]]
-    ) -> tuple[list[str], dict[str, str], tuple[tuple[str, str], ...]]:
+        self, stage: StageName, own_binds: Sequence[Bind]
+    ) -> tuple[list[str], dict[str, str], tuple[Bind, ...]]:
         """The words before the script, the environment, and the binds."""
         variable = _DATA_DIR_VARIABLE[self.model.contract]
         options = (self.container.options, self.model.options)
@@ -295,15 +304,15 @@ class Pipeline:
         if self.model.runtime == "none":
             return [], {**given, variable: self.model.data_dir}, ()
         writes_elsewhere = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
-        binds = ((self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
+        binds = (Bind(self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
         binds += tuple(bind for option in options for bind in option.binds)
         words = [self.container.programs[0], "exec"]
         if self.container.gpu_flag and stage != "preprocess":
             words.append(self.container.gpu_flag)
         words += ["--fakeroot"] * self.container.fakeroot + ["--pid"] * self.container.own_pids
         words += [word for option in options for word in option.extra_args]
-        for host, inside in binds:
-            words += _bind(host, inside)
+        for bind in binds:
+            words += _bind_option(bind)
         if self.model.contract == "candle":
             words += ["--env", f"{variable}={self._data_dir}"]
         assert self.model.image is not None
@@ -319,12 +328,12 @@ def _inside(variables: Mapping[str, str]) -> dict[str, str]:
     return {f"{program}ENV_{name}": value for name, value in escaped.items() for program in _PROGRAMS}
 
 
-def _bind(host: str, inside: str) -> list[str]:
-    """The option that binds a path. --bind cannot carry every one (seen with Apptainer 1.4), --mount reads CSV."""
-    if not re.search(r'[\\:,"]', host + inside):
-        return ["--bind", f"{host}:{inside}"]
-    source, destination = (path.replace('"', '""') for path in (host, inside))
-    return ["--mount", f'type=bind,"source={source}","destination={destination}"']
+def _bind_option(bind: Bind) -> list[str]:
+    """The words for a bind. --bind cannot carry every path (seen with Apptainer 1.4), --mount reads CSV."""
+    if not re.search(r'[\\:,"]', bind.host + bind.inside):
+        return ["--bind", f"{bind.host}:{bind.inside}" + ":ro" * bind.read_only]
+    source, destination = (path.replace('"', '""') for path in (bind.host, bind.inside))
+    return ["--mount", f'type=bind,"source={source}","destination={destination}"' + ",ro" * bind.read_only]
 
 
 def _set_output(args: dict[str, Argument], stage: str, names: str, directory: str) -> None:

@@ -437,6 +437,8 @@ class Supervisor(Tree):
         place = os.path.expandvars(os.path.expanduser(self.spec["scratch"] or ""))
         if "$" in place:
             return f"scratch {place}: a variable of it is not set on {socket.gethostname()}"
+        if "," in place or ":" in place:
+            return f"scratch {place}: containers cannot bind a path with ',' or ':'"
         caches = os.path.join(place, f"workflow-caches-{os.getuid()}")
         temporary = os.path.join(place, f"workflow-{env[TOKEN]}")
         try:

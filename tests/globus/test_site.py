@@ -14,6 +14,7 @@ from workflow.endpoint import Endpoint
 from workflow.errors import InputError
 from workflow.rundir import RunDir
 from workflow.site import Site, load_site
+from workflow.stages import Bind
 
 ENDPOINT = "11111111-2222-4333-8444-555555555555"
 GIVEN: dict[str, Any] = {"scheduler": "globus_compute", "endpoint": ENDPOINT, "endpoint_directory": "/scratch/me/hpo"}
@@ -42,7 +43,7 @@ def test_a_site_is_read_back_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_binds_are_the_endpoints(tmp_path: Path) -> None:
-    assert load(tmp_path, binds=["/not/here:/data"]).options.binds == (("/not/here", "/data"),)
+    assert load(tmp_path, binds=["/not/here:/data"]).options.binds == (Bind("/not/here", "/data"),)
 
 
 WRONG = [

@@ -163,7 +163,7 @@ class Site:
         self._check_start(trial, key)
         self.disk.started.append(key)
         kind, value, cause = ("ok", value_of(trial), "") if value_of(trial) > 0.1 else ("failed", None, "model")
-        start = 1000.0 + trial.id
+        start = 1000.0 + 100 * len(self.disk.started)
         ended = start + self.order.random() * 100
         outcome = Outcome(
             trial.id, attempt, kind, value, {}, start, ended, host=self.order.choice(self.hosts), cause=cause
@@ -535,6 +535,18 @@ def test_an_image_that_goes_away_costs_no_trial(path: Path, in_flight: int) -> N
     state, _ = lead(Site(path, site.disk))
     check_whole(state, site.disk)
     assert all(outcome.cause != "setup" for outcome in state.outcomes.values())
+
+
+def test_a_success_that_began_before_does_not_show_that_the_set_up_works(path: Path) -> None:
+    """An image that goes away still serves those that use it: their ends don't keep the campaign alive."""
+    gone = lost("setup", evidence="the container cannot run", started=5000.0, ended=5001.0)
+    faults = {("train", t, n): gone for t in range(3, 99, 3) for n in range(1, 9)}
+    long = {"kind": "ok", "value": 1.0, "started": 4000.0, "ended": 6000.0}
+    faults |= {("train", t, 1): long for t in range(99) if t % 3}
+    site = Site(path, faults=faults, in_flight=4)
+    with pytest.raises(SetupError, match="cannot run: the container cannot run"):
+        lead(site)
+    assert sum(trial in (3, 6) for trial in site.disk.trials_started()) == PLAN.max_attempts
 
 
 # -- nodes -----------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import yaml
 
 from workflow.errors import InputError
 from workflow.site import Site, find_site, load_site, visible_gpus
-from workflow.stages import Options
+from workflow.stages import Bind, Options
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}
@@ -162,6 +162,13 @@ def test_container_command_of_the_site(tmp_path: Path) -> None:
     assert load(tmp_path, container_command="singularity").container.programs == ("singularity",)
 
 
+def test_a_path_as_container_command_is_that_of_the_sites_file(tmp_path: Path) -> None:
+    """A training has another working directory."""
+    site = load(tmp_path, container_command="./bin/apptainer")
+    assert site.container.programs == (str(tmp_path / "bin/apptainer"),)
+    assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
+
+
 def test_settings_change_a_site(tmp_path: Path) -> None:
     site = load(tmp_path, {"workers": 3, "grace": "1e0", "gpus": ["a", "b", "c"]})
     assert (site.workers, site.grace, site.gpus) == (3, 1.0, ("a", "b", "c"))
@@ -201,6 +208,7 @@ WRONG = [
     ("gpu_vendor", "nvdia", "did you mean 'nvidia'?"),
     ("address", "my host", "IP address"),
     ("container_command", ["apptainer"], "write a string"),
+    ("scratch", "/tmp/a,b", "choose a path without ','"),
     ("heartbeat_period", 0, "write at least 1"),
     ("heartbeat_threshold", "x", "write a whole number"),
     ("grace", -1, "write at least 0"),
@@ -365,10 +373,12 @@ def test_a_silence_shorter_than_a_few_beats_is_refused(tmp_path: Path, key: str,
 
 def test_additions_to_every_call(tmp_path: Path) -> None:
     (tmp_path / "my data").mkdir()
-    added = {"extra_args": ["--no-home", 5], "env": {"A": 'x,y "z"', "B": 7}, "binds": ["my data", "/tmp:/scratch"]}
+    added = {"extra_args": ["--no-home", 5], "env": {"A": 'x,y "z"', "B": 7}, "binds": ["my data", "/tmp:/scratch:ro"]}
     site = load(tmp_path, **added)
     data = str(tmp_path / "my data")
-    assert site.options == Options(("--no-home", "5"), {"A": 'x,y "z"', "B": "7"}, ((data, data), ("/tmp", "/scratch")))
+    assert site.options == Options(("--no-home", "5"), {"A": 'x,y "z"', "B": "7"}, (
+        Bind(data, data), Bind("/tmp", "/scratch", read_only=True)
+    ))  # fmt: skip
     assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
 
 
@@ -380,7 +390,7 @@ def test_additions_to_every_call(tmp_path: Path) -> None:
         ({"env": {"A B": 1}}, "env.A B: cannot be a variable's name"),
         ({"env": {"A": [1]}}, "env.A: [1] is not allowed"),
         ({"env": ["A=1"]}, "env: is ['A=1'], not a section"),
-        ({"binds": ["/tmp:/a:ro"]}, "binds: '/tmp:/a:ro' is not allowed\n    -> write HOST_PATH or"),
+        ({"binds": ["/tmp:/a:r"]}, "binds: '/tmp:/a:r' is not allowed\n    -> write HOST_PATH, HOST_PATH:"),
         ({"binds": ["/tmp:inside"]}, "binds: '/tmp:inside' is not allowed"),
         ({"binds": ["/nowhere/at/all"]}, "no such file or directory: /nowhere/at/all"),
     ],

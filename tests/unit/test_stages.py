@@ -19,6 +19,7 @@ from workflow.space import Constant
 from workflow.space_file import load_space
 from workflow.stages import (
     Argument,
+    Bind,
     Command,
     Container,
     Model,
@@ -497,8 +498,15 @@ def test_paths_that_bind_cannot_carry_are_mounted() -> None:
         'type=bind,"source=/data/x,""y""","destination=/IMPROVE_DATA_DIR"',
         f'type=bind,"source={own}","destination={own}"',
     ]
-    assert command.binds == (('/data/x,"y"', "/IMPROVE_DATA_DIR"), (own, own))
+    assert command.binds == (Bind('/data/x,"y"', "/IMPROVE_DATA_DIR"), Bind(own, own))
     assert option(command, "model_outdir") == own
+
+
+def test_binds_that_are_read_only() -> None:
+    options = Options(binds=(Bind("/ref", "/ref", read_only=True), Bind("/a,b", "/ab", read_only=True)))
+    command = pipeline(model=replace(IMAGE, options=options)).train(TRIAL, {}, None)
+    assert "/ref:/ref:ro" in command.argv
+    assert 'type=bind,"source=/a,b","destination=/ab",ro' in mounted(command)
 
 
 HOSTILE = [
@@ -589,8 +597,8 @@ def test_the_shell_line_takes_the_gpu_of_where_it_is_pasted(
 
 
 def test_options_of_site_and_model_in_this_order() -> None:
-    site = Options(("--no-home",), {"A": "1", "B": "site"}, (("/a:b", "/in,side"),))
-    model = replace(PAGE_MODEL, options=Options(("--writable-tmpfs",), {"B": "x,y $(z)"}, (("/c", "/c"),)))
+    site = Options(("--no-home",), {"A": "1", "B": "site"}, (Bind("/a:b", "/in,side"),))
+    model = replace(PAGE_MODEL, options=Options(("--writable-tmpfs",), {"B": "x,y $(z)"}, (Bind("/c", "/c"),)))
     container = Container(gpu_flag="--nv", own_pids=True, fakeroot=True, options=site)
     command = trained(replace(pipeline(model=model), container=container))
     words = list(command.argv)

@@ -971,7 +971,11 @@ def test_scratch_holds_temporary_files_and_caches(bench: Bench, tmp_path: Path) 
     assert Path(caches).is_dir() and not own.exists()
 
 
-def test_scratch_that_is_not_there_is_a_broken_set_up(bench: Bench) -> None:
-    result = bench.run("true", scratch="$NO_SUCH_VARIABLE/x")
-    assert "a variable of it is not set" in result["ended_by"]
+@pytest.mark.parametrize(
+    ("scratch", "why"),
+    [("$NO_SUCH_VARIABLE/x", "a variable of it is not set"), ("$WITH_COMMA/x", "containers cannot bind a path with")],
+)
+def test_scratch_that_cannot_be_used_is_a_broken_set_up(bench: Bench, scratch: str, why: str) -> None:
+    result = bench.run("true", scratch=scratch, worker={"WITH_COMMA": "/tmp/a,b"})
+    assert why in result["ended_by"]
     assert judge(result, "train", "mse", 7, 1).cause == "setup"
