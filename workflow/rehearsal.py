@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from workflow.config import Experiment
-from workflow.errors import SiteError
+from workflow.errors import SiteError, listing
 from workflow.findings import Finding
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
@@ -44,6 +45,7 @@ def rehearse(experiment: Experiment, site: Site, directory: Path, epochs: int) -
     well = True
     try:
         with runner_for(site, _limited(experiment), run, lock) as runner:
+            runner.watches_gpus = site.gpu_vendor == "nvidia"
             for finding in _stages(experiment, site, runner, epochs):
                 well = well and finding.level != "fail"
                 yield finding
@@ -77,7 +79,7 @@ def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int
     yield _told(runner, "train", trained, f"{trained.seconds:.1f} s ({length}), {score}")
     if trained.kind != "ok":
         return
-    yield _gpu(site, trained)
+    yield _gpu(site, trained, runner.gpus_used(trained))
     if "infer" in experiment.stages:
         done = _wait(runner.infer(trial, trained, 1))
         scores = ", ".join(f"{name}={value:.6g}" for name, value in done.metrics.items())
@@ -158,17 +160,33 @@ def _remedy(evidence: str) -> str:
     return found or "read the log above, mend the model, and check again"
 
 
-def _gpu(site: Site, trained: Outcome) -> Finding:
-    if trained.gpu is not None and site.scheduler in ("local", "threads") and not _has_device(site.gpu_vendor):
-        what = f"the training was given GPU {trained.gpu}, but {trained.host} has no device of {site.gpu_vendor}"
-        return Finding("warn", "GPU", what, "check the site's gpus and gpu_vendor, and the driver")
-    if trained.gpu is not None:
-        return Finding("pass", "GPU", f"the training got GPU {trained.gpu} of {trained.host}")
-    if site.gpus:
+def _gpu(site: Site, trained: Outcome, used: Mapping[str, Any] | None) -> Finding:
+    """Which GPU the training got, and which it used as far as that can be seen."""
+    given = f"GPU {trained.gpu} of {trained.host}"
+    if trained.gpu is None and site.gpus:
         return Finding("fail", "GPU", "the training got none, although the site has some", "check the site's gpus")
-    return Finding(
-        "warn", "GPU", f"the training ran on {trained.host} without one", "choose a site with GPUs, if it needs one"
-    )
+    if trained.gpu is None:
+        return Finding(
+            "warn", "GPU", f"the training ran on {trained.host} without one", "choose a site with GPUs, if it needs one"
+        )
+    if site.scheduler in ("local", "threads") and not _has_device(site.gpu_vendor):
+        what = f"the training was given {given}, which has no device of {site.gpu_vendor}"
+        return Finding("warn", "GPU", what, "check the site's gpus and gpu_vendor, and the driver")
+    if used is None:
+        return Finding("pass", "GPU", f"the training was given {given}")
+    if used["error"]:
+        what = f"the training was given {given}; what it used cannot be seen: {used['error']}"
+        return Finding("warn", "GPU", what, "look into the node's driver, if its GPUs are NVIDIA's")
+    if not used["gpus"]:
+        what = f"the training was given {given}, and used no GPU in {used['looks']} looks"
+        remedy = "build the image for CUDA, and see in its log which device the model takes; longer with --epochs"
+        return Finding("warn", "GPU", what, remedy)
+    shown = listing(f"{gpu['index']} ({gpu['name']}, {gpu['uuid']})" for gpu in used["gpus"])
+    wanted = trained.gpu.split(",")
+    if all(gpu.isdigit() for gpu in wanted) and not {gpu["index"] for gpu in used["gpus"]} <= set(wanted):
+        what = f"the training was given {given}, and used {shown}"
+        return Finding("fail", "GPU", what, "let train.sh set CUDA_VISIBLE_DEVICES to its first argument, and no other")
+    return Finding("pass", "GPU", f"the training was given {given}, and used {shown}")
 
 
 _DEVICES = {"nvidia": "nvidia[0-9]*", "amd": "kfd", "intel": "dri/renderD*"}

@@ -113,6 +113,8 @@ class ParslRunner:
         self.lock = lock
         self.experiment = experiment
         self.pipeline = experiment.pipeline(site.container, self.there)
+        self.watches_gpus = False
+        """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
@@ -283,6 +285,11 @@ class ParslRunner:
 
     def log_tail(self, outcome: Outcome) -> str:
         return self.tail_of(self.run.trial_attempt(outcome.trial_id, outcome.attempt))
+
+    def gpus_used(self, outcome: Outcome) -> dict[str, Any] | None:
+        """What a watched training's supervisor saw: ``gpus`` (index, uuid, name), number of ``looks``, ``error``."""
+        result = _load(self.run.trial_attempt(outcome.trial_id, outcome.attempt)) or {}
+        return result.get("gpus_used")
 
     def tail_of(self, directory: Path) -> str:
         """The end of an attempt's log and where it lies, as lines of a message; empty if there is none."""
@@ -484,6 +491,7 @@ class ParslRunner:
             "expected": expected,
             "checkpoints": command.checkpoints,
             "scratch": self.site.scratch,
+            "watch_gpus": self.watches_gpus,
             "grace": self.site.grace,
             "poll": self.site.poll,
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},

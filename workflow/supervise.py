@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         expected: float | None
         checkpoints: str | None
         scratch: str | None
+        watch_gpus: bool
         grace: float
         poll: float
         controller: Controller | None
@@ -196,7 +197,7 @@ class Tree:
             if now >= next_look:
                 next_look = now + self.poll
                 self.beat()
-                self.sample_memory()
+                self.sample()
                 if reason := self.interrupted():
                     return self._stopped(f"stopped: {reason}")
                 if reason := self.stalled():
@@ -234,8 +235,8 @@ class Tree:
         """Why the tree counts as hung; empty if it doesn't."""
         return ""
 
-    def sample_memory(self) -> None:
-        """Note how much memory the tree has, at intervals that keep this below a hundredth of the time."""
+    def sample(self) -> None:
+        """Note the tree's processes and memory, at intervals that keep this below a hundredth of the time."""
         start = time.monotonic()
         if start >= self._next_sample:
             processes = self.alive()
@@ -306,6 +307,51 @@ class Tree:
                 self.status = status
 
 
+class GpuLooks:
+    """Which NVIDIA GPUs a tree of processes uses, by looks at what nvidia-smi says of compute processes."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        self.error = ""
+        """Why nothing can be seen."""
+        self._used: set[str] = set()
+        self._next = 0.0
+
+    def look(self, processes: list[int]) -> None:
+        """At most once a second: a look takes some tenths of one."""
+        if self.error or time.monotonic() < self._next:
+            return
+        for pid, uuid in self._ask("--query-compute-apps=pid,gpu_uuid"):
+            if pid.isdigit() and int(pid) in processes:
+                self._used.add(uuid)
+        self.number += 1
+        self._next = time.monotonic() + 1.0
+
+    def found(self) -> dict[str, Any]:
+        gpus = self._ask("--query-gpu=uuid,index,name") if self._used else []
+        used = [{"uuid": uuid, "index": index, "name": name} for uuid, index, name in gpus if uuid in self._used]
+        return {"looks": self.number, "error": self.error, "gpus": used}
+
+    def _ask(self, query: str) -> list[list[str]]:
+        """The rows of a query; none if it fails."""
+        import subprocess  # which trials of a campaign need not pay for
+
+        fields = query.count(",")
+        try:
+            done = subprocess.run(
+                ["nvidia-smi", query, "--format=csv,noheader"],
+                capture_output=True, text=True, errors="replace", timeout=10, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            self.error = f"nvidia-smi: {getattr(error, 'strerror', None) or 'no answer'}"
+            return []
+        if done.returncode != 0:
+            self.error = f"nvidia-smi: {' '.join((done.stdout + done.stderr).split())[:200]}"
+            return []
+        rows = [[field.strip() for field in line.split(",", fields)] for line in done.stdout.splitlines()]
+        return [row for row in rows if len(row) == fields + 1]
+
+
 class Supervisor(Tree):
     """One stage: a tree with a directory of its own, and a result."""
 
@@ -320,6 +366,7 @@ class Supervisor(Tree):
         self.scratch: str | None = None
         self.log = -1
         self.oom_kills = _oom_kills()
+        self.gpu_looks = GpuLooks() if spec["watch_gpus"] else None
         self._output: tuple[int, float] = (0, time.monotonic())
 
     def run(self) -> int:
@@ -421,7 +468,12 @@ class Supervisor(Tree):
         return argv, env
 
     def _mask(self) -> dict[str, str]:
-        return {self.spec["gpu"]["mask"]: self.gpu} if self.block.get("slots") and self.gpu else {}
+        """What shows the stage its GPUs; CUDA by itself counts the fastest first, and not as nvidia-smi does."""
+        if not self.block.get("slots") or not self.gpu:
+            return {}
+        mask = self.spec["gpu"]["mask"]
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if mask == "CUDA_VISIBLE_DEVICES" else {}
+        return {mask: self.gpu, **order}
 
     def _gpu_argument(self) -> str:
         """What train.sh writes into its CUDA_VISIBLE_DEVICES: under another mask the visible ones count from 0."""
@@ -498,6 +550,11 @@ class Supervisor(Tree):
             time.sleep(min(self.poll, 0.5))
         return reason
 
+    def sample(self) -> None:
+        super().sample()
+        if self.gpu_looks is not None:
+            self.gpu_looks.look(self.alive())
+
     def stalled(self) -> str:
         limit, now = self.spec["stall_timeout"], time.monotonic()
         size = os.fstat(self.log).st_size
@@ -529,6 +586,7 @@ class Supervisor(Tree):
             "ended": time.time(),
             "host": socket.gethostname(),
             "gpu": self.gpu,
+            "gpus_used": self.gpu_looks.found() if self.gpu_looks is not None else None,
             "pid": self.child,
             "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
             "block": self.block or None,

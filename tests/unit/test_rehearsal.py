@@ -1,0 +1,73 @@
+"""What the check tells of a training's end and of its GPU."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from workflow import rehearsal as module
+from workflow.rehearsal import _gpu, _remedy
+from workflow.site import load_site
+from workflow.trial import Outcome
+
+
+@pytest.mark.parametrize(
+    ("evidence", "remedy"),
+    [
+        ("timeout after 1800 s; last line: epoch 3", "half an hour at most"),
+        ("timeout after 5 s; last line: epoch 3", "raise the stage's timeout"),
+        ("exit code 1; last line: requests.exceptions.ConnectTimeout: timeout", "network cannot be reached"),
+        ("exit code 1; last line: ImportError: libcudart.so.12: No such file or directory", "from a CUDA image"),
+        ("exit code 1; last line: ImportError: libc.so.6: version `GLIBC_2.38' not found", "older base"),
+        ("exit code 1; last line: OSError: [Errno 28] No space left on device: 'x'", "make room"),
+        ("exit code 1; last line: error: no config file /data/x.txt", "config_file"),
+        ("exit code 1; last line: RuntimeError: Found no NVIDIA driver on your system.", "NVIDIA driver"),
+    ],
+)
+def test_the_remedy_fits_the_evidence(evidence: str, remedy: str) -> None:
+    assert remedy in _remedy(evidence)
+
+
+TRAINED = Outcome(0, 1, "ok", 0.5, host="node7", gpu="1")
+ZERO = {"index": "0", "uuid": "GPU-a", "name": "NVIDIA A100"}
+ONE = {"index": "1", "uuid": "GPU-b", "name": "NVIDIA A100"}
+
+
+def seen(*gpus: dict[str, str], looks: int = 9, error: str = "") -> dict[str, Any]:
+    return {"gpus": list(gpus), "looks": looks, "error": error}
+
+
+@pytest.mark.parametrize(
+    ("gpu", "used", "level", "text"),
+    [
+        ("1", seen(ONE), "pass", "given GPU 1 of node7, and used 1 (NVIDIA A100, GPU-b)"),
+        ("0,1", seen(ZERO, ONE), "pass", "used 0 (NVIDIA A100, GPU-a), 1 (NVIDIA A100, GPU-b)"),
+        ("MIG-7", seen(ONE), "pass", "given GPU MIG-7 of node7, and used 1 (NVIDIA A100, GPU-b)"),
+        ("1", seen(ZERO), "fail", "given GPU 1 of node7, and used 0 (NVIDIA A100, GPU-a)"),
+        ("1", seen(ZERO, ONE), "fail", "given GPU 1 of node7, and used 0"),
+        ("1", seen(), "warn", "given GPU 1 of node7, and used no GPU in 9 looks"),
+        ("1", seen(error="nvidia-smi: no such file"), "warn", "cannot be seen: nvidia-smi: no such file"),
+        ("1", None, "pass", "given GPU 1 of node7"),
+        (None, None, "fail", "the training got none"),
+    ],
+)
+def test_the_gpu_that_the_training_saw(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gpu: str | None, used: dict[str, Any] | None, level: str, text: str
+) -> None:
+    monkeypatch.setattr(module, "_has_device", lambda vendor: True)
+    (tmp_path / "here.yaml").write_text("scheduler: local\ngpus: ['0', '1']\ngpu_vendor: nvidia\n")
+    site = load_site(tmp_path / "here.yaml", {})
+    found = _gpu(site, replace(TRAINED, gpu=gpu), used)
+    assert found.level == level
+    assert text in found.text
+    assert found.remedy or level == "pass"
+
+
+def test_a_gpu_without_a_device_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(module, "_has_device", lambda vendor: False)
+    (tmp_path / "here.yaml").write_text("scheduler: local\ngpus: ['0', '1']\ngpu_vendor: nvidia\n")
+    found = _gpu(load_site(tmp_path / "here.yaml", {}), TRAINED, seen(error="nvidia-smi: no such file"))
+    assert (found.level, found.text) == ("warn", "the training was given GPU 1 of node7, which has no device of nvidia")
