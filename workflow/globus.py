@@ -51,6 +51,9 @@ from workflow.stages import StageName
 from workflow.trial import Outcome
 
 _TICK = 0.5
+_LAST_WORDS = 3.0
+"""Seconds for a client that has stopped to say why."""
+
 _MARGIN = 30.0
 """Seconds that a result may take from the endpoint to here."""
 
@@ -122,6 +125,9 @@ class GlobusRunner(ParslRunner):
 
     def failure(self) -> str:
         if self._executor is not None and self._executor._stopped:
+            until = time.monotonic() + _LAST_WORDS
+            while not self._last_error and self._due and time.monotonic() < until:
+                time.sleep(0.05)  # it stops first, and then tells its futures why
             return f"Globus Compute takes no more tasks: {self._last_error or 'its client has stopped'}"
         return super().failure()
 
