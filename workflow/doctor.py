@@ -76,7 +76,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     if usable:
         yield from _scripts(experiment, site)
     yield from _data(experiment)
-    yield from examine_site(site, site.batch) if site.batch is not None else _machine(site)
+    yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)
     yield from _disk(output)
 
 

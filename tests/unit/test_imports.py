@@ -63,7 +63,7 @@ ALLOWED = {
     "init": "errors strict",
     "findings": "",
     "terminal": "errors",
-    "site_doctor": "batch errors findings site",
+    "site_doctor": "batch errors findings rundir site strict",
     "doctor": "config errors findings image rundir site site_doctor strict",
     "rehearsal": "config errors findings lock rundir runner site trial",
     "check": "config doctor errors findings rehearsal request site strict terminal",
