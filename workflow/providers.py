@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 _COMMAND_TIMEOUT = 60
 _FIRST_WAIT, _LONGEST_WAIT = 2.0, 60.0
 
+_CLEARING = 20.0
+"""Seconds for which jobs that were left are asked for and cancelled again."""
+
 _PASSING = re.compile(
     r"unable to contact|timed out|connection (refused|reset)|cannot connect|unexpected eof|end of file|no route to host"
     r"|zero bytes were transmitted|communication failure|temporarily|try again|submit.{0,20}limit|would exceed",
@@ -109,14 +112,27 @@ class Steady:
         """Keep further jobs from a node; False where the scheduler cannot be told."""
         return False
 
-    def named_jobs(self) -> list[str]:
-        """Ids of all jobs of this run that are not over, those of an earlier controller included."""
+    def named_jobs(self) -> list[str] | None:
+        """Ids of all jobs of this run that are not over, those of an earlier controller included.
+
+        None if the scheduler doesn't answer.
+        """
         raise NotImplementedError
 
     def clear(self) -> None:
-        """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed."""
-        if left := self.named_jobs():
-            self._run(*self.cancel_command, *left)
+        """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed.
+
+        A scheduler that doesn't answer is asked again for a while.
+        """
+        deadline = time.monotonic() + _CLEARING
+        for wait in _waits():
+            left = self.named_jobs()
+            if left == [] or (left and self._run(*self.cancel_command, *left)[0] == 0):
+                return
+            if time.monotonic() + wait > deadline:
+                logger.warning("the scheduler doesn't tell which jobs of this run are left, or doesn't cancel them")
+                return
+            time.sleep(wait)
 
     def _run(self, *command: str) -> tuple[int, str, str]:
         """Exit code, output and errors of a scheduler's command; 124 if it doesn't answer, 127 if there is none."""
@@ -180,8 +196,10 @@ class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
             self.scheduler_options += option  # sbatch adds up what several of them name
         return True
 
-    def named_jobs(self) -> list[str]:
-        _, output, _ = self._squeue("--format=%i|%j")
+    def named_jobs(self) -> list[str] | None:
+        code, output, _ = self._squeue("--format=%i|%j")
+        if code != 0:
+            return None
         jobs = [line.split("|", 1) for line in output.splitlines() if "|" in line]
         return [job for job, name in jobs if name.startswith(f"{self.prefix}.")]
 
@@ -243,11 +261,15 @@ class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
                 self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
         return [self.resources[job]["status"].state in TERMINAL_STATES for job in job_ids]
 
-    def named_jobs(self) -> list[str]:
-        _, output, _ = self._run("qselect", "-u", getpass.getuser())
+    def named_jobs(self) -> list[str] | None:
+        code, output, _ = self._run("qselect", "-u", getpass.getuser())
+        if code != 0:
+            return None
         jobs = output.split()
         found = self._describe(jobs) if jobs else {}
-        for job in jobs if found else ():
+        if jobs and not found:
+            return None
+        for job in jobs:
             if job not in found:
                 found |= self._describe([job])
         return [job for job, about in found.items() if str(about.get("Job_Name", "")).startswith(f"{self.prefix}.")]

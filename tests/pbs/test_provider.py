@@ -152,7 +152,7 @@ class TestStatus:
         assert states(provider, job) == ["RUNNING"]
         pbs.fail_next("qstat", 2, 0, "", said)
         assert states(provider, job) == ["RUNNING"]
-        assert provider.named_jobs() == []
+        assert provider.named_jobs() is None
 
     def test_an_answer_that_is_cut_off(self, pbs: FakePbs, provider: SteadyPBS) -> None:
         jobs = [submit(provider), submit(provider, LONG, 1)]
@@ -313,7 +313,14 @@ class TestNamedJobs:
         job = submit(provider)
         for said in ("", "{"):
             pbs.fail_next(command, 1, 255, f"{command}: cannot connect", said)
-            assert provider.named_jobs() == []
+            assert provider.named_jobs() is None
+        pbs.fail_next(command, 1, 255, f"{command}: cannot connect", "")
+        provider.clear()
+        pbs.until(job, "F")
+
+    def test_a_cancellation_that_is_not_taken(self, pbs: FakePbs, provider: SteadyPBS) -> None:
+        job = submit(provider)
+        pbs.fail_next("qdel", 1, 255, "qdel: cannot connect", "")
         provider.clear()
         pbs.until(job, "F")
 
