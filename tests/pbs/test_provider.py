@@ -152,7 +152,7 @@ class TestStatus:
         assert states(provider, job) == ["RUNNING"]
         pbs.fail_next("qstat", 2, 0, "", said)
         assert states(provider, job) == ["RUNNING"]
-        assert provider.named_jobs() is None
+        assert not provider.named_jobs()
 
     def test_an_answer_that_is_cut_off(self, pbs: FakePbs, provider: SteadyPBS) -> None:
         jobs = [submit(provider), submit(provider, LONG, 1)]
