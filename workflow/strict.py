@@ -110,7 +110,8 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             problems.add(show(setting), f"the value is not valid YAML ({type(error).__name__})", "put it in quotes")
             continue
-        if key in PATH_KEYS and isinstance(value, str) and not re.match(r"[$~]|[a-z]+://", value):
+        is_path = key in PATH_KEYS or (key == "site.container_command" and os.sep in str(value))
+        if is_path and isinstance(value, str) and not re.match(r"[$~]|[a-z]+://", value):
             value = str(Path(literal_path(str(Path.cwd()))) / value)
         found[key] = value
     problems.raise_if_any()

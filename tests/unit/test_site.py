@@ -12,6 +12,7 @@ import yaml
 from workflow.errors import InputError
 from workflow.site import Site, find_site, load_site, visible_gpus
 from workflow.stages import Bind, Options
+from workflow.strict import parse_overrides
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}
@@ -167,6 +168,15 @@ def test_a_path_as_container_command_is_that_of_the_sites_file(tmp_path: Path) -
     site = load(tmp_path, container_command="./bin/apptainer")
     assert site.container.programs == (str(tmp_path / "bin/apptainer"),)
     assert load_site(write(tmp_path / "run" / "site.yaml", site.to_yaml()), {}) == site
+
+
+def test_a_path_as_container_command_from_the_command_line_is_that_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = parse_overrides(["site.container_command=bin/apptainer"])
+    assert found == {"site.container_command": str(tmp_path / "bin/apptainer")}
+    assert parse_overrides(["site.container_command=apptainer"]) == {"site.container_command": "apptainer"}
 
 
 def test_settings_change_a_site(tmp_path: Path) -> None:
