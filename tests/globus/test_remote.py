@@ -22,7 +22,7 @@ def order(tmp_path: Path, *argv: str, **changes: Any) -> Any:
         "directory": str(tmp_path / "run" / "trials" / "0007" / "attempt-1"), "argv": list(argv), "programs": [],
         "gpu_index": None, "env": {}, "unset": [], "path_prefix": None, "timeout": 20.0, "stall_timeout": None,
         "gpu": {"mask": "CUDA_VISIBLE_DEVICES", "unset": [], "renumbered": False}, "expected": None,
-        "checkpoints": None, "scratch": None, "avoid": [], "avoid_delay": 0.0,
+        "checkpoints": None, "scratch": None, "watch_gpus": False, "avoid": [], "avoid_delay": 0.0,
         "grace": 0.2, "poll": 0.05, "controller": None,
     }  # fmt: skip
     return {

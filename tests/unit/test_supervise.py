@@ -345,7 +345,7 @@ def test_result_says_who_ended_where_and_why(bench: Bench) -> None:
 
 def test_peak_memory_is_that_of_the_whole_tree(bench: Bench) -> None:
     """Three processes at a time; a fork's share of its parent's memory counts once."""
-    child = f"import time; {EAT % 60}; time.sleep(0.6)"
+    child = f"import time; {EAT % 60}; time.sleep(2.5)"
     start = f"import subprocess, sys; c = [subprocess.Popen([sys.executable, '-c', {child!r}]) for _ in 'ab']"
     code = f"{start}; {EAT % 50}; [p.wait() for p in c]"
     result = bench.run(*python(code))
