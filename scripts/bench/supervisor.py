@@ -9,7 +9,8 @@ the rounds), their difference and ratio. The rounds alternate, so that a busy ma
 from __future__ import annotations
 
 import argparse
-import json
+import os
+import shlex
 import statistics
 import sys
 import tempfile
@@ -25,9 +26,13 @@ from parsl.providers import LocalProvider
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-import shlex  # noqa: E402
-
-from workflow import supervise  # noqa: E402
+from workflow.config import load_experiment  # noqa: E402
+from workflow.lock import RunLock  # noqa: E402
+from workflow.rundir import RunDir  # noqa: E402
+from workflow.runner import ParslRunner  # noqa: E402
+from workflow.site import find_site, load_site  # noqa: E402
+from workflow.stages import Command  # noqa: E402
+from workflow.strict import shipped  # noqa: E402
 
 COMMAND = ("/bin/sh", "-c", "echo IMPROVE_RESULT val_loss: 0.5")
 
@@ -38,6 +43,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's scripts are
     print(f"{'executor':10}{'bare ms':>22}{'supervised ms':>22}{'difference':>12}{'ratio':>8}")
     for name in ("threads", "htex"):
         with tempfile.TemporaryDirectory() as scratch:
@@ -78,15 +84,12 @@ def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) ->
 
 def supervised(scratch: Path) -> str:
     """The command under the supervisor, as the runner writes it."""
-    spec: supervise.Spec = {
-        "title": "benchmark", "trial": 0, "attempt": 1, "directory": "{directory}",
-        "argv": list(COMMAND), "programs": [],
-        "gpu_index": None, "env": {}, "unset": [], "path_prefix": None, "timeout": 60.0, "stall_timeout": None,
-        "avoid": [], "avoid_delay": 0.0, "grace": 5.0, "poll": 0.5,
-        "controller": {"lock": str(scratch / "lock"), "nonce": "nonce", "patience": 60.0},
-    }  # fmt: skip
-    (scratch / "lock").write_text("nonce")
-    return "exec " + shlex.join([sys.executable, "-I", "-S", supervise.__file__, json.dumps(spec)])
+    lock = RunLock(scratch / "controller.lock")
+    lock.acquire()
+    experiment = load_experiment(shipped("configs") / "demo.yaml", {})
+    runner = ParslRunner(load_site(find_site("local"), {}), experiment, RunDir(scratch), lock)
+    command = Command("train", COMMAND, {}, "{directory}")
+    return str(runner._payload(runner._spec(command, 0, 1, "benchmark", frozenset(), None)))
 
 
 def executor(name: str, workers: int) -> ThreadPoolExecutor | HighThroughputExecutor:

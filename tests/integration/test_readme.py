@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -114,3 +116,12 @@ def test_every_module_is_in_the_overview() -> None:
 def test_the_shipped_sites_are_valid_yaml() -> None:
     for path in (ROOT / "sites").glob("*.yaml"):
         assert yaml.safe_load(path.read_text())["name"] == path.stem
+
+
+def test_the_benchmark_of_the_supervisor_runs(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/bench/supervisor.py"), "--trials", "2", "--rounds", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["executor", "threads", "htex"]
+    assert all(float(line[-1]) > 1 for line in lines[1:])
