@@ -20,7 +20,7 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -233,8 +233,10 @@ class GlobusRunner(ParslRunner):
         text = error.remote_data if isinstance(error, TaskExecutionFailed) else f"{type(error).__name__}: {error}"
         lines = [line for line in printable(text).splitlines() if line.strip()] or ["no reason was given"]
         said = lines[-1] if isinstance(error, TaskExecutionFailed) else " ".join(lines)
-        self._last_error = " ".join(said.split())[:500]
-        return f"endpoint {self.endpoint.id}: {self._last_error}"
+        said = " ".join(said.split())[:500]
+        if not isinstance(error, CancelledError):  # which is what the others get once one has failed
+            self._last_error = said
+        return f"endpoint {self.endpoint.id}: {said}"
 
     def _give_up(self) -> None:
         """Let what is beyond its deadline count as lost; runs until the end."""
