@@ -186,10 +186,11 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: 
         section.problems.add(section.at("image"), "is missing", "write the path of the Singularity image (.sif)")
     elif runtime == "apptainer" and not remote and not is_there(Path(str(image))):
         section.wrong("image", image, "no such file: check the path, or pull or build the image")
-    if runtime == "none" and scripts is None:
+    unreadable = image is None and section.data.get("image") is not None
+    if runtime == "none" and scripts is None and not unreadable:
         remedy = "write the directory that holds train.sh, or an image"
         section.problems.add(section.at("scripts"), "is missing", remedy)
-    elif runtime == "none" and not remote:
+    elif runtime == "none" and scripts is not None and not remote:
         _check_scripts(section, Path(str(scripts)), stages)
     if data_dir is not None and not remote and not is_there(Path(data_dir), directory=True):
         section.wrong("data_dir", data_dir, "no such directory: check the path, or leave it out for one in the run")

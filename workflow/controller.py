@@ -99,7 +99,7 @@ def _provenance(
     try:
         about = provenance(experiment.model, site, before, progress.say)
     except ImageError as error:
-        raise InputError(f"model.image: {experiment.model.image}: {error}\n    -> {error.remedy}") from error
+        raise error.as_input(experiment.model.image) from error
     results = any(outcome.kind == "ok" for outcome in journal.state.outcomes.values())
     was, now = identity(before), identity(about)
     if not results or accept_image or was is None or now is None or was[0] == now[0]:

@@ -42,8 +42,9 @@ look() {
   set -- ${first#??}
   [ -x "$1" ] || { echo "interpreter	$1"; return; }
   case $1 in */env)
-    [ "$2" = -S ] && shift
-    command -v "$2" > /dev/null || { echo "interpreter	$2"; return; }
+    shift
+    while :; do case $1 in -*|*=*) shift;; *) break;; esac; done
+    command -v "$1" > /dev/null || { echo "interpreter	$1"; return; }
   esac
   echo "ok	$found"
 }

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import os
 import shlex
 import shutil
@@ -92,7 +91,7 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
         self._gate = SubmissionGate(submissions_per_minute)
         self._say = say
         self._silent: dict[str, float] = {}
-        """When blocks without a worker were first seen to run (time.monotonic); inf for those that were cancelled."""
+        """When blocks without a worker were first seen to run, or last cancelled (time.monotonic)."""
         self._told: set[str] = set()
         self._registered: set[str] = set()
         interchange = script("interchange.py")
@@ -156,7 +155,7 @@ class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
             job = self.blocks_to_job_id[block]
             if now - since > REGISTRATION_PATIENCE:
                 self.provider.cancel([job])
-                self._silent[block] = math.inf
+                self._silent[block] = now  # where the scheduler doesn't take it, once more after as long a time
             elif now - since > REGISTRATION_WARNING and block not in self._told:
                 self._told.add(block)
                 errors = f"; it says: {said}" if (said := _said_by(status[block])) else ""

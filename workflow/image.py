@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow.errors import InputError
+
 _HEADER = struct.Struct("<32s10s3s3s16s8q")
 _DESCRIPTOR = struct.Struct("<i?IIIqqqqqqq128s384s")
 _MAGIC = b"SIF_MAGIC"
@@ -32,6 +34,10 @@ class ImageError(Exception):
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(what)
         self.remedy = remedy
+
+    def as_input(self, image: str | None) -> InputError:
+        """The same as an error of the experiment's entry ``model.image``."""
+        return InputError(f"model.image: {image}: {self}\n    -> {self.remedy}")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ plain types, in every case.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -66,7 +67,9 @@ _LOG_BYTES = 1 << 16
 _MOST_BYTES = 4 << 20
 """Of a result: Globus Compute takes 10 MB at most."""
 
-_PROBE = 1 << 18
+_PROBE, _LARGE_PROBE = 1 << 18, 1 << 26
+"""Bytes that a disk must take to count as not full; more where a log blames it, since models tidy up half a file."""
+
 _SLACK = 60.0
 """Seconds beyond time-out and grace after which the supervisor itself counts as hung."""
 
@@ -180,10 +183,11 @@ def _collect(directory: Path, why: str) -> Reply:
     try:
         result = json.loads((directory / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        return _reply(None, log, why or f"no {RESULT} was left behind ({error})", trouble=_unwritable(directory))
+        return _reply(None, log, why or f"no {RESULT} was left behind ({error})", trouble=_unwritable(directory, log))
     if not isinstance(result, dict):
         return _reply(None, log, f"{RESULT} is not the supervisor's", trouble="")
-    return _reply(_fitting(result), log, why, trouble="" if result.get("exit_code") == 0 else _unwritable(directory))
+    trouble = "" if result.get("exit_code") == 0 else _unwritable(directory, log)
+    return _reply(_fitting(result), log, why, trouble)
 
 
 def _fitting(result: dict[str, Any]) -> dict[str, Any]:
@@ -195,11 +199,12 @@ def _fitting(result: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _unwritable(directory: Path) -> str:
-    """Why nothing can be written there, as on a full disk; empty if it can."""
+def _unwritable(directory: Path, log: str) -> str:
+    """Why nothing can be written there, as on a full disk; empty if it can. ``log`` may blame the disk."""
+    blamed = any(os.strerror(number) in log for number in (errno.ENOSPC, errno.EDQUOT))
     probe = directory / f".probe.{os.getpid()}"
     try:
-        probe.write_bytes(bytes(_PROBE))
+        probe.write_bytes(bytes(_LARGE_PROBE if blamed else _PROBE))
         probe.unlink()
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from workflow.allocation import find_allocation
 from workflow.config import Experiment, load_experiment
 from workflow.errors import InputError, unusable_text
+from workflow.image import ImageError, read_image
 from workflow.initial import write_initial
 from workflow.rundir import RunDir, is_plain
 from workflow.site import Site, find_site, load_site
@@ -147,8 +148,15 @@ def _writable_name(option: str, path: Path) -> Path:
 def create(request: Request) -> Request:
     """Make the run's directory with what a resume needs, all at once: it exists whole or not at all.
 
-    A name of ours that another run has taken in the meantime is replaced by the next one.
+    A name of ours that another run has taken in the meantime is replaced by the next one. Raises InputError, also for
+    an image that cannot be used.
     """
+    image = request.experiment.model.image
+    if image is not None and request.site.endpoint is None:
+        try:
+            read_image(Path(image))
+        except ImageError as error:
+            raise error.as_input(image) from error
     draft = RunDir(request.run.path.with_name(f".{request.run.name}.{os.getpid()}"))
     try:
         draft.path.mkdir(parents=True)

@@ -68,8 +68,8 @@ _COLLECTORS = 32
 _RESERVE = 20.0
 """Seconds before the end of its allocation, beside the grace, at which a controller stops."""
 
-_PROBE = 1 << 18
-"""Bytes that a disk must take to count as not full."""
+_PROBE, _LARGE_PROBE = 1 << 18, 1 << 26
+"""Bytes that a disk must take to count as not full; more where a log blames it, since models tidy up half a file."""
 
 
 def _command(command: str) -> str:
@@ -410,7 +410,9 @@ class ParslRunner:
 
     def _trouble(self, directory: Path) -> str:
         """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
-        return self.run.gone or _unwritable(self.run.path)
+        said = (_load(directory) or {}).get("log_tail", "")
+        blamed = any(words in said for words in _DISK_WORDS)
+        return self.run.gone or _unwritable(self.run.path, _LARGE_PROBE if blamed else _PROBE)
 
     def _note_node(self, directory: Path) -> None:
         """What a stage's result tells of its node: the pool in which it ran, its GPUs, and whether its block ends."""
@@ -598,14 +600,14 @@ def _beat(directory: Path) -> tuple[int, dict[str, Any]] | None:
     return stamp, process if isinstance(process, dict) else {}
 
 
-def _unwritable(directory: Path) -> str:
-    """Why nothing can be written there, as on a full disk; empty if it can.
+def _unwritable(directory: Path, size: int) -> str:
+    """Why so many bytes cannot be written there, as on a full disk; empty if they can.
 
     Only a write tells: free space knows no quota.
     """
     probe = directory / f".probe.{threading.get_ident()}"
     try:
-        probe.write_bytes(bytes(_PROBE))
+        probe.write_bytes(bytes(size))
         probe.unlink()
     except OSError as error:
         with contextlib.suppress(OSError):

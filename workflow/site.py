@@ -225,6 +225,8 @@ def _read_scratch(top: Section) -> str | None:
     scratch = top.text("scratch")
     if scratch and set(scratch) & set(",:"):
         top.wrong("scratch", scratch, "choose a path without ',' and ':', which containers cannot bind")
+    elif scratch is not None and not scratch.startswith(("/", "$", "~")):
+        top.wrong("scratch", scratch, "write an absolute path; it may begin with a variable of the worker")
     return scratch
 
 

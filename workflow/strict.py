@@ -16,8 +16,14 @@ from workflow.errors import Problems, did_you_mean, show, unusable_text
 HOME = Path(__file__).resolve().parent
 """The package's directory, ``$WORKFLOW_HOME`` in paths."""
 
-PATH_KEYS = frozenset({"model.image", "model.scripts", "model.data_dir", "space", "search.initial_population", "reuse"})
-"""Keys whose relative paths mean the working directory when they come from --set."""
+COMMAND_KEY = "site.container_command"
+PATH_KEYS = frozenset(
+    {
+        "model.image", "model.scripts", "model.data_dir", "model.binds", "space", "search.initial_population", "reuse",
+        "site.binds", COMMAND_KEY,
+    }
+)  # fmt: skip
+"""Keys whose relative paths, or lists of them, mean the working directory when they come from --set."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -110,12 +116,18 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             problems.add(show(setting), f"the value is not valid YAML ({type(error).__name__})", "put it in quotes")
             continue
-        is_path = key in PATH_KEYS or (key == "site.container_command" and os.sep in str(value))
-        if is_path and isinstance(value, str) and not re.match(r"[$~]|[a-z]+://", value):
-            value = str(Path(literal_path(str(Path.cwd()))) / value)
-        found[key] = value
+        found[key] = _from_here(key, value) if key in PATH_KEYS else value
     problems.raise_if_any()
     return found
+
+
+def _from_here(key: str, value: Any) -> Any:
+    """A path or a list of paths; a command without a directory is looked up elsewhere."""
+    if isinstance(value, list):
+        return [_from_here(key, each) for each in value]
+    if not isinstance(value, str) or re.match(r"[$~]|[a-z]+://", value) or (key == COMMAND_KEY and os.sep not in value):
+        return value
+    return str(Path(literal_path(str(Path.cwd()))) / value)
 
 
 def split_overrides(overrides: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -802,9 +802,12 @@ def _scores_files(directory: str) -> dict[str, tuple[int, int, int]]:
     except OSError:
         return {}
     for entry in entries:
-        if entry.name.endswith("_scores.json") and entry.is_file():
-            stat = entry.stat()
-            found[entry.name] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        try:
+            if entry.name.endswith("_scores.json") and entry.is_file():
+                stat = entry.stat()
+                found[entry.name] = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except OSError:
+            continue  # such as a link to itself, which is no file
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import small_disk
 from workflow import remote, supervise
 from workflow.globus import stage_app
 
@@ -86,6 +87,16 @@ def test_a_place_that_cannot_be_written_is_trouble_for_all(tmp_path: Path) -> No
     (tmp_path / "file").touch()
     reply = run(tmp_path, "true", run=str(tmp_path / "file" / "run"))
     assert reply["result"] is None and reply["trouble"] == f"{tmp_path}/file/run: Not a directory"
+
+
+@pytest.mark.parametrize(("said", "is_full"), [("No space left on device", True), ("boom", False)])
+def test_a_log_that_blames_the_disk_is_believed_where_little_room_is_left(
+    tmp_path: Path, said: str, is_full: bool
+) -> None:
+    with small_disk(tmp_path / "run", "20m"):
+        reply = run(tmp_path, "sh", "-c", f"echo {said}; exit 1")
+    assert reply["result"]["exit_code"] == 1
+    assert ("No space left" in reply["trouble"]) is is_full
 
 
 def test_a_broken_supervisor_is_told_with_its_message(tmp_path: Path) -> None:

@@ -323,6 +323,25 @@ def test_a_node_on_which_everything_fails_is_shunned(workflow: Workflow) -> None
     assert not workflow.processes()
 
 
+def test_a_silent_block_is_cancelled_again_where_the_scheduler_did_not_take_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("workflow.executors.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    site = load_site(ROOT / "sites" / "local.yaml", {})
+    said: list[str] = []
+    executor = parsl_config(site, RunLock(Path("lock")), tmp_path, say=said.append).executors[0]
+    cancelled: list[list[str]] = []
+    executor._provider = SimpleNamespace(cancel=cancelled.append)
+    executor.connected_blocks = list
+    executor.blocks_to_job_id = {"0": "17"}
+    for seconds in (0.0, 121.0, 122.0, 901.0, 902.0, 1700.0, 1802.0):
+        clock[0] = seconds
+        executor._look_for_silent_blocks({"0": JobStatus(JobState.RUNNING)})
+    assert cancelled == [["17"], ["17"]]
+    assert len(said) == 1 and "job 17 has run for 121 s" in said[0]
+
+
 def test_submissions_are_capped_in_every_minute() -> None:
     now = 0.0
     gate = SubmissionGate(3, lambda: now)

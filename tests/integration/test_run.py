@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
@@ -10,13 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.conftest import ROOT, TOY, Workflow, eventually, journal, toy_space, without_walltime
+from tests.conftest import ROOT, TOY, Workflow, eventually, journal, small_disk, toy_space, without_walltime
 
 SHORT = {"num_iterations": 2, "population_size": 4}
 
@@ -158,16 +156,6 @@ def test_a_second_controller_is_refused_while_the_first_lives(workflow: Workflow
     assert first.returncode == 0, output
 
 
-@contextlib.contextmanager
-def small_disk(directory: Path) -> Iterator[None]:
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", directory], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", directory], check=True)
-
-
 def test_a_full_disk_stops_the_run_and_room_resumes_it(workflow: Workflow) -> None:
     disk = workflow.directory / "disk"
     experiment = workflow.experiment(search={"num_iterations": 4, "population_size": 8})
@@ -272,6 +260,17 @@ def test_a_terminated_start_is_an_interruption(workflow: Workflow) -> None:
         output, _ = process.communicate(timeout=60)
     assert (process.returncode, output) == (130, "interrupted\n")
     assert not list(workflow.directory.glob(".run*")) and not (workflow.directory / "run").exists()
+
+
+def test_an_image_that_cannot_be_used_leaves_no_run(workflow: Workflow) -> None:
+    """The same command has to work once the image is mended."""
+    image = workflow.directory / "model.sif"
+    image.write_text("no image")
+    experiment = workflow.experiment(model={"image": str(image)})
+    for _ in range(2):
+        done = workflow.run("--site", "local", "--experiment", experiment, "--output", "run")
+        assert done.returncode == 2 and "is no SIF image" in done.stdout, done.stdout
+        assert not (workflow.directory / "run").exists()
 
 
 def test_a_start_that_fails_leaves_no_draft(workflow: Workflow) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import toy_experiment
+from tests.conftest import small_disk, toy_experiment
 from workflow import runner as module
 from workflow.config import load_experiment
 from workflow.lock import RunLock
@@ -150,12 +150,29 @@ def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: ParslRunner
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_unwritable", lambda directory: "the disk is full")
+    monkeypatch.setattr(module, "_unwritable", lambda directory, size: "the disk is full")
     outcome: Future[Outcome] = Future()
     runner._running[outcome] = leave_result(runner, 0, exit_code=1)
     runner._collect(outcome, "train", 0, 1, None)
     assert (outcome.result().kind, outcome.result().cause) == ("lost", "site")
     assert runner.recover("train", [(0, 1)]) == []
+
+
+@pytest.mark.parametrize(
+    ("log", "kind", "cause"),
+    [("OSError: [Errno 28] No space left on device\ntidied up\n", "lost", "site"), ("boom\n", "failed", "model")],
+)
+def test_a_disk_that_has_room_again_once_the_model_has_tidied_up(
+    runner: ParslRunner, tmp_path: Path, log: str, kind: str, cause: str
+) -> None:
+    """On a disk of 20 MB, where a small file can be written."""
+    with small_disk(tmp_path / "disk", "20m"):
+        runner.run = runner.there = RunDir(tmp_path / "disk")
+        runner.run.journal.touch()
+        outcome: Future[Outcome] = Future()
+        runner._running[outcome] = leave_result(runner, 0, exit_code=1, log_tail=log)
+        runner._collect(outcome, "train", 0, 1, None)
+    assert (outcome.result().kind, outcome.result().cause) == (kind, cause)
 
 
 def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: ParslRunner) -> None:

@@ -466,6 +466,20 @@ def test_relative_paths_of_settings_start_at_the_working_directory(
     assert load_experiment(path, overrides).model.data_dir == str(tmp_path / "shell" / "data")
 
 
+def test_lists_of_paths_of_settings_start_there_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    here = str(tmp_path)
+    found = parse_overrides(["reuse=[runs/a, /runs/b]", "model.binds=['ref:/ref:ro']", "site.binds=[$PLACE/x]"])
+    assert found == {
+        "reuse": [f"{here}/runs/a", "/runs/b"], "model.binds": [f"{here}/ref:/ref:ro"], "site.binds": ["$PLACE/x"],
+    }  # fmt: skip
+
+
+def test_an_image_whose_variable_is_not_set_is_the_only_problem(tmp_path: Path) -> None:
+    said = refusal(tmp_path, model={"image": "$NO_SUCH_PLACE/x.sif"})
+    assert "NO_SUCH_PLACE" in said and "model.scripts" not in said
+
+
 @pytest.mark.parametrize("text", ["sub/$PART", "sub/${PART}", "${PART}/../sub/$PART"])
 def test_variables_within_a_relative_path_of_a_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str

@@ -219,6 +219,7 @@ WRONG = [
     ("address", "my host", "IP address"),
     ("container_command", ["apptainer"], "write a string"),
     ("scratch", "/tmp/a,b", "choose a path without ','"),
+    ("scratch", "tmp", "write an absolute path"),
     ("heartbeat_period", 0, "write at least 1"),
     ("heartbeat_threshold", "x", "write a whole number"),
     ("grace", -1, "write at least 0"),
