@@ -79,6 +79,12 @@ class Workflow:
         """
         return [process for process in psutil.process_iter() if self._owns(process)]
 
+    def kill(self) -> None:
+        """End what is left of it."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
     def named(self, text: str) -> list[psutil.Process]:
         return [p for p in self.processes() if text in command_line(p)]
 
@@ -133,9 +139,7 @@ def toy_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def workflow(tmp_path: Path) -> Iterator[Workflow]:
     flow = Workflow(tmp_path, uuid.uuid4().hex)
     yield flow
-    for process in flow.processes():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+    flow.kill()
 
 
 def journal(run: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -321,14 +321,13 @@ def _use_own_names(search: object, problems: Problems) -> None:
 
 def _read_search(section: Section) -> SearchSettings:
     defaults = SearchSettings()
+    readers: dict[str, Callable[..., Any]] = {
+        "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
+        "float": section.number, "bool": section.boolean,
+    }  # fmt: skip
     values: dict[str, Any] = {}
     for setting in fields(SearchSettings):
-        default = getattr(defaults, setting.name)
-        read = {
-            "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
-            "float": section.number, "bool": section.boolean,
-        }[str(setting.type)]  # fmt: skip
-        values[setting.name] = read(setting.name, default)  # type: ignore[operator]
+        values[setting.name] = readers[str(setting.type)](setting.name, getattr(defaults, setting.name))
     section.finish()
     settings = SearchSettings(**values)
     settings.check(section.problems)

@@ -77,7 +77,7 @@ class SubmissionGate:
         return admitted
 
 
-class WatchedExecutor(HighThroughputExecutor):  # type: ignore[misc]
+class WatchedExecutor(HighThroughputExecutor):
     """HighThroughputExecutor that ends with its controller and notices the death of its interchange.
 
     At most ``submissions_per_minute`` blocks of workers are submitted to the scheduler. ``say`` gets what the user
@@ -201,7 +201,7 @@ def _never_registered(block: JobStatus) -> bool:
     return block.state == JobState.MISSING or (block.message or "").startswith("Failed to start block")
 
 
-class WatchedProvider(LocalProvider):  # type: ignore[misc]
+class WatchedProvider(LocalProvider):
     """LocalProvider that looks after its block every second, to replace a lost one soon."""
 
     @property

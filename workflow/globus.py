@@ -169,7 +169,8 @@ class GlobusRunner(ParslRunner):
         return config_of(GlobusComputeExecutor(self._executor, label=LABEL), directory)
 
     def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
-        return python_app(data_flow_kernel=kernel, executors=[LABEL])(stage_app)  # type: ignore[no-any-return]
+        app: Callable[..., Future[Any]] = python_app(data_flow_kernel=kernel, executors=[LABEL])(stage_app)
+        return app
 
     def _payload(self, spec: dict[str, Any]) -> remote.Order:
         """Its times follow from the moment of this call, which is that of the submission."""

@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -44,7 +45,7 @@ _PASSING = re.compile(
 """What a scheduler says that will answer again; everything else is a refusal."""
 
 
-class Steady:
+class Steady(ABC):
     """What our providers have in common; comes before Parsl's class among the bases.
 
     Jobs are named ``prefix``.block-NUMBER.TIME, so that those of a run can be found again. A submission that the
@@ -80,7 +81,7 @@ class Steady:
         raise AssertionError("waits never end")
 
     def _submit(self, command: str, tasks_per_node: int, name: str) -> Any:
-        return super().submit(command, tasks_per_node, name)  # type: ignore[misc]
+        return super().submit(command, tasks_per_node, name)  # type: ignore[misc]  # Parsl's, which comes after
 
     def status(self, job_ids: list[Any]) -> list[JobStatus]:
         """Of each job; that of the last time where the scheduler doesn't answer."""
@@ -104,20 +105,20 @@ class Steady:
 
     cancel_command: tuple[str, ...] = ()
 
+    @abstractmethod
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         """States of those jobs that the scheduler knows something of."""
-        raise NotImplementedError
 
     def avoid(self, node: str) -> bool:
         """Keep further jobs from a node; False where the scheduler cannot be told."""
         return False
 
+    @abstractmethod
     def named_jobs(self) -> list[str] | None:
         """Ids of all jobs of this run that are not over, those of an earlier controller included.
 
         None if the scheduler doesn't answer.
         """
-        raise NotImplementedError
 
     def clear(self) -> None:
         """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed.
@@ -159,7 +160,7 @@ def _will_pass(error: Exception) -> bool:
     return _PASSING.search(str(error) if said is None else said) is not None
 
 
-class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
+class SteadySlurm(Steady, SlurmProvider):
     """Asks squeue for all jobs of the user: it then knows no id that could make it fail."""
 
     cancel_command = ("scancel",)
@@ -207,7 +208,7 @@ class SteadySlurm(Steady, SlurmProvider):  # type: ignore[misc]
         return self._run("squeue", "--noheader", f"--user={getpass.getuser()}", *options)
 
 
-class SteadyPBS(Steady, PBSProProvider):  # type: ignore[misc]
+class SteadyPBS(Steady, PBSProProvider):
     """Asks qstat without -x, which answers alike with and without a job history.
 
     A job is over once qstat says so, or no longer knows it; that there is no history says nothing of a job. OpenPBS's
@@ -295,7 +296,7 @@ def _same_job(submitted: str, named: str) -> bool:
     return submitted == named or submitted.startswith(f"{named}.") or named.startswith(f"{submitted}.")
 
 
-class SteadyTorque(Steady, TorqueProvider):  # type: ignore[misc]
+class SteadyTorque(Steady, TorqueProvider):
     """Reads qstat's table, whose names of jobs are cut off."""
 
     cancel_command = ("qdel",)

@@ -183,7 +183,8 @@ class ParslRunner:
 
     def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
         function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()
-        return bash_app(data_flow_kernel=kernel, executors=[LABEL])(function)  # type: ignore[no-any-return]
+        app: Callable[..., Future[Any]] = bash_app(data_flow_kernel=kernel, executors=[LABEL])(function)
+        return app
 
     def __exit__(self, *_: object) -> None:
         """Stop what runs and end every process of the site, waiting for a limited time."""

@@ -185,7 +185,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1) or Site.workers_without_gpu
     workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
     beats = _BATCH_BEATS if is_batch else (Site.heartbeat_period, Site.heartbeat_threshold)
-    settings = {
+    settings: dict[str, Any] = {
         "gpu_mask": top.text("gpu_mask"),
         "gpu_unset": tuple(top.texts("gpu_unset")) if "gpu_unset" in data else None,
         "gpus_per_trial": per_trial,
@@ -212,7 +212,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     problems.raise_if_any()
     if vendor == "auto":
         vendor = "nvidia" if gpus or (endpoint and data.get("gpus") in (None, "auto")) else "none"
-    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)  # type: ignore[arg-type]
+    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)
 
 
 def _read_command(top: Section) -> str | None:

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -177,9 +177,11 @@ class Choice:
         return iter(dict.fromkeys(self.elements))
 
     def parse(self, text: str) -> Value:
-        parse = {"int": int, "float": float, "string": str, "logical": _parse_logical}[self.element_type]
+        parsers: dict[str, Callable[[str], Value]] = {
+            "int": int, "float": float, "string": str, "logical": _parse_logical,
+        }  # fmt: skip
         try:
-            value: Value = parse(text)  # type: ignore[operator]
+            value = parsers[self.element_type](text)
         except ValueError:
             value = text
         if value not in self.elements:

@@ -316,9 +316,9 @@ def _is_of_type(value: object, element_type: str) -> bool:
     return isinstance(value, int) if element_type == "int" else isinstance(value, int | float)
 
 
-def _is_finite(value: object) -> bool:
+def _is_finite(value: Any) -> bool:
     """False for NaN and infinity, and for an int that no float can hold."""
     try:
-        return math.isfinite(value)  # type: ignore[arg-type]
+        return math.isfinite(value)
     except OverflowError:
         return False

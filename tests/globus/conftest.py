@@ -105,8 +105,7 @@ class Globus:
 
     def close(self) -> None:
         (self.spool / "stop").touch()
-        for process in Workflow(self.here, self.marker).processes():
-            process.kill()
+        Workflow(self.here, self.marker).kill()
 
 
 def finish(process: subprocess.Popen[str], timeout: float = 120) -> tuple[int, str]:

@@ -143,7 +143,7 @@ class Fitness(base.Fitness):
     weights = (-1.0,)
 
 
-class Individual(list):  # type: ignore[type-arg]
+class Individual(list[Any]):
     def __init__(self, genome: Iterator[float]) -> None:
         super().__init__(genome)
         self.fitness = Fitness()

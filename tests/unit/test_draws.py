@@ -316,7 +316,7 @@ def is_valid(parameter: Parameter, value: Value) -> bool:
             return type(value) is type(parameter.value) and value == parameter.value
         case Number():
             right = type(value) is (int if parameter.integer else float)
-            return right and parameter.lower <= value <= parameter.upper  # type: ignore[operator]
+            return right and not isinstance(value, str) and parameter.lower <= value <= parameter.upper
         case Logical():
             return type(value) is bool
         case Choice():

@@ -180,7 +180,7 @@ def _read_txt(path: Path, section: str, data_dir: Path) -> dict[str, Any]:
 def _items(path: Path, section: str) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"no config file {path}")
-    # Names are case-sensitive, as on the command line, and a % is just a character.
+    # Names are case-sensitive, as on the command line (the way that configparser documents), and a % is a character.
     txt = configparser.ConfigParser(interpolation=None, default_section="")
     txt.optionxform = str  # type: ignore[assignment, method-assign]
     try:
