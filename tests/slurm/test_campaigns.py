@@ -168,6 +168,7 @@ def test_no_job_goes_to_a_node_on_which_everything_fails(on_slurm: Workflow, slu
     assert done.returncode == 0, done.stdout
     summary = json.loads((on_slurm.directory / "run/summary.json").read_text())
     assert (summary["trials"]["ok"], list(summary["shunned_nodes"])) == (60, ["n1"]), done.stdout
+    slurm.wait_idle(60)
     latest = sorted(slurm.jobs(ended=True), key=lambda job: -int(job.id))
     assert next(job.state for job in latest if job.nodes == "n1") == "COMPLETED"
     check_nothing_left(on_slurm, slurm)
