@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from workflow.durations import Durations
-from workflow.errors import OutOfTime, SetupError, SiteError
+from workflow.errors import OutOfTime, SetupError, SiteError, listing
 from workflow.journal import Journal, Record, State
 from workflow.search import Search
 from workflow.stages import StageName
@@ -177,7 +177,8 @@ class Campaign:
         self._adopt_stage("preprocess")
         for trial_id, attempt in self.runner.attempts("train"):
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
-        last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes]
+        self._forget_orphans()
+        last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes and self._is_known(t)]
         unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
         recovered = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
         found = [
@@ -187,6 +188,18 @@ class Campaign:
             self.journal.append(*(_outcome_record(outcome) for outcome in found))
             self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
         self._adopt_stage("infer")
+
+    def _is_known(self, trial_id: int) -> bool:
+        """Whether it is known, or will be, what was asked for under this id."""
+        return trial_id in self.state.trials or self.search.repeatable
+
+    def _forget_orphans(self) -> None:
+        """Take back what was found out of trials of which nobody knows any more what was asked for."""
+        orphans = sorted(number for number in {*self.state.outcomes, *self._on_disk} if not self._is_known(number))
+        if orphans:
+            reason = f"the journal has lost the hyperparameters of trials {listing(map(str, orphans))}: they run anew"
+            self.journal.append({"type": "retracted", "trials": orphans, "signature": reason, "reason": reason})
+            self.observer.say(reason)
 
     def _adopt_stage(self, stage: StageName) -> None:
         attempt = self.state.stage_attempts.get(stage, 0)

@@ -23,7 +23,7 @@ from workflow.report.progress import Progress
 from workflow.report.tables import Table, counts, lines, model_directory, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
-from workflow.search import GeneticSearch
+from workflow.search import WITHOUT_GENERATIONS, GeneticSearch
 from workflow.site import Site
 
 _TABLES_INTERVAL = 10.0
@@ -117,7 +117,7 @@ def _provenance(
 def _check_budget(experiment: Experiment, journal: Journal) -> None:
     """A budget may grow; one below what was asked already is refused before anything starts."""
     reached = max((trial.generation or 0 for trial in journal.state.trials.values()), default=0)
-    if reached > experiment.search.num_iterations and experiment.search.strategy != "random":
+    if reached > experiment.search.num_iterations and experiment.search.strategy not in WITHOUT_GENERATIONS:
         journal.close()
         raise InputError(
             f"search.num_iterations: {experiment.search.num_iterations} is below generation {reached}, "

@@ -35,6 +35,16 @@ class Parameter(Protocol):
 
     def mutate(self, value: Value, rng: np.random.Generator) -> Value: ...
 
+    @property
+    def is_categorical(self) -> bool:
+        """Whether its values have no order."""
+
+    def to_unit(self, value: Value) -> float:
+        """The position of a value from 0 to 1, on the parameter's own scale; of a categorical its number."""
+
+    def from_unit(self, position: float) -> Value:
+        """The value at a position."""
+
     def values(self) -> Iterator[Value]:
         """All values, for a finite parameter."""
 
@@ -50,6 +60,13 @@ class Constant:
     name: str
     value: Value
     size: float = 1
+    is_categorical: bool = True
+
+    def to_unit(self, value: Value) -> float:
+        return 0.0
+
+    def from_unit(self, position: float) -> Value:
+        return self.value
 
     def draw(self, rng: np.random.Generator) -> Value:
         return self.value
@@ -94,6 +111,23 @@ class Number:
     def mutate(self, value: Value, rng: np.random.Generator) -> Value:
         return self._from_scale(self._to_scale(float(value)) + rng.normal(0.0, self.sigma))
 
+    is_categorical = False
+
+    def to_unit(self, value: Value) -> float:
+        low, high = self._scale
+        return (self._to_scale(float(value)) - low) / (high - low) if high > low else 0.5
+
+    def from_unit(self, position: float) -> Value:
+        low, high = self._scale
+        return self._from_scale(low + position * (high - low))
+
+    @property
+    def _scale(self) -> tuple[float, float]:
+        """What the unit interval stands for: every whole number has an equal part of it, also those at the ends."""
+        if self.integer and not self.log:
+            return self.lower - 0.5, self.upper + 0.5
+        return self._to_scale(self.lower), self._to_scale(self.upper)
+
     def values(self) -> Iterator[Value]:
         if not self.integer:
             return iter((self.lower,))
@@ -133,6 +167,13 @@ class Number:
 class Logical:
     name: str
     size: float = 2
+    is_categorical: bool = True
+
+    def to_unit(self, value: Value) -> float:
+        return float(bool(value))
+
+    def from_unit(self, position: float) -> Value:
+        return position >= 0.5
 
     def draw(self, rng: np.random.Generator) -> Value:
         return bool(rng.integers(2))
@@ -172,6 +213,18 @@ class Choice:
             step = -step
         index = self.elements.index(value) + step
         return self.elements[min(max(index, 0), len(self.elements) - 1)]
+
+    @property
+    def is_categorical(self) -> bool:
+        return self.max_step is None
+
+    def to_unit(self, value: Value) -> float:
+        index = self.elements.index(value)
+        return float(index) if self.is_categorical else (index + 0.5) / len(self.elements)
+
+    def from_unit(self, position: float) -> Value:
+        index = position if self.is_categorical else position * len(self.elements)
+        return self.elements[min(max(int(index), 0), len(self.elements) - 1)]
 
     def values(self) -> Iterator[Value]:
         return iter(dict.fromkeys(self.elements))

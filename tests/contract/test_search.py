@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.search import Search, SearchSettings, make_search
+from workflow.search import WITHOUT_GENERATIONS, Search, SearchSettings, make_search
 from workflow.space import Space
 from workflow.space_file import parse_space
 from workflow.trial import Outcome, Params, Trial
 
-STRATEGIES = ("random", "simple", "mu_plus_lambda")
+STRATEGIES = ("random", "simple", "mu_plus_lambda", "async")
 SEQUENCE_FREE_OF_ORDER = ("random", "simple", "mu_plus_lambda")
 """Searches whose asks don't depend on the order of the tells: all but the asynchronous ones that learn."""
 GENERATIONAL = ("simple", "mu_plus_lambda")
@@ -221,7 +221,7 @@ def test_any_space_ends_within_the_budget_without_repeats(
     assert reevaluate or len({genome(trial, space) for trial in trials}) == len(trials)
 
 
-@each
+@each_free_of_order
 @any_space
 @given(entries=spaces, cut=st.integers(0, 200), data=st.data())
 def test_any_space_is_resumed_with_the_identical_sequence(
@@ -314,9 +314,10 @@ def test_budget_is_that_of_the_sizes_and_never_exceeded(
 @each
 @pytest.mark.parametrize("pending", [1, 2, 5, 6, 50, 1000])
 def test_one_to_a_thousand_pending(strategy: str, pending: int) -> None:
-    search = make(strategy, num_iterations=2, population_size=1000)
+    size = min(1000, 20 * pending) if strategy == "async" else 1000  # whose asks take milliseconds
+    search = make(strategy, num_iterations=2, population_size=size)
     trials = drive(search, pending=pending)
-    assert 1000 < len(trials) <= search.budget
+    assert size < len(trials) <= search.budget
     assert len({trial.id for trial in trials}) == len(trials)
 
 
@@ -559,7 +560,11 @@ def test_extended_budget_equals_an_unbroken_run(strategy: str, cut: int) -> None
     assert resume(make(strategy, num_iterations=5), *split(short.events[:cut])) == whole.asked
 
 
-def test_evaluations_extend_a_random_search() -> None:
-    short, whole = unbroken("random", evaluations=7), unbroken("random", evaluations=19)
+@pytest.mark.parametrize("strategy", WITHOUT_GENERATIONS)
+def test_evaluations_are_a_budget_that_can_be_extended(strategy: str) -> None:
+    short, whole = unbroken(strategy, evaluations=7), unbroken(strategy, evaluations=19)
     assert [len(short.asked), len(whole.asked)] == [7, 19]
-    assert resume(make("random", evaluations=19), *split(short.events)) == whole.asked
+    resumed = resume(make(strategy, evaluations=19), *split(short.events))
+    assert resumed[:7] == short.asked
+    assert len(resumed) == 19
+    assert resumed == whole.asked or strategy not in SEQUENCE_FREE_OF_ORDER

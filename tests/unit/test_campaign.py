@@ -22,7 +22,7 @@ from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
 from workflow.report.tables import Table, hpo_csv
-from workflow.search import Search, SearchSettings, make_search
+from workflow.search import STRATEGIES, Search, SearchSettings, make_search
 from workflow.space_file import parse_space
 from workflow.trial import FINAL_KINDS, Outcome, Trial
 
@@ -37,6 +37,7 @@ SPACE = parse_space(
     "test",
 )
 SETTINGS = SearchSettings(num_iterations=4, population_size=8)
+ASYNC = SearchSettings(strategy="async", evaluations=20)
 PLAN = Plan(preprocess=True, infer=True, mode="min")
 TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
 
@@ -335,7 +336,7 @@ def check_whole(state: State, disk: Disk) -> None:
 # -- a whole campaign ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strategy", ["random", "simple", "mu_plus_lambda"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_whole_campaign(path: Path, strategy: str, mode: str) -> None:
     site = Site(path)
@@ -864,7 +865,9 @@ def test_attempts_that_died_with_the_controller_get_a_new_number(path: Path) -> 
     assert state.lost == {}
 
 
-def break_somewhere(path: Path, seed: int, events: int, tear: bool) -> tuple[State, Disk]:
+def break_somewhere(
+    path: Path, seed: int, events: int, tear: bool, settings: SearchSettings = SETTINGS
+) -> tuple[State, Disk]:
     """Lead a campaign whose controller dies up to three times, at random events; returns how it ended."""
     rng = random.Random(seed)
     disk = Disk()
@@ -872,7 +875,7 @@ def break_somewhere(path: Path, seed: int, events: int, tear: bool) -> tuple[Sta
         crash = rng.choice([Crash(), SiteError("the disk is full")])
         site = Site(path, disk, rng.randrange(10**6), rng.randint(1, 6), crash_at=crash_at, crash=crash)
         try:
-            state, _ = lead(site)
+            state, _ = lead(site, settings=settings)
         except (Crash, SiteError):
             site.die()
             if tear:
@@ -907,6 +910,38 @@ def test_campaign_with_a_torn_last_line_ends_like_the_unbroken_one(
     check_whole(state, disk)
 
 
+def check_pairs(state: State) -> None:
+    """Every outcome is of the configuration that its trial holds."""
+    for number, outcome in state.outcomes.items():
+        assert outcome.value in (None, value_of(state.trials[number]))
+
+
+@pytest.mark.parametrize("tear", [False, True])
+@pytest.mark.parametrize("seed", range(20))
+def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(path: Path, seed: int, tear: bool) -> None:
+    state, disk = break_somewhere(path, seed, 200, tear, ASYNC)
+    assert len(state.trials) == 20
+    check_whole(state, disk)
+    check_pairs(state)
+
+
+@pytest.mark.parametrize("trial", [0, 5, 11])
+@pytest.mark.parametrize("ended", [False, True], ids=["without its outcome", "with its outcome"])
+def test_a_result_whose_trial_nobody_knows_is_given_to_no_other(path: Path, trial: int, ended: bool) -> None:
+    """An asynchronous search asks for another configuration under the number of a record that was lost."""
+    site = broken_off(path, ASYNC)
+    if not ended:
+        corrupt(path, "outcome", trial)
+    corrupt(path, "asked", trial)
+    again = Site(path, site.disk)
+    state, _ = lead(again, settings=ASYNC)
+    assert len(state.trials) == 20
+    check_whole(state, site.disk)
+    check_pairs(state)
+    assert state.outcomes[trial].attempt == 2
+    assert any(f"has lost the hyperparameters of trials {trial}" in line for line in again.said)
+
+
 @pytest.mark.parametrize("attempt", [1, 2])
 def test_trial_whose_attempt_record_was_torn_is_adopted(path: Path, attempt: int) -> None:
     """The last line is the attempt's record; its trial ended well while no controller lived."""
@@ -937,7 +972,7 @@ EARLIER = range(11)
 """Trials of the first two generations: all of them have outcomes."""
 
 
-def broken_off(path: Path) -> Site:
+def broken_off(path: Path, settings: SearchSettings = SETTINGS) -> Site:
     """A campaign in its third generation whose controller has just died; what ran ends well or is lost."""
     site = Site(path, seed=4)
 
@@ -947,7 +982,7 @@ def broken_off(path: Path) -> Site:
 
     site.hook = crash
     with pytest.raises(Crash):
-        lead(site)
+        lead(site, settings=settings)
     site.die()
     return site
 

@@ -362,7 +362,7 @@ def test_settings_out_of_range_are_named(key: str, value: object) -> None:
 def test_random_search_takes_a_number_of_evaluations() -> None:
     assert problems(strategy="random", evaluations=10) == ""
     assert "search.evaluations" in problems(strategy="random", evaluations=0)
-    assert SearchSettings(strategy="random").random_evaluations == 16 + 4 * 8
+    assert SearchSettings(strategy="random").trials_without_generations == 16 + 4 * 8
 
 
 def test_large_seeds_are_seeds_of_their_own() -> None:

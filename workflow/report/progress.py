@@ -15,6 +15,7 @@ from rich.text import Text
 from workflow.campaign import Campaign, best
 from workflow.config import Experiment
 from workflow.report.tables import counts
+from workflow.search import WITHOUT_GENERATIONS
 
 _PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 0.25
 """Seconds between two lines, since a line reads all trials."""
@@ -36,7 +37,7 @@ class Progress:
         self.console = _Console(highlight=False, soft_wrap=True)
         self.mode = experiment.objective.mode
         self.workers = workers
-        generational = experiment.search.strategy != "random"
+        generational = experiment.search.strategy not in WITHOUT_GENERATIONS
         self.generations = experiment.search.num_iterations if generational else None
         self.quiet = quiet
         self.refresh: Callable[[Campaign], None] = lambda campaign: None

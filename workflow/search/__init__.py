@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflow.search.base import MODES, STRATEGIES, Search, SearchSettings
+from workflow.search.base import MODES, STRATEGIES, WITHOUT_GENERATIONS, Search, SearchSettings
 from workflow.search.genetic import GenerationStatistics, GeneticSearch
 from workflow.search.random_search import RandomSearch
 from workflow.space import Space
@@ -13,6 +13,7 @@ from workflow.trial import Params
 __all__ = [
     "MODES",
     "STRATEGIES",
+    "WITHOUT_GENERATIONS",
     "GenerationStatistics",
     "GeneticSearch",
     "RandomSearch",
@@ -27,4 +28,8 @@ def make_search(space: Space, settings: SearchSettings, mode: str, initial: Sequ
     initial = initial[: settings.population_size]
     if settings.strategy == "random":
         return RandomSearch(space, settings, mode, initial)
+    if settings.strategy == "async":
+        from workflow.search.asynchronous import AsyncSearch  # with scipy, which other strategies need not wait for
+
+        return AsyncSearch(space, settings, mode, initial)
     return GeneticSearch(space, settings, mode, initial)

@@ -15,7 +15,9 @@ _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
 
 MODES = ("min", "max")
-STRATEGIES = ("mu_plus_lambda", "simple", "random")
+STRATEGIES = ("mu_plus_lambda", "simple", "random", "async")
+WITHOUT_GENERATIONS = ("async", "random")
+"""Strategies whose budget is ``evaluations``."""
 
 
 class Search(Protocol):
@@ -42,6 +44,10 @@ class Search(Protocol):
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
         """At resume: a trial that was asked for earlier, in the order of the asks; None if it has no outcome yet."""
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether a trial whose record was lost is asked for again as it was, whatever has been told since."""
+
     def report(self, trial_id: int, step: int, value: float) -> bool:
         """An intermediate metric of a running trial; False asks for the trial to be stopped."""
 
@@ -53,7 +59,7 @@ class SearchSettings:
     ``num_iterations`` counts the initial population: 5 iterations are 4 evolutions. ``mut_prob`` and ``cx_prob``
     are the shares of offspring that mutate and cross; ``mut_indpb`` and ``cx_indpb`` the probabilities for each
     hyperparameter of such an offspring; ``tournsize`` the individuals of a selection tournament. ``evaluations``
-    is the budget of the random search, by default that of mu_plus_lambda with the same sizes.
+    is the budget of searches without generations, by default that of mu_plus_lambda with the same sizes.
     ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory.
     """
 
@@ -80,7 +86,8 @@ class SearchSettings:
         return math.floor(self.population_size * self.offspring_proportion + 1e-9)
 
     @property
-    def random_evaluations(self) -> int:
+    def trials_without_generations(self) -> int:
+        """The budget of a search without generations."""
         if self.evaluations is not None:
             return self.evaluations
         return self.population_size + (self.num_iterations - 1) * self.offspring
@@ -102,8 +109,8 @@ class SearchSettings:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is no proportion", "write a number from 0 to 1")
         if self.evaluations is not None and self.evaluations < 1:
             problems.add("search.evaluations", f"{self.evaluations} is below 1", "write at least 1")
-        if self.evaluations is not None and self.strategy != "random":
-            what = f"is a budget of strategy random, not of {self.strategy}"
+        if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
+            what = f"is a budget of strategies {' and '.join(WITHOUT_GENERATIONS)}, not of {self.strategy}"
             problems.add("search.evaluations", what, "set num_iterations and population_size")
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)

@@ -78,6 +78,7 @@ class GeneticSearch:
     statistics: list[GenerationStatistics] = field(default_factory=list)
     message: str = ""
     done: bool = False
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         self.generation = 1

@@ -26,6 +26,7 @@ class RandomSearch:
     mode: str = "min"
     initial: Sequence[Params] = ()
     message: str = ""
+    repeatable: bool = True
 
     def __post_init__(self) -> None:
         self._next_id = 0
@@ -35,13 +36,13 @@ class RandomSearch:
     @property
     def budget(self) -> int:
         ceiling = math.inf if self.settings.reevaluate else self.space.size
-        return int(min(self.settings.random_evaluations, ceiling))
+        return int(min(self.settings.trials_without_generations, ceiling))
 
     @property
     def done(self) -> bool:
         if self._lost or self._next_id < self.budget:
             return False
-        if self.budget < self.settings.random_evaluations:
+        if self.budget < self.settings.trials_without_generations:
             self.message = f"the space holds only {self.budget} configurations, and each one was asked for"
         return True
 

@@ -1,0 +1,70 @@
+"""The space as a cube: configurations as rows of numbers, and the variation of such rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow.space import Space
+from workflow.trial import Value
+
+Rows = NDArray[np.float64]
+"""Shape (configurations, parameters): positions from 0 to 1, of categoricals the number of the element."""
+
+_SIGMAS = (0.02, 0.08, 0.25)
+"""Steps of mutations, in parts of the range: near, middling and far ones."""
+
+
+class Cube:
+    """``categorical`` tells which columns have no order."""
+
+    def __init__(self, space: Space) -> None:
+        self.parameters = space.varying
+        self.categorical = np.array([p.is_categorical for p in self.parameters], dtype=bool)
+        self._sizes = np.array([max(1, len(list(p.values()))) if p.is_categorical else 1 for p in self.parameters])
+
+    def encode(self, genome: Sequence[Value]) -> Rows:
+        """One row."""
+        return np.array([p.to_unit(value) for p, value in zip(self.parameters, genome, strict=True)])
+
+    def decode(self, row: Rows) -> tuple[Value, ...]:
+        return tuple(p.from_unit(float(position)) for p, position in zip(self.parameters, row, strict=True))
+
+    def uniform(self, rng: np.random.Generator, count: int) -> Rows:
+        return self._place(rng.random((count, len(self.parameters))))
+
+    def latin(self, rng: np.random.Generator, count: int) -> Rows:
+        """A Latin hypercube: each parameter takes each of ``count`` equal parts of its range once."""
+        parts = rng.permuted(np.tile(np.arange(count), (len(self.parameters), 1)), axis=1).T
+        return self._place((parts + rng.random(parts.shape)) / count)
+
+    def _place(self, positions: Rows) -> Rows:
+        return np.where(self.categorical, np.floor(positions * self._sizes), positions)
+
+    def mutate(self, rows: Rows, rng: np.random.Generator) -> Rows:
+        """Each row with about a third of its parameters, and at least one, changed."""
+        if rows.size == 0:
+            return rows
+        count, width = rows.shape
+        chosen = rng.random(rows.shape) < max(0.3, 1 / width)
+        chosen[np.arange(count), rng.integers(width, size=count)] = True
+        steps = rng.normal(size=rows.shape) * rng.choice(_SIGMAS, size=(count, 1))
+        moved = np.where(self.categorical, self.uniform(rng, count), _reflected(rows + steps))
+        return np.where(chosen, moved, rows)
+
+    def cross(self, rows: Rows, others: Rows, rng: np.random.Generator) -> Rows:
+        """Each parameter from one of the two."""
+        return np.where(rng.random(rows.shape) < 0.5, rows, others)
+
+    def differ(self, rows: Rows, plus: Rows, minus: Rows, rng: np.random.Generator) -> Rows:
+        """Differential evolution (Storn & Price 1997): the difference of two added to a third; categoricals of one."""
+        factor = rng.uniform(0.3, 0.9, size=(len(rows), 1))
+        moved = np.where(self.categorical, plus, _reflected(rows + factor * (plus - minus)))
+        return np.where(rng.random(rows.shape) < 0.8, moved, rows)
+
+
+def _reflected(positions: Rows) -> Rows:
+    """Positions beyond the bounds, mirrored into them."""
+    return 1.0 - np.abs(1.0 - np.mod(positions, 2.0))
