@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
@@ -67,6 +67,9 @@ class Runner(Protocol):
     @property
     def notes(self) -> list[str]:
         """What the user should know about it."""
+
+    def image_change(self) -> str:
+        """What has happened to the image since this controller's start; empty while it is the same."""
 
     def recall(self, trial: Trial) -> Outcome | None:
         """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""
@@ -139,6 +142,8 @@ class Campaign:
         """Trials that could not run since the last one that did, which tells of the set-up."""
         self.draining = False
         self.stopping = False
+        self.image_change = ""
+        """What has happened to the image: what runs may end, nothing more begins."""
         self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
 
     @property
@@ -234,14 +239,16 @@ class Campaign:
     # -- the search ----------------------------------------------------------------------------------------------
 
     def _search(self) -> None:
+        self._look_at_image()
         while True:
-            if not self.draining:
+            if not self.draining and not self.image_change:
                 self._submit()
             if not self.running:
+                if self.search.done and not (self.waiting or self.set_back or self.parked):
+                    return self._stop_if_broken(at_end=True)
+                self._stop_if_image_changed()
                 if self.parked:
                     raise OutOfTime(f"{len(self.parked)} trials no longer fit into this allocation")
-                if self.search.done and not self.waiting and not self.set_back:
-                    return self._stop_if_broken(at_end=True)
                 if self.draining:
                     raise Interrupted
                 raise AssertionError("the search waits for a trial that nobody runs")
@@ -303,7 +310,8 @@ class Campaign:
         if self.stopping:
             self.runner.stop()
             raise Interrupted
-        if self.draining:
+        self._look_at_image()
+        if self.draining or self.image_change:
             self.runner.hold()
         if reason := self.runner.out_of_time():
             self.runner.stop()
@@ -315,6 +323,8 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
+        if self.image_change and outcome.kind != "ok":
+            return self._set_aside(trial, outcome)
         outcome = self.nodes.doubt(outcome)
         self._note_whether_it_can_run(outcome)
         outcome = self._limit_attempts(outcome)
@@ -339,6 +349,14 @@ class Campaign:
             )
         return None
 
+    def _set_aside(self, trial: Trial, outcome: Outcome) -> None:
+        """The image may be why it ended: it runs again after a resume, which doesn't take this for the outcome."""
+        if outcome.kind != "deferred":
+            evidence = f"{self.image_change}: {outcome.evidence}"
+            outcome = replace(outcome, kind="lost", cause="setup", evidence=evidence)
+        self.journal.append(_outcome_record(outcome))
+        self.waiting.append(trial)
+
     def _learn_duration(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.kind == "ok" and not outcome.source:
             self.durations.learn(trial, outcome.seconds)
@@ -359,6 +377,17 @@ class Campaign:
         alike = signature(found.witness)
         self.journal.append({"type": "retracted", "trials": found.trials, "signature": alike, "reason": found.text})
         raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
+
+    def _look_at_image(self) -> None:
+        if not self.image_change and (change := self.runner.image_change()):
+            self.image_change = change
+            if self.running:
+                self.observer.say(f"{change}: no more trials begin; those that run may end")
+
+    def _stop_if_image_changed(self) -> None:
+        if self.image_change:
+            remedy = "put the old one back and resume, or go on with another one in its place by --accept-image"
+            raise SetupError(f"{self.image_change}\n    -> {remedy}")
 
     @property
     def _any_succeeded(self) -> bool:
@@ -420,8 +449,10 @@ class Campaign:
 
     def _run_stage(self, stage: StageName, winner: int, start: Callable[[int], Future[Outcome]]) -> Outcome:
         """Run a stage, again while the infrastructure loses it."""
+        self._look_at_image()
         self.stage = stage
         for _ in range(self.plan.max_attempts):
+            self._stop_if_image_changed()
             on_disk = (number for _, number in self.runner.attempts(stage))
             attempt = max(self.state.stage_attempts.get(stage, 0), *on_disk, 0) + 1
             self.journal.append({"type": "attempt", "trial": stage, "attempt": attempt, "winner": winner})
@@ -433,6 +464,8 @@ class Campaign:
             if outcome.cause == "site":
                 raise SiteError(f"{stage}: {outcome.evidence}")
             self.journal.append(_stage_record(stage, outcome))
+            if outcome.kind != "ok":
+                self._stop_if_image_changed()
             if outcome.final or outcome.cause == "setup":
                 self.stage = None
                 return outcome

@@ -15,7 +15,7 @@ from typing import Any
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
-from workflow.image import ImageError
+from workflow.image import ImageError, ImageWatch
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.provenance import identity, provenance
@@ -53,6 +53,8 @@ def control(
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
             runner = runner_for(site, experiment, run, lock, end=end, say=progress.say)
+            if site.endpoint is None and about.get("image"):
+                runner.image = ImageWatch(about["image"])
             return _lead(experiment, site, run, runner, journal, progress, about)
         finally:
             journal.close()

@@ -29,6 +29,7 @@ from workflow import supervise
 from workflow.config import Experiment
 from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
+from workflow.image import ImageWatch
 from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
@@ -113,6 +114,8 @@ class ParslRunner:
         self.lock = lock
         self.experiment = experiment
         self.pipeline = experiment.pipeline(site.container, self.there)
+        self.image: ImageWatch | None = None
+        """What tells that the image has changed since the controller's start, where it can be seen from here."""
         self.watches_gpus = False
         """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
@@ -275,6 +278,9 @@ class ParslRunner:
         """What the user should know about earlier runs that were to be reused."""
         different = self._memo.different if self._memo is not None else []
         return [f"{run}: a run with another model, data or arguments: its results are not reused" for run in different]
+
+    def image_change(self) -> str:
+        return self.image.change() if self.image is not None else ""
 
     def recall(self, trial: Trial) -> Outcome | None:
         return self._memo.find(trial) if self._memo is not None else None

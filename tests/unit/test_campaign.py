@@ -148,6 +148,14 @@ class Site:
     has_ends: bool = False
     in_allocation: bool = False
     keeps_checkpoints: bool = False
+    image_changes_at: int | None = None
+    """The number of trainings after which the image is another one."""
+
+    def image_change(self) -> str:
+        trained = sum(name == "train" for name, _, _ in self.disk.started)
+        changed = self.image_changes_at is not None and trained >= self.image_changes_at
+        return "image model.sif was replaced" if changed else ""
+
     time_is_up_at: int | None = None
     """The number of trainings after which the allocation ends."""
 
@@ -255,7 +263,8 @@ class Site:
         finished = [done for done in self.disk.results if done[:2] == key[:2]]
         taken_back = {number for record in records(self.path, '"type":"retracted"') for number in record["trials"]}
         doubted = {record["outcome"]["trial_id"] for record in records(self.path, '"cause":"node"')}
-        assert not finished or trial.id in taken_back | doubted, (
+        set_aside = {record["outcome"]["trial_id"] for record in records(self.path, "image model.sif was replaced: ")}
+        assert not finished or trial.id in taken_back | doubted | set_aside, (
             f"trial {trial.id} runs again, although {finished} has finished"
         )
         assert key not in self.disk.started, f"{key} runs twice, in one directory"
@@ -1101,3 +1110,32 @@ def test_a_controller_stops_before_its_allocation_does(path: Path) -> None:
     assert site.stopped
     state, _ = lead(Site(path, disk=site.disk))
     check_whole(state, site.disk)
+
+
+# -- an image that changes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [{"kind": "failed", "value": None, "cause": "model"}, lost(), lost("setup"), {}])
+def test_an_image_that_changes_stops_the_campaign_and_costs_no_trial(
+    path: Path, ends: dict[str, Any], unbroken: tuple[list[list[str]], int]
+) -> None:
+    """What runs may end: a success counts, a failure is nobody's and runs again after the resume."""
+    site = Site(path, image_changes_at=5, faults={("train", number, 1): ends for number in (3, 4)})
+    with pytest.raises(SetupError, match=r"image model\.sif was replaced\n    -> put the old one back"):
+        lead(site)
+    assert len(site.disk.trials_started()) == 5 and site.held and not site.stopped
+    state = Journal(path).state
+    assert set(state.outcomes) == ({0, 1, 2} if ends else {0, 1, 2, 3, 4})
+    assert not state.lost
+    state, _ = lead(Site(path, disk=site.disk))
+    check_whole(state, site.disk)
+    assert table(state) == unbroken[0]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+def test_no_stage_begins_with_another_image(path: Path, stage: str) -> None:
+    site = Site(path, image_changes_at=0 if stage == "preprocess" else 10_000)
+    site.hook = lambda campaign: setattr(site, "image_changes_at", 0) if campaign.search.done else None
+    with pytest.raises(SetupError, match="was replaced"):
+        lead(site)
+    assert stage not in site.disk.stages_started()
