@@ -405,8 +405,19 @@ def test_no_run_directory_half_made(workflow: Workflow) -> None:
     locked.touch()
     done = workflow.run("--site", "local", "--experiment", workflow.experiment(), "--output", locked / "run")
     assert done.returncode == 2
-    assert "cannot be made" in done.stdout
+    assert f"--output {locked / 'run'}: {locked} is no directory" in done.stdout
     assert not list(workflow.directory.glob(".*"))
+
+
+def test_an_empty_disk_can_be_the_run(workflow: Workflow) -> None:
+    """Nothing can be moved into it from its parent."""
+    disk = workflow.directory / "disk"
+    with small_disk(disk, "50m"):
+        (disk / "lost+found").mkdir()
+        arguments = ("--site", "local-threads", "--experiment", workflow.experiment(search=SHORT), "--output", disk)
+        done = workflow.run(*arguments)
+        assert done.returncode == 0 and (disk / "summary.json").exists(), done.stdout
+        assert not list(disk.glob(".*"))
 
 
 def test_a_reader_that_went_away_does_not_end_the_campaign(workflow: Workflow) -> None:
