@@ -12,6 +12,7 @@ from typing import Protocol
 from workflow.durations import Durations
 from workflow.errors import OutOfTime, SetupError, SiteError, listing
 from workflow.journal import Journal, Record, State
+from workflow.remedies import remedy
 from workflow.search import Search
 from workflow.stages import StageName
 from workflow.triage import Nodes, signature, verdict
@@ -336,7 +337,7 @@ class Campaign:
             self.search.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self._set_up_is_broken():
-            raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
+            raise _broken(f"trial {trial.id} cannot run", outcome, self.runner.log_tail(outcome))
         if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
         elif outcome.cause == "setup":
@@ -432,7 +433,7 @@ class Campaign:
             self.observer.say("preprocess")
             done = self._run_stage("preprocess", -1, self.runner.preprocess)
         if done.kind != "ok":
-            raise SetupError(f"preprocess failed: {done.evidence}")
+            raise _broken("preprocess failed", done)
         self.runner.prepared(done.attempt)
 
     def _infer(self, winner: Outcome) -> None:
@@ -445,7 +446,7 @@ class Campaign:
         self.observer.say(f"infer with the winner, trial {trial.id}")
         done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner, attempt))
         if done.kind != "ok":
-            raise SetupError(f"the search is done, but inference with its winner failed: {done.evidence}")
+            raise _broken("the search is done, but inference with its winner failed", done)
 
     def _run_stage(self, stage: StageName, winner: int, start: Callable[[int], Future[Outcome]]) -> Outcome:
         """Run a stage, again while the infrastructure loses it."""
@@ -491,6 +492,11 @@ def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
 def best(state: State, mode: str) -> Outcome | None:
     """The outcome with the best value; None if no trial succeeded."""
     return next(iter(hall_of_fame(state, mode, 1)), None)
+
+
+def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:
+    known = remedy(outcome.evidence)
+    return SetupError(f"{what}: {outcome.evidence}{log_tail}" + f"\n    -> {known}" * bool(known))
 
 
 def _failed(outcome: Outcome, evidence: str) -> Outcome:

@@ -19,6 +19,8 @@ from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.site_doctor import examine_site
+from workflow.space import Constant
+from workflow.stages import OUTPUT_DIRS, PATH_NAMES
 from workflow.strict import is_there
 
 _GIB = 2**30
@@ -171,10 +173,26 @@ def _data(experiment: Experiment) -> Iterator[Finding]:
     elif os.access(path, os.W_OK):
         yield Finding("pass", "data", f"{path}: is there and writable")
     elif writes_there:
-        remedy = "make it writable, or leave ml_data_outdir out: preprocess then writes into the run's directory"
+        leave_out = listing(["ml_data_outdir", *_read_from(experiment, output, inside)])
+        remedy = f"make it writable, or leave out {leave_out}: they then default to a directory of the run"
         yield Finding("fail", "data", f"{path}: cannot be written, and preprocess writes into it", remedy)
     else:
         yield Finding("pass", "data", f"{path}: is there (read only, which is enough)")
+
+
+def _read_from(experiment: Experiment, output: str, data_dirs: tuple[str, ...]) -> list[str]:
+    """Arguments and constants by which trainings read what preprocess writes to ``output``, in the data directory."""
+    constants = {p.name: p.value for p in experiment.space.parameters if isinstance(p, Constant)}
+    given = {**experiment.stages["train"].args, **constants}
+    written = _below(output, data_dirs)
+    return [
+        name for name in given if name in PATH_NAMES - set(OUTPUT_DIRS) and _below(given[name], data_dirs) == written
+    ]
+
+
+def _below(path: object, directories: tuple[str, ...]) -> str | None:
+    """A path without the directory that it is below; None if it is below none of them."""
+    return next((str(path).removeprefix(each).strip("/") for each in directories if str(path).startswith(each)), None)
 
 
 def _machine(site: Site) -> Iterator[Finding]:

@@ -1139,3 +1139,10 @@ def test_no_stage_begins_with_another_image(path: Path, stage: str) -> None:
     with pytest.raises(SetupError, match="was replaced"):
         lead(site)
     assert stage not in site.disk.stages_started()
+
+
+@pytest.mark.parametrize("key", [("train", 0, 1), ("preprocess", -1, 1)])
+def test_a_scratch_that_cannot_be_used_stops_the_campaign_with_its_remedy(path: Path, key: Key) -> None:
+    fault = lost("setup", evidence="cannot start 'apptainer': scratch /x: Permission denied")
+    with pytest.raises(SetupError, match=r"scratch /x: Permission denied(.*)\n    -> let site\.scratch name"):
+        lead(Site(path, in_flight=1, faults={key: fault}))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import toy_experiment
+from tests.conftest import toy_experiment, toy_space
 from workflow import doctor
 from workflow.config import load_experiment
 from workflow.findings import Finding
@@ -58,3 +58,24 @@ def test_read_only_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output:
     model = {**toy_experiment()["model"], "data_dir": str(data)}
     stages = {"preprocess": {"args": {"ml_data_outdir": output} if output else {}}, "train": {}}
     assert level(findings(tmp_path, model=model, stages=stages), "data") == expected
+
+
+def test_read_only_data_that_trainings_read_what_preprocess_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that has to go for the directories of the run to take their place."""
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == data and mode == os.W_OK))
+    constants = {"train_ml_data_dir": "/IMPROVE_DATA_DIR/ml_data", "input_dir": "{data_dir}/raw"}
+    found = findings(
+        tmp_path,
+        model={**toy_experiment()["model"], "data_dir": str(data)},
+        stages={
+            "preprocess": {"args": {"ml_data_outdir": "{data_dir}/ml_data"}},
+            "train": {"args": {"val_ml_data_dir": "{data_dir}/ml_data/"}},
+        },
+        space=[*toy_space(), *({"name": name, "type": "constant", "value": v} for name, v in constants.items())],
+    )
+    remedy = next(finding.remedy for finding in found if finding.subject == "data")
+    assert "leave out ml_data_outdir, val_ml_data_dir, train_ml_data_dir: they then" in remedy

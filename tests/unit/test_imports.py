@@ -33,7 +33,8 @@ ALLOWED = {
     "search.gaussian_process": "",
     "stages": "errors trial",
     "metrics": "errors trial",
-    "triage": "errors trial",
+    "remedies": "",
+    "triage": "errors remedies trial",
     "strict": "errors",
     "options": "errors stages strict",
     "image": "errors",
@@ -47,12 +48,13 @@ ALLOWED = {
     "config": "errors initial options rundir search space space_file stages strict trial",
     "journal": "errors trial",
     "lock": "errors supervise",
-    "campaign": "durations errors journal search stages triage trial",
+    "campaign": "durations errors journal remedies search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "errors lock pool providers rundir site",
     "runner": (
-        "config errors executors globus journal lock metrics providers reuse rundir site space stages supervise trial"
+        "config errors executors globus image journal lock metrics providers reuse rundir site space stages supervise "
+        "trial"
     ),
     "remote": "",
     "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",
@@ -67,8 +69,8 @@ ALLOWED = {
     "findings": "",
     "terminal": "errors",
     "site_doctor": "batch errors findings rundir site strict",
-    "doctor": "config errors findings image rundir site site_doctor strict",
-    "rehearsal": "config errors findings lock rundir runner site trial",
+    "doctor": "config errors findings image rundir site site_doctor space stages strict",
+    "rehearsal": "config errors findings lock remedies rundir runner site trial",
     "check": "config doctor errors findings rehearsal request site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
@@ -77,7 +79,7 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
+PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "remedies", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",
