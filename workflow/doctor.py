@@ -102,7 +102,8 @@ def _image(experiment: Experiment, site: Site) -> Iterator[Finding]:
     except ImageError as error:
         yield Finding("fail", "image", f"{path}: {error}", error.remedy)
         return
-    what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}, {image.size / _GIB:.2f} GiB"
+    size = "" if image.kind == "sandbox" else f", {image.size / _GIB:.2f} GiB"
+    what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}{size}"
     if image.runs_here:
         yield Finding("pass", "image", what)
     elif site.batch is not None:
@@ -197,7 +198,11 @@ def _below(path: object, directories: tuple[str, ...]) -> str | None:
 
 def _machine(site: Site) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
-    if site.gpus:
+    there = _gpus_there() if site.gpu_vendor == "nvidia" else None
+    if there is not None and (missing := [gpu for gpu in site.gpus if gpu.isdigit() and gpu not in there]):
+        what = f"{listing(missing)}: not on this machine, whose GPUs are {listing(there) or 'none'} (nvidia-smi -L)"
+        yield Finding("fail", "GPUs", what, "name those that are there: --set site.gpus=auto takes all of them")
+    elif site.gpus:
         yield Finding("pass", "GPUs", f"{listing(site.gpus)} ({site.gpu_vendor}), {site.workers} workers")
     else:
         remedy = "if it has some, check nvidia-smi, or name them: --set site.gpus=4"
@@ -207,6 +212,12 @@ def _machine(site: Site) -> Iterator[Finding]:
         yield Finding("warn", "cores", f"{cores} for {site.workers} workers", remedy)
     else:
         yield Finding("pass", "cores", f"{cores} for {site.workers} workers")
+
+
+def _gpus_there() -> list[str] | None:
+    """Numbers of this machine's NVIDIA GPUs; None where nvidia-smi gives no answer."""
+    code, said = probe(["nvidia-smi", "-L"])
+    return None if code else re.findall(r"^GPU (\d+):", said, re.MULTILINE)
 
 
 def _disk(output: Path) -> Iterator[Finding]:

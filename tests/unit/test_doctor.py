@@ -13,7 +13,7 @@ from tests.conftest import toy_experiment, toy_space
 from workflow import doctor
 from workflow.config import load_experiment
 from workflow.findings import Finding
-from workflow.site import load_site
+from workflow.site import find_site, load_site
 
 
 def findings(directory: Path, **experiment: Any) -> list[Finding]:
@@ -79,3 +79,31 @@ def test_read_only_data_that_trainings_read_what_preprocess_writes(
     )
     remedy = next(finding.remedy for finding in found if finding.subject == "data")
     assert "leave out ml_data_outdir, val_ml_data_dir, train_ml_data_dir: they then" in remedy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "answer", "expected"),
+    [
+        (["0"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "pass"),
+        (["GPU-a"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "pass"),
+        (["0", "1"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "fail"),
+        (["1"], "echo 'no driver'; exit 9", "pass"),
+    ],
+)
+def test_gpus_that_the_machine_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: list[str], answer: str, expected: str
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/bash\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({"scheduler": "threads", "gpus": gpus}))
+    found = next(f for f in doctor._machine(load_site(tmp_path / "site.yaml", {})) if f.subject == "GPUs")
+    assert found.level == expected
+    assert expected == "pass" or found.text == "1: not on this machine, whose GPUs are 0 (nvidia-smi -L)"
+
+
+def test_a_sandbox_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "model" / ".singularity.d").mkdir(parents=True)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(toy_experiment(model={"image": str(tmp_path / "model")})))
+    found = next(doctor._image(load_experiment(tmp_path / "e.yaml", {}), load_site(find_site("local-threads"), {})))
+    assert found.text == f"{tmp_path / 'model'}: sandbox, architecture unknown"
