@@ -34,7 +34,7 @@ from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
 from workflow.providers import Steady
-from workflow.reuse import Memo, inputs_digest
+from workflow.reuse import MOST_FILES, Memo, Source, inputs_digest, read_sources
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.space import Constant
@@ -122,6 +122,7 @@ class ParslRunner:
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._memo: Memo | None = None
+        self._bind_sources: dict[str, Source] = {}
         self._shunned: set[str] = set()
         self._pools: dict[str, dict[str, str]] = {}
         """Parsl's pools of workers by host, with the files that drain them, as stages' results tell."""
@@ -260,7 +261,9 @@ class ParslRunner:
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self._constants, place, self._data)
-        digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), map(Path, written))
+        without = [self.run.path, *map(Path, written)]
+        self._bind_sources = read_sources(() if self.site.endpoint else self.pipeline.binds, without)
+        digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), without, self._bind_sources)
         self._memo = Memo(self.experiment.reuse, digest)
         return digest
 
@@ -276,8 +279,15 @@ class ParslRunner:
     @property
     def notes(self) -> list[str]:
         """What the user should know about earlier runs that were to be reused."""
-        different = self._memo.different if self._memo is not None else []
-        return [f"{run}: a run with another model, data or arguments: its results are not reused" for run in different]
+        if self._memo is None or not self.experiment.reuse:
+            return []
+        coarse = [path for path, source in self._bind_sources.items() if not source.whole]
+        why = f"cannot be read, or holds more than {MOST_FILES} files: for reuse its modification time stands for them"
+        different = self._memo.different
+        return [
+            *(f"bind {path}: {why}" for path in coarse),
+            *(f"{run}: a run with another model, data or arguments: its results are not reused" for run in different),
+        ]
 
     def image_change(self) -> str:
         return self.image.change() if self.image is not None else ""
