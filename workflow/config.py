@@ -30,6 +30,7 @@ from workflow.stages import (
     Pipeline,
     Stage,
     StageName,
+    data_dir_inside,
     fill,
     fragile,
     unfilled,
@@ -84,6 +85,11 @@ class Experiment:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
         constants = frozenset(p.name for p in self.space.parameters if isinstance(p, Constant))
         return Pipeline(model, self.stages, constants, container)
+
+    def missing_config_file(self, container: Container) -> str:
+        """Where the config file of trainings should be on this machine and isn't; empty if it is there, or may be."""
+        path = Pipeline(self.model, self.stages, container=container).config_file if self.model.data_dir else None
+        return path if path is not None and not is_there(Path(path)) else ""
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
@@ -177,7 +183,7 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: 
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
     runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
-    options = read_options(section, look=not remote)
+    options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()
     if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):
         remedy = f"a file is needed: apptainer pull model.sif {section.data['image']}, then write its path"

@@ -28,6 +28,7 @@ _LITTLE_DISK, _NO_DISK = 20 * _GIB, 1 * _GIB
 
 # For each script named: its name, its state and a detail, with tabs between. Any POSIX shell runs it.
 _LOOK_AT_SCRIPTS = r"""
+cr=$(printf '\r')
 look() {
   found=
   IFS=:
@@ -37,7 +38,7 @@ look() {
   [ -n "$found" ] || { echo "missing	$PATH"; return; }
   [ -x "$found" ] || { echo "no-run-bit	$found"; return; }
   IFS= read -r first < "$found"
-  case $first in *"$(printf '\r')") echo "crlf	$found"; return;; esac
+  case $first in *"$cr") echo "crlf	$found"; return;; esac
   case $first in '#!'*) ;; *) echo "interpreter	an interpreter in its first line"; return;; esac
   name=$1
   set -f
@@ -47,6 +48,13 @@ look() {
     shift
     while :; do case $1 in -*|*=*) shift;; *) break;; esac; done
     command -v "$1" > /dev/null || { echo "interpreter	$1"; return; }
+  esac
+  case $1 in *sh)
+    number=0
+    while IFS= read -r line || [ -n "$line" ]; do
+      number=$((number + 1))
+      case $line in *"$cr") echo "crlf	$found (line $number)"; return;; esac
+    done < "$found"
   esac
   echo "ok	$found"
 }
@@ -79,6 +87,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     if usable:
         yield from _scripts(experiment, site)
     yield from _data(experiment)
+    yield from _config_file(experiment, site)
     yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)
     yield from _disk(output)
 
@@ -125,13 +134,20 @@ def _runtime(site: Site) -> Iterator[Finding]:
         return
     if program is None:
         remedy = "install Apptainer, load its module, or set the site's container_command"
-        yield Finding("fail", "runtime", f"{' and '.join(programs)}: not on the PATH", remedy)
+        yield Finding("fail", "runtime", f"{' and '.join(programs)}: {_why_no_program(programs[0])}", remedy)
         return
     code, said = probe([program, "--version"])
     if code:
         yield Finding("fail", "runtime", f"{program} --version: {said.strip()}", "mend its installation")
     else:
         yield Finding("pass", "runtime", said.strip())
+
+
+def _why_no_program(program: str) -> str:
+    """Why the shell would not find a program."""
+    if os.sep not in program:
+        return "not on the PATH"
+    return "is not executable" if is_there(Path(program)) else "no such file"
 
 
 def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
@@ -179,6 +195,12 @@ def _data(experiment: Experiment) -> Iterator[Finding]:
         yield Finding("fail", "data", f"{path}: cannot be written, and preprocess writes into it", remedy)
     else:
         yield Finding("pass", "data", f"{path}: is there (read only, which is enough)")
+
+
+def _config_file(experiment: Experiment, site: Site) -> Iterator[Finding]:
+    if path := experiment.missing_config_file(site.container):
+        remedy = "put it into the data directory, or mend or leave out stages.train.config_file"
+        yield Finding("fail", "config file", f"{path}: no such file", remedy)
 
 
 def _read_from(experiment: Experiment, output: str, data_dirs: tuple[str, ...]) -> list[str]:

@@ -77,10 +77,21 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
 def checked_request(args: argparse.Namespace) -> Request:
     """The request, with every path that the system cannot even look up as bad input. Raises InputError."""
     try:
-        return _placed(_read_request(args), in_allocation=args.in_allocation)
+        request = _read_request(args)
+        _refuse_missing_config_file(request)
+        return _placed(request, in_allocation=args.in_allocation)
     except OSError as error:
         where = error.filename or "the working directory"
         raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
+
+
+def _refuse_missing_config_file(request: Request) -> None:
+    experiment = request.experiment
+    if request.site.endpoint is None and (path := experiment.missing_config_file(request.site.container)):
+        raise InputError(
+            f"stages.train.config_file: {experiment.stages['train'].config_file}: no such file: {path}\n"
+            "    -> put it into the data directory, or mend the name or leave it out"
+        )
 
 
 def _placed(request: Request, *, in_allocation: bool) -> Request:

@@ -27,7 +27,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
 from workflow.config import Experiment
-from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable
+from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.image import ImageWatch
 from workflow.journal import Record
@@ -314,7 +314,7 @@ class ParslRunner:
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             lines = printable(file.read().decode(errors="replace")).splitlines()[-_LOG_LINES:]
-            return "".join(f"\n    | {line}" for line in lines) + f"\n    -> see {log}"
+            return "".join(f"\n    | {shortened(line)}" for line in lines) + f"\n    -> see {log}"
         return ""
 
     def attempts(self, stage: StageName) -> list[tuple[int, int]]:

@@ -55,6 +55,11 @@ PATH_NAMES = frozenset(
 )
 
 
+def data_dir_inside(contract: str) -> str:
+    """Where images of a contract have their data directory."""
+    return _IMAGE_DATA_DIR[contract]
+
+
 class Bind(NamedTuple):
     """A path of the host, and where it is in the container."""
 
@@ -235,14 +240,29 @@ class Pipeline:
         given = [str(args[name]) for name in sorted(PATH_NAMES - set(OUTPUT_DIRS)) if name in args]
         return [self._on_host(path, data) for path in dict.fromkeys(given)] or [self.model.data_dir], []
 
+    @property
+    def config_file(self) -> str | None:
+        """The config file of trainings on the host; None without one, or where it is the image's or preprocess's."""
+        name = self.stages["train"].config_file
+        if name is None:
+            return None
+        path = name if name.startswith("/") else f"{self._data_dir}/{name}"
+        written = self._data_output(Place("", ""))
+        if written and path.startswith(f"{written}/"):
+            return None
+        return path if self.model.runtime == "none" else self._bound(path, None)
+
     def _on_host(self, path: str, data: Place | None) -> str:
+        return self._bound(path, data) or path
+
+    def _bound(self, path: str, data: Place | None) -> str | None:
         """A path in the container on the host, where it is below something that is bound; the innermost counts."""
         binds = [Bind(self.model.data_dir, self._data_dir), *self._data_binds(data), *self.binds]
         for bind in sorted(binds, key=lambda bind: len(bind.inside), reverse=True):
             inside = bind.inside.rstrip("/")
             if path == inside or path.startswith(f"{inside}/"):
                 return bind.host.rstrip("/") + path.removeprefix(inside)
-        return path
+        return None
 
     @property
     def binds(self) -> tuple[Bind, ...]:
@@ -274,7 +294,7 @@ class Pipeline:
 
     @property
     def _data_dir(self) -> str:
-        return self.model.data_dir if self.model.runtime == "none" else _IMAGE_DATA_DIR[self.model.contract]
+        return self.model.data_dir if self.model.runtime == "none" else data_dir_inside(self.model.contract)
 
     def _command(
         self,

@@ -207,6 +207,12 @@ def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.M
     assert f"bind {more}: cannot be read, or holds more than" in look()[1]
 
 
+def test_long_lines_of_a_log_are_cut_in_messages(runner: ParslRunner) -> None:
+    (runner.run.path / "model.log").write_text(f"short\n{'x' * 3000}\n")
+    shown = runner.tail_of(runner.run.path).splitlines()
+    assert shown[1:3] == ["    | short", f"    | {'x' * 297}..."]
+
+
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
     """Parsl logs in the callback that ends a future: an exception there would let the campaign wait for ever."""
     handler = module._log_to(tmp_path / "no such directory" / "parsl.log")

@@ -216,6 +216,20 @@ def test_scripts_of_all_stages_must_be_there_and_executable(tmp_path: Path) -> N
     assert "preprocess.sh" not in message
 
 
+def test_the_data_directory_has_its_place_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").touch(0o755)
+    message = refusal(tmp_path, model={"scripts": ".", "binds": ["/tmp:/IMPROVE_DATA_DIR"]})
+    assert message.startswith("try.yaml: model.binds: '/tmp:/IMPROVE_DATA_DIR' is not allowed\n    -> ")
+    assert "model.data_dir" in message
+    other = {"scripts": ".", "binds": ["/tmp:/candle_data_dir", "/tmp:/IMPROVE_DATA_DIR/more"]}
+    assert load(tmp_path, model=other).model.options.binds
+
+
+def test_known_keys_are_listed_once(tmp_path: Path) -> None:
+    known = refusal(tmp_path, spce=1).partition("known: ")[2].split(", ")
+    assert "space" in known and len(known) == len(set(known))
+
+
 def test_only_the_stages_of_the_experiment_need_a_script(tmp_path: Path) -> None:
     (tmp_path / "train.sh").touch(0o755)
     assert load(tmp_path, model={"scripts": "."}).model.scripts == str(tmp_path)
@@ -626,6 +640,7 @@ def test_a_resume_reads_the_same_experiment(
     data["model"] = {**data["model"], "scripts": "model"}
     if changes is FULL:
         write(directory, INITIAL, "initial.csv")
+        (directory / "conf.txt").touch()
         data["search"] = {**data["search"], "initial_population": "initial.csv"}
     first, second = run_and_resume(directory, write(directory, data), controlled)
     assert comparable(second) == comparable(first)

@@ -48,6 +48,43 @@ def test_interpreters(tmp_path: Path, first: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("#!/bin/bash\n\n# a comment\nexit 0\n", ""),
+        ("#!/bin/bash\r\nexit 0\r\n", " has Windows line ends"),
+        ("#!/bin/bash\n\nexit 0\r\n", " (line 3) has Windows line ends"),
+        ("#!/usr/bin/env bash\nexit 0\r", " (line 2) has Windows line ends"),
+        ("#!/usr/bin/env python3\npass\r\n", ""),
+    ],
+)
+def test_line_ends(tmp_path: Path, text: str, detail: str) -> None:
+    """In any line of a shell's script; Python reads both kinds."""
+    (tmp_path / "train.sh").write_bytes(text.encode())
+    (tmp_path / "train.sh").chmod(0o755)
+    found = findings(tmp_path, model={"scripts": str(tmp_path)}, stages={"train": {}})
+    said = next(finding for finding in found if finding.subject == "train.sh")
+    assert said.level == ("fail" if detail else "pass") and f"train.sh{detail}" in said.text
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("no-such-program", "not on the PATH"), ("/no/apptainer", "no such file"), ("/dev/null", "is not executable")],
+)
+def test_a_container_command_that_cannot_be_found(tmp_path: Path, command: str, why: str) -> None:
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({"scheduler": "threads", "container_command": command}))
+    (found,) = doctor._runtime(load_site(tmp_path / "site.yaml", {}))
+    assert (found.level, found.text) == ("fail", f"{command}: {why}")
+
+
+@pytest.mark.parametrize(("name", "expected"), [("there.txt", []), ("other.txt", ["fail"])])
+def test_a_config_file_that_is_not_in_the_data(tmp_path: Path, name: str, expected: list[str]) -> None:
+    (tmp_path / "there.txt").touch()
+    model = {**toy_experiment()["model"], "data_dir": str(tmp_path)}
+    found = findings(tmp_path, model=model, stages={"train": {"config_file": name}})
+    assert [finding.level for finding in found if finding.subject == "config file"] == expected
+
+
+@pytest.mark.parametrize(
     ("output", "expected"),
     [("{data_dir}/ml_data", "fail"), ("/scratch/elsewhere", "pass"), (None, "pass")],
 )

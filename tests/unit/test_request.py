@@ -16,8 +16,8 @@ from workflow.rundir import RunDir
 MADE = ["experiment.yaml", "site.yaml", "space.json"]
 
 
-def request(directory: Path, output: Path) -> Request:
-    (directory / "e.yaml").write_text(yaml.safe_dump(toy_experiment()))
+def request(directory: Path, output: Path, **changes: Any) -> Request:
+    (directory / "e.yaml").write_text(yaml.safe_dump(toy_experiment(**changes)))
     arguments = ["--site", "local-threads", "--experiment", str(directory / "e.yaml"), "--output", str(output)]
     return checked_request(parser("test", "", "").parse_args(arguments))
 
@@ -59,6 +59,15 @@ def test_a_directory_with_something_in_it_is_refused(tmp_path: Path, name: str) 
     (tmp_path / "mine" / name).touch()
     with pytest.raises(InputError, match="exists already\n    -> name a new directory"):
         request(tmp_path, tmp_path / "mine")
+
+
+def test_a_config_file_that_is_not_in_the_data_is_refused(tmp_path: Path) -> None:
+    changes = {"model": {**toy_experiment()["model"], "data_dir": str(tmp_path)}}
+    changes["stages"] = {"train": {"config_file": "conf.txt"}}
+    with pytest.raises(InputError, match=rf"config_file: conf\.txt: no such file: {tmp_path}/conf\.txt\n    -> put it"):
+        request(tmp_path, tmp_path / "new", **changes)
+    (tmp_path / "conf.txt").touch()
+    assert request(tmp_path, tmp_path / "new", **changes)
 
 
 @pytest.mark.parametrize("output", ["file", "file/run"])

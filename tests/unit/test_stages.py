@@ -637,3 +637,21 @@ def test_what_is_bound_is_found_on_the_host(path: str, expected: str) -> None:
     assert stages.inputs({"train_ml_data_dir": path}, TRIAL, None) == ([expected], [])
     on_host = pipeline(model=replace(ON_HOST, options=Options(binds=binds)))
     assert on_host.inputs({"train_ml_data_dir": path}, TRIAL, None) == ([path], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "expected"),
+    [
+        ("conf.txt", None, "/data/conf.txt"),
+        ("/IMPROVE_DATA_DIR/conf.txt", None, "/data/conf.txt"),
+        ("bound/conf.txt", None, "/host/bound/conf.txt"),
+        ("/opt/model/conf.txt", None, None),
+        ("ml/conf.txt", "{data_dir}/ml", None),
+        ("conf.txt", "{data_dir}/ml", "/data/conf.txt"),
+    ],
+)
+def test_where_the_config_file_is_on_the_host(name: str, output: str | None, expected: str | None) -> None:
+    """That of an image or of preprocess cannot be seen."""
+    model = replace(IMAGE, options=Options(binds=(Bind("/host/bound", "/IMPROVE_DATA_DIR/bound"),)))
+    stages = pipeline(preprocess={"ml_data_outdir": output} if output else None, model=model)
+    assert replace(stages, stages={**stages.stages, "train": Stage(config_file=name)}).config_file == expected
