@@ -51,8 +51,8 @@ POOL_TOKEN = "WORKFLOW_POOL"
 
 _DRAINED = "it was drained"
 
-_LONGEST_TMPDIR = 107 - len("/pymp-12345678/listener-12345678")
-"""Bytes of a directory in which multiprocessing can make its sockets (Linux: unix(7))."""
+_LONGEST_TMPDIR = 107 - len("/wf-12345678/pymp-12345678/listener-12345678")
+"""Bytes of a directory in one of which multiprocessing can make its sockets (Linux: unix(7))."""
 
 
 class NodePool(Tree):
@@ -102,16 +102,14 @@ class NodePool(Tree):
 def _temporary_directory() -> dict[str, str]:
     """A directory of the pool's own, as its variable: Parsl's pool ends by TERM, and leaves what multiprocessing made.
 
-    The stages get the variable back as it was. There is none on a full disk, nor where its sockets' paths would become
-    too long.
+    The stages get the variable back as it was. /tmp takes the place of one whose sockets would have too long a path.
     """
-    try:
-        path = tempfile.mkdtemp(prefix="wf-")
-    except OSError:
-        return {}
-    if len(os.fsencode(path)) <= _LONGEST_TMPDIR:
-        return {"TMPDIR": path}
-    os.rmdir(path)
+    for place in (os.environ.get("TMPDIR") or "/tmp", "/tmp"):
+        try:
+            if len(os.fsencode(place)) <= _LONGEST_TMPDIR:
+                return {"TMPDIR": tempfile.mkdtemp(prefix="wf-", dir=place)}
+        except OSError:
+            pass  # what it would hold is then left behind
     return {}
 
 

@@ -9,6 +9,10 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("': scratch ",),
         "let site.scratch name a directory that workers can write, by variables that are set there, or leave it out",
     ),
+    (
+        ("cannot start '",),
+        "let the workers find it: the site's container_command or modules, or the model's scripts with their first line",
+    ),
     (("timeout after",), "raise the stage's timeout, or make the model quicker to start"),
     (("No space left", "Disk quota exceeded"), "make room, or choose another directory by --output"),
     (
@@ -23,6 +27,7 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("Input/output error",),
         "the image or its disk is damaged, if not that of the data: copy, pull or build the image again",
     ),
+    (("is not executable",), "chmod a+x it, in the def file's %post if it is in the image"),
     (("libcudart", "libcudnn", "libcublas"), "build the image from a CUDA image, as From: pytorch/pytorch:..."),
     (("GLIBC_", "GLIBCXX_"), "build what needs it on an older base, or the image on a newer one"),
     (("no config file",), "check the train stage's config_file, and that its file is in the data directory"),

@@ -40,6 +40,8 @@ def runner(directory: Path, vendor: str, runtime: str) -> Any:
             "exit code 126: a command is not executable; last line: sh: Input/output error",
             "pull or build the image again",
         ),
+        ("exit code 126: a command is not executable; last line: x: Permission denied", "chmod a+x it"),
+        ("cannot start 'apptainer': No such file or directory: it is not on the worker's PATH", "container_command"),
         ("cannot start 'apptainer': scratch /x: No space left on device", "let site.scratch name"),
     ],
 )

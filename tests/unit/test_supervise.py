@@ -876,13 +876,13 @@ def test_block_removes_what_its_command_left_in_its_own_temporary_directory(
         assert json.loads(shown)["tmpdir"] == outer
 
 
-def test_block_makes_no_temporary_directory_whose_sockets_would_have_too_long_a_path(
+def test_block_makes_none_whose_sockets_would_have_too_long_a_path(
     bench: Bench, controller: Controller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outer = bench.directory / ("x" * 80)
     outer.mkdir(parents=True)
     monkeypatch.setenv("TMPDIR", str(outer))
-    assert block(bench, controller, *bash("echo $TMPDIR")).communicate(timeout=SOON)[0] == f"{outer}\n"
+    assert block(bench, controller, *bash("echo $TMPDIR")).communicate(timeout=SOON)[0].startswith("/tmp/wf-")
     assert not list(outer.iterdir())
 
 
