@@ -387,8 +387,8 @@ class Campaign:
 
     def _stop_if_image_changed(self) -> None:
         if self.image_change:
-            remedy = "put the old one back and resume, or go on with another one in its place by --accept-image"
-            raise SetupError(f"{self.image_change}\n    -> {remedy}")
+            what_helps = "put the old one back and resume, or go on with another one in its place by --accept-image"
+            raise SetupError(f"{self.image_change}\n    -> {what_helps}")
 
     @property
     def _any_succeeded(self) -> bool:

@@ -141,11 +141,14 @@ class ImageWatch:
         path = Path(self.record["path"])
         try:
             stamp = _stamp(path)
-            return "" if self._is(stamp) else f"image {path} {self._difference(stamp)}"
         except (FileNotFoundError, NotADirectoryError):
             return f"image {path} is gone"
         except OSError:
             return ""  # a file system's hiccup is no news
+        try:
+            return "" if self._is(stamp) else f"image {path} {self._difference(stamp)}"
+        except OSError as error:
+            return f"image {path} has changed and cannot be read ({error.strerror})"
 
     def _is(self, stamp: Mapping[str, Any]) -> bool:
         if {key: self.record[key] for key in stamp} == stamp:

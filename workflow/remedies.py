@@ -11,7 +11,7 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("cannot start '",),
-        "let the workers find it: the site's container_command or modules, or the model's scripts with their first line",
+        "let the workers find it: the site's container_command or modules, or the model's scripts and first lines",
     ),
     (("timeout after",), "raise the stage's timeout, or make the model quicker to start"),
     (("No space left", "Disk quota exceeded"), "make room, or choose another directory by --output"),
@@ -19,10 +19,7 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
         ("timed out", "ConnectTimeout", "ReadTimeout", "Connection refused", "Max retries", "name resolution"),
         "the network cannot be reached: fetch what the model downloads before, into the image or the data directory",
     ),
-    (
-        DRIVER_WORDS,
-        "run on a node with an NVIDIA driver, with gpu_vendor: nvidia (--nv)",
-    ),
+    (DRIVER_WORDS, "run on a node with an NVIDIA driver, with gpu_vendor: nvidia (--nv)"),
     (
         ("Input/output error",),
         "the image or its disk is damaged, if not that of the data: copy, pull or build the image again",

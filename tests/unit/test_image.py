@@ -69,6 +69,19 @@ def test_a_touched_image_is_read_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert watch.change() == ""
 
 
+def test_a_changed_image_that_cannot_be_read_is_no_hiccup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = tmp_path / "model.sif"
+    image.write_bytes(b"original")
+    watch = ImageWatch(digest(Image(image, "sif", "", 8), {}, print))
+    touched(image)
+
+    def damaged(path: Path) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("workflow.image._sha256", damaged)
+    assert watch.change() == f"image {image} has changed and cannot be read (Input/output error)"
+
+
 def test_a_sandbox_is_known_by_its_directory(tmp_path: Path) -> None:
     sandbox = tmp_path / "model"
     sandbox.mkdir()
