@@ -36,7 +36,7 @@ from workflow.stages import (
     unfilled,
 )
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Params
+from workflow.trial import Outcome, Params
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -52,6 +52,8 @@ _GREATER_IS_BETTER = frozenset(
 )
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
 _MAX_ARGUMENT = 100_000
+_FIRST_ASKS = 12
+"""More than the random ones with which Optuna's samplers start."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
         initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
+    _check_first_asks(space, search, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse, warnings
     )  # fmt: skip
@@ -330,6 +333,7 @@ def _read_search(section: Section) -> SearchSettings:
     readers: dict[str, Callable[..., Any]] = {
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
         "float": section.number, "bool": section.boolean,
+        "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
     values: dict[str, Any] = {}
     for setting in fields(SearchSettings):
@@ -338,6 +342,20 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems) -> None:
+    """Some samplers refuse a space, or miss a package of theirs, only when they are asked, or asked after results."""
+    if settings.strategy != "optuna":
+        return
+    try:
+        search = make_search(space, settings, "min")
+        for number in range(_FIRST_ASKS):
+            if (trial := search.ask()) is not None:
+                search.tell(Outcome(trial.id, 1, "ok", float(number)))
+    except InputError as error:
+        problems.include(f"{problems.file}: {error}")
+        problems.raise_if_any()
 
 
 def _check_arguments(space: Space, stages: Mapping[StageName, Stage], problems: Problems) -> None:

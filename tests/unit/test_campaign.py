@@ -38,6 +38,7 @@ SPACE = parse_space(
 )
 SETTINGS = SearchSettings(num_iterations=4, population_size=8)
 ASYNC = SearchSettings(strategy="async", evaluations=20)
+OPTUNA = replace(ASYNC, strategy="optuna")
 PLAN = Plan(preprocess=True, infer=True, mode="min")
 TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
 
@@ -926,9 +927,11 @@ def check_pairs(state: State) -> None:
 
 
 @pytest.mark.parametrize("tear", [False, True])
-@pytest.mark.parametrize("seed", range(20))
-def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(path: Path, seed: int, tear: bool) -> None:
-    state, disk = break_somewhere(path, seed, 200, tear, ASYNC)
+@pytest.mark.parametrize(("settings", "seed"), [*((ASYNC, n) for n in range(20)), *((OPTUNA, n) for n in range(8))])
+def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(
+    path: Path, settings: SearchSettings, seed: int, tear: bool
+) -> None:
+    state, disk = break_somewhere(path, seed, 200, tear, settings)
     assert len(state.trials) == 20
     check_whole(state, disk)
     check_pairs(state)

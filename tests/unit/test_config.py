@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from workflow.config import Experiment, Objective, load_experiment
 from workflow.errors import InputError
+from workflow.journal import differences
 from workflow.run import main
 from workflow.search import SearchSettings
 from workflow.stages import Stage
@@ -709,6 +710,7 @@ SAME = [
 DIFFERENT = [
     *({"search": {name: value}} for name, value in OTHER_VALUES.items() if name != "NUM_ITERATIONS"),
     {"search": {"reevaluate": True}},
+    {"search": {"strategy": "optuna"}},
     {"objective": {"metric": "mse"}},
     {"objective": {"mode": "max"}},
     {"space": SPACE[:1]},
@@ -727,6 +729,12 @@ def test_fingerprint_ignores_budgets_and_what_does_not_change_the_search(tmp_pat
 def test_fingerprint_ignores_the_budget_of_a_random_search(tmp_path: Path) -> None:
     fingerprints = [load(tmp_path, search={"strategy": "random", "evaluations": n}).fingerprint() for n in (5, 50)]
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path) -> None:
+    fingerprint = load(tmp_path).fingerprint()
+    older = {**fingerprint, "search": {k: v for k, v in fingerprint["search"].items() if not k.startswith("sampler")}}
+    assert not list(differences(older, fingerprint))
 
 
 @pytest.mark.parametrize("changes", DIFFERENT)

@@ -29,6 +29,7 @@ ALLOWED = {
     "search.genetic": "errors space trial search.*",
     "search.random_search": "errors space trial search.*",
     "search.asynchronous": "trial search.*",
+    "search.optuna_search": "errors space trial search.*",
     "search.steady": "space trial search.*",
     "search.cube": "space trial",
     "search.gaussian_process": "",
@@ -203,6 +204,15 @@ def test_import_loads_no_parsl(module: str) -> None:
     found = loaded(f"import {module}")
     assert "workflow" in found
     assert not found & set(PARSL)
+
+
+def test_optuna_is_imported_by_its_own_strategy_alone() -> None:
+    asks = (
+        "from workflow.search import *; from workflow.space_file import parse_space as p; import workflow.config; "
+        "make_search(p([{'name': 'a', 'type': 'logical'}], ''), SearchSettings(strategy='%s'), 'min').ask()"
+    )
+    assert "optuna" not in loaded(asks % "async")
+    assert "optuna" in loaded(asks % "optuna")
 
 
 def test_import_of_the_package_is_cheap() -> None:

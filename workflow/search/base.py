@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from workflow.errors import Problems, did_you_mean
+from workflow.errors import Problems, did_you_mean, listing, show
 from workflow.trial import Outcome, Trial
 
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
 
 MODES = ("min", "max")
-STRATEGIES = ("mu_plus_lambda", "simple", "random", "async")
-WITHOUT_GENERATIONS = ("async", "random")
+STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
+WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
 
 
@@ -60,7 +62,8 @@ class SearchSettings:
     are the shares of offspring that mutate and cross; ``mut_indpb`` and ``cx_indpb`` the probabilities for each
     hyperparameter of such an offspring; ``tournsize`` the individuals of a selection tournament. ``evaluations``
     is the budget of searches without generations, by default that of mu_plus_lambda with the same sizes.
-    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory.
+    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
+    name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -76,6 +79,8 @@ class SearchSettings:
     reevaluate: bool = False
     evaluations: int | None = None
     initial_population: str | None = None
+    sampler: str | None = None
+    sampler_options: Mapping[str, Any] | None = None
 
     BUDGETS = ("num_iterations", "evaluations")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
@@ -110,10 +115,11 @@ class SearchSettings:
         if self.evaluations is not None and self.evaluations < 1:
             problems.add("search.evaluations", f"{self.evaluations} is below 1", "write at least 1")
         if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
-            what = f"is a budget of strategies {' and '.join(WITHOUT_GENERATIONS)}, not of {self.strategy}"
+            what = f"is a budget of strategies {listing(WITHOUT_GENERATIONS)}, not of {self.strategy}"
             problems.add("search.evaluations", what, "set num_iterations and population_size")
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)
+        self._check_sampler(problems)
 
     def _check_mu_plus_lambda(self, problems: Problems) -> None:
         if self.mut_prob + self.cx_prob > 1 + 1e-12:
@@ -122,6 +128,37 @@ class SearchSettings:
         if self.num_iterations > 1 and not 1 <= self.offspring < self.population_size:
             what = f"gives {self.offspring} offspring for a population of {self.population_size}"
             problems.add("search.offspring_proportion", what, "leave at least one parent and one offspring")
+
+    def _check_sampler(self, problems: Problems) -> None:
+        for key in ("sampler", "sampler_options"):
+            if getattr(self, key) is not None and self.strategy != "optuna":
+                what = f"is a setting of strategy optuna, not of {self.strategy}"
+                problems.add(f"search.{key}", what, "leave it out, or set strategy: optuna")
+        options = self.sampler_options or {}
+        if "seed" in options:
+            problems.add("search.sampler_options.seed", "is given to every sampler", "set search.seed instead")
+        elif not _is_plain(options):
+            what = f"{show(dict(options))} holds values that cannot be written down"
+            problems.add("search.sampler_options", what, "write strings, finite numbers, true/false, and lists of them")
+        elif self.strategy == "optuna":
+            self._check_optuna(problems)
+
+    def _check_optuna(self, problems: Problems) -> None:
+        try:
+            from workflow.search.optuna_search import check_sampler
+        except ImportError as error:
+            what = f"'optuna' needs the package of that name, which cannot be used ({error})"
+            problems.add("search.strategy", what, 'pip install "workflow[optuna]"')
+        else:
+            check_sampler(self, problems)
+
+
+def _is_plain(options: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:
