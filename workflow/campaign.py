@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from workflow.budgets import Budgets
 from workflow.durations import Durations
 from workflow.errors import OutOfTime, SetupError, SiteError, listing
 from workflow.journal import Journal, Record, State
@@ -110,6 +111,7 @@ class Plan:
     max_attempts: int = 3
     same_failures: int = 5
     timeout: float | None = None
+    budgets: Budgets = field(default_factory=Budgets)
 
 
 class Interrupted(Exception):
@@ -145,11 +147,17 @@ class Campaign:
         self.stopping = False
         self.image_change = ""
         """What has happened to the image: what runs may end, nothing more begins."""
+        self._winding_down = False
         self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
 
     @property
     def state(self) -> State:
         return self.journal.state
+
+    @property
+    def reached(self) -> str:
+        """Which budget has been reached, so that nothing more begins; empty while none has."""
+        return self.plan.budgets.reached(self.state)
 
     def interrupt(self, *, now: bool) -> None:
         """Stop asking for trials; ``now`` also ends those that run."""
@@ -245,7 +253,7 @@ class Campaign:
             if not self.draining and not self.image_change:
                 self._submit()
             if not self.running:
-                if self.search.done and not (self.waiting or self.set_back or self.parked):
+                if self._is_over:
                     return self._stop_if_broken(at_end=True)
                 self._stop_if_image_changed()
                 if self.parked:
@@ -254,6 +262,11 @@ class Campaign:
                     raise Interrupted
                 raise AssertionError("the search waits for a trial that nobody runs")
             self._collect()
+
+    @property
+    def _is_over(self) -> bool:
+        """At the end of a budget also with trials left that have no outcome: they are for a later resume."""
+        return bool(self.reached) or (self.search.done and not (self.waiting or self.set_back or self.parked))
 
     def _submit(self) -> None:
         """Fill the site up to its limit, with one write to the journal for all new trials."""
@@ -277,7 +290,10 @@ class Campaign:
         self.observer.changed(self)
 
     def _next(self) -> Trial | None:
-        while not self.waiting:
+        """The next trial to submit; None where there is none now, and from the end of a budget on."""
+        while not self.reached:
+            if self.waiting:
+                return self.waiting.popleft()
             trial = self.search.ask()
             if trial is None:
                 return self.set_back.popleft() if self.set_back else None
@@ -289,15 +305,24 @@ class Campaign:
             else:
                 return trial
             self.search.tell(known)
-        return self.waiting.popleft()
+        return None
 
     def _collect(self) -> None:
         """Wait for at least one trial, then take all that have ended."""
+        if self.reached:
+            self._wind_down()
         ended = self._wait()
         for future in ended:
             trial = self.running.pop(future)
             self._settle(trial, future.result())
         self.observer.changed(self)
+
+    def _wind_down(self) -> None:
+        """What has begun may end; what waits for a worker is held back."""
+        if not self._winding_down:
+            self.observer.say(f"{self.reached}: no further trial begins")
+        self._winding_down = True
+        self.runner.hold()
 
     def _wait(self) -> list[Future[Outcome]]:
         """Futures that ended; empty after a tick."""
@@ -345,9 +370,8 @@ class Campaign:
         else:
             self.waiting.appendleft(trial)
         if outcome.kind == "lost":
-            self.observer.say(
-                f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
-            )
+            then = "a resume runs it again" if self.reached else "it runs again"
+            self.observer.say(f"trial {trial.id}: attempt {outcome.attempt} was lost, {then}: {outcome.evidence}")
         return None
 
     def _set_aside(self, trial: Trial, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, show, unusable_text
 from workflow.initial import objective_of, read_initial
 from workflow.options import options_data, read_options
@@ -82,6 +83,13 @@ class Experiment:
 
     def make_search(self) -> Search:
         return make_search(self.space, self.search, self.objective.mode, self.initial)
+
+    def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
+        search = self.search
+        return Budgets(
+            search.gpu_hours, search.wall_time, search.target, self.objective.metric, self.objective.mode, gpus,
+            trials_per_gpu,
+        )  # fmt: skip
 
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
@@ -332,7 +340,8 @@ def _read_search(section: Section) -> SearchSettings:
     defaults = SearchSettings()
     readers: dict[str, Callable[..., Any]] = {
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
-        "float": section.number, "bool": section.boolean,
+        "float": section.number, "bool": section.boolean, "Seconds | None": section.duration,
+        "float | None": lambda key, default: _optional_number(section, key),
         "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
     values: dict[str, Any] = {}
@@ -342,6 +351,11 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _optional_number(section: Section, key: str) -> float | None:
+    number = section.number(key, math.nan)
+    return None if math.isnan(number) else number
 
 
 def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import random
 import zlib
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from workflow import campaign as module
+from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
@@ -1052,6 +1054,139 @@ def test_corrupt_asked_record_of_a_finished_campaign(
     assert site.disk.started == started
     assert table(again) == unbroken[0]
     assert sorted(again.trials) == sorted(state.trials)
+
+
+# -- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def within(**budgets: Any) -> Plan:
+    return replace(PLAN, budgets=Budgets(gpus=False, **budgets))
+
+
+def begun_after(path: Path, budgets: Budgets) -> list[Record]:
+    """The attempts of trials that began although a budget had been reached."""
+    state, found = State(), []
+    for record in records(path):
+        if record["type"] == "attempt" and isinstance(record["trial"], int) and budgets.reached(state):
+            found.append(record)
+        state.apply(record)
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record of the journal is a second after the one before."""
+    seconds = itertools.count(1000)
+    monkeypatch.setattr("workflow.journal.time.time", lambda: float(next(seconds)))
+
+
+BUDGETS = [{"gpu_hours": 0.1}, {"wall_time": 12.0}, {"target": 0.6}]
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: next(iter(budget)))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_budget_ends_every_search_well(path: Path, clock: None, strategy: str, budget: dict[str, float]) -> None:
+    plan = within(**budget)
+    faults = {("train", number, 1): lost() for number in (2, 5, 6)}
+    site = Site(path, faults=faults)
+    state, campaign = lead(site, plan, replace(SETTINGS, strategy=strategy))
+    assert plan.budgets.reached(state) == plan.budgets.cut(campaign.search, state) != ""
+    assert 1 < len(state.trials) < campaign.search.budget
+    assert not begun_after(path, plan.budgets)
+    assert not site.pending and campaign.running == {}
+    assert state.ended and state.stage_outcomes["infer"].trial_id == best(state, "min").trial_id
+
+
+def test_what_has_not_begun_when_a_budget_ends_is_held_back_and_what_has_begun_counts(path: Path) -> None:
+    site = Site(path, in_flight=20)
+    state, _ = lead(site, within(gpu_hours=0.05), replace(SETTINGS, strategy="random", evaluations=50))
+    assert site.held
+    assert 20 < len(state.outcomes) == len(site.disk.trials_started()) < 40
+    assert [line for line in site.said if "no further trial begins" in line] == [site.said[-2]]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_target_is_reached_by_the_mode_of_the_objective(path: Path, mode: str) -> None:
+    target = 0.3 if mode == "min" else 0.95
+    plan = replace(PLAN, mode=mode, budgets=Budgets(target=target, mode=mode))
+    state, campaign = lead(Site(path), plan)
+    winner = best(state, mode)
+    assert winner is not None and winner.value is not None
+    assert winner.value <= target if mode == "min" else winner.value >= target
+    assert not campaign.search.done
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: next(iter(budget)))
+def test_a_campaign_that_a_budget_ended_does_nothing_at_a_resume(
+    path: Path, clock: None, budget: dict[str, float]
+) -> None:
+    site = Site(path, faults={("train", number, 1): lost() for number in (2, 5, 6)})
+    before, _ = lead(site, within(**budget))
+    started = list(site.disk.started)
+    after, _ = lead(Site(path, site.disk), within(**budget))
+    assert site.disk.started == started
+    assert (after.trials, after.outcomes, after.ended) == (before.trials, before.outcomes, True)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_budgets_that_are_raised_again_and_again_leave_the_sequence_as_it_is(
+    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    disk, lengths = Disk(), []
+    for hours in (0.05, 0.05, 0.1, 0.02, 0.2, None):
+        site = Site(path, disk, seed, faults={("train", number, 1): lost() for number in (2, 5, 6)})
+        state, _ = lead(site, within(gpu_hours=hours))
+        lengths.append(len(disk.trials_started()))
+    assert table(state) == unbroken[0]
+    check_whole(state, disk)
+    assert lengths[0] == lengths[1] < lengths[2] == lengths[3] < lengths[4] < lengths[5]
+
+
+def test_a_budget_that_is_lowered_at_a_resume_ends_the_campaign_with_what_there_is(
+    path: Path, unbroken: tuple[list[list[str]], int]
+) -> None:
+    site = Site(path, hook=interrupt_after(6, now=True))
+    with pytest.raises(Interrupted):
+        lead(site)
+    site.die()
+    began = site.disk.trials_started()
+    state, _ = lead(Site(path, site.disk), within(gpu_hours=0.01))
+    assert state.ended and site.disk.trials_started() == began
+    assert site.disk.stages_started()["infer"] == 1
+    state, _ = lead(Site(path, site.disk))
+    assert table(state) == unbroken[0]
+
+
+def test_wall_time_counts_over_all_controllers(path: Path, clock: None) -> None:
+    plan = within(wall_time=20.0)
+    site = Site(path, hook=interrupt_after(4, now=True))
+    with pytest.raises(Interrupted):
+        lead(site, plan)
+    spent = reread(path).elapsed
+    state, _ = lead(Site(path, site.disk), plan)
+    assert 0 < spent < 20 <= state.elapsed < 30
+    assert not begun_after(path, plan.budgets)
+
+
+def test_a_target_that_a_reused_result_reaches_ends_the_search_at_once(path: Path) -> None:
+    lead(Site(path))
+    known = reread(path)
+    site = Site(path.with_name("again.jsonl"))
+    site.memo = {
+        known.trials[number].params["rate"]: replace(outcome, source="/earlier", started=None, ended=None)
+        for number, outcome in known.outcomes.items() if outcome.kind == "ok"
+    }  # fmt: skip
+    first = next(number for number, outcome in known.outcomes.items() if outcome.kind == "ok")
+    state, _ = lead(site, within(target=1.0))
+    assert len(state.trials) <= first + 1 + site.in_flight
+    assert state.ended
+
+
+def test_trials_without_time_in_their_allocation_end_no_campaign_that_a_budget_has_ended(path: Path) -> None:
+    faults = {("train", number, 1): NO_TIME for number in range(5)}
+    site = Site(path, in_flight=8, has_ends=True, in_allocation=True, faults=faults)
+    state, _ = lead(site, within(target=0.6))
+    assert state.ended and [trial.id for trial in state.unfinished] == [0, 1, 2, 3, 4]
 
 
 # -- workers that go after a time ------------------------------------------------------------------------------------

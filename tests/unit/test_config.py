@@ -125,6 +125,13 @@ def test_shipped_demo_loads() -> None:
     assert [p.name for p in experiment.space.varying][:2] == ["learning_rate", "num_layers"]
 
 
+@pytest.mark.parametrize("text", ["1h30m", 5400, "01:30:00"])
+def test_budgets_of_the_campaign(tmp_path: Path, text: object) -> None:
+    search = load(tmp_path, search={"gpu_hours": 0.5, "wall_time": text, "target": -1}).search
+    assert (search.gpu_hours, search.wall_time, search.target) == (0.5, 5400.0, -1.0)
+    assert load(tmp_path, "search.target=null", search={"target": -1}).search.target is None
+
+
 # -- strictness ------------------------------------------------------------------------------------------------------
 
 UNKNOWN = [
@@ -180,6 +187,13 @@ WRONG = [
     ({"search": {"reevaluate": "yes please"}}, "search.reevaluate", "'yes please'", "write true or false"),
     ({"search": {"mut_prob": 0.9, "cx_prob": 0.2}}, "search.mut_prob", "1.1", "sum to 1 at most"),
     ({"search": {"evaluations": 9}}, "search.evaluations", "mu_plus_lambda", "set num_iterations"),
+    ({"search": {"gpu_hours": 0}}, "search.gpu_hours", "0", "write hours"),
+    ({"search": {"gpu_hours": -3}}, "search.gpu_hours", "-3", "write hours"),
+    ({"search": {"gpu_hours": "12h"}}, "search.gpu_hours", "'12h'", "write a finite number"),
+    ({"search": {"wall_time": "soon"}}, "search.wall_time", "'soon'", "write a time such as 90s"),
+    ({"search": {"wall_time": 0}}, "search.wall_time", "0", "write a time such as 90s"),
+    ({"search": {"target": float("inf")}}, "search.target", "inf", "write a finite number"),
+    ({"search": {"sampler_options": [1]}}, "search.sampler_options", "[1]", "with keys below it"),
     ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
     ({"model": {}}, "model.scripts", "is missing", "train.sh, or an image"),
     ({"model": {"runtime": "apptainer"}}, "model.image", "is missing", ".sif"),
@@ -594,7 +608,15 @@ FULL: dict[str, Any] = {
         {"name": "epochs", "type": "constant", "value": 150},
     ],
     "objective": {"metric": "pcc", "mode": "max"},
-    "search": {"strategy": "simple", "NUM_ITERATIONS": 7, "seed": 5, "reevaluate": True},
+    "search": {
+        "strategy": "simple",
+        "NUM_ITERATIONS": 7,
+        "seed": 5,
+        "reevaluate": True,
+        "gpu_hours": 0.1,
+        "wall_time": "1h30m",
+        "target": 0,
+    },
     "max_attempts": 5,
 }
 INITIAL = 'lr,n,flag,opt,size\n0.001,3,true,"a,b",0.1\n1e-05,9,False,"",1e-7\n'
@@ -702,6 +724,7 @@ def test_fingerprint_survives_the_journal(tmp_path: Path) -> None:
 
 SAME = [
     {"search": {"num_iterations": 50}},
+    {"search": {"gpu_hours": 5, "wall_time": "2h", "target": 0.1}},
     {"name": "other"},
     {"max_attempts": 9},
     {"stages": {"train": {"timeout": "9h"}}},

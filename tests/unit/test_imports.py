@@ -47,10 +47,11 @@ ALLOWED = {
     "batch": "errors strict",
     "providers": "batch site",
     "initial": "errors rundir space strict trial",
-    "config": "errors initial options rundir search space space_file stages strict trial",
+    "config": "budgets errors initial options rundir search space space_file stages strict trial",
     "journal": "errors trial",
     "lock": "errors supervise",
-    "campaign": "durations errors journal remedies search stages triage trial",
+    "budgets": "errors journal search trial",
+    "campaign": "budgets durations errors journal remedies search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "errors lock pool providers rundir site",
@@ -61,8 +62,8 @@ ALLOWED = {
     "remote": "",
     "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",
     "report": "",
-    "report.tables": "campaign errors initial journal rundir search stages trial",
-    "report.progress": "campaign config report.tables search",
+    "report.tables": "budgets campaign errors initial journal rundir search stages trial",
+    "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
     "request": "allocation config errors image initial rundir site strict",
@@ -128,7 +129,7 @@ def own_imports(path: Path) -> set[str]:
 def test_modules_are_found() -> None:
     assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
     assert own_imports(PACKAGE / "report" / "progress.py") == {
-        "campaign", "config", "report.tables", "search"
+        "budgets", "campaign", "config", "report.tables", "search"
     }  # fmt: skip
 
 

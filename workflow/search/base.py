@@ -22,6 +22,10 @@ WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
 
 
+Seconds = float
+"""A duration as experiment files have it: a number, or a text such as 12h."""
+
+
 class Search(Protocol):
     """Proposes trials and learns from their outcomes. Pure: no clock, no files, no global random state."""
 
@@ -64,6 +68,7 @@ class SearchSettings:
     is the budget of searches without generations, by default that of mu_plus_lambda with the same sizes.
     ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
     name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
+    ``gpu_hours``, ``wall_time`` and ``target`` are the campaign's to watch: no search knows of them.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -81,8 +86,11 @@ class SearchSettings:
     initial_population: str | None = None
     sampler: str | None = None
     sampler_options: Mapping[str, Any] | None = None
+    gpu_hours: float | None = None
+    wall_time: Seconds | None = None
+    target: float | None = None
 
-    BUDGETS = ("num_iterations", "evaluations")
+    BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
 
     @property
@@ -117,6 +125,8 @@ class SearchSettings:
         if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
             what = f"is a budget of strategies {listing(WITHOUT_GENERATIONS)}, not of {self.strategy}"
             problems.add("search.evaluations", what, "set num_iterations and population_size")
+        if self.gpu_hours is not None and self.gpu_hours <= 0:
+            problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)
         self._check_sampler(problems)

@@ -109,7 +109,9 @@ class OptunaSearch(SteadySearch):
             yield
         except Exception as error:
             what = f"{sampler_name(self.settings)} cannot go on: {' '.join(str(error).split())}"
-            raise InputError(f"search.sampler: {what}\n    -> choose another sampler for this space") from error
+            missing = isinstance(error, ImportError)
+            remedy = "install what it misses, or choose another" if missing else "choose another sampler for this space"
+            raise InputError(f"search.sampler: {what}\n    -> {remedy}") from error
 
 
 def check_sampler(settings: SearchSettings, problems: Problems) -> None:
