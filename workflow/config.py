@@ -368,7 +368,8 @@ def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems
             if (trial := search.ask()) is not None:
                 search.tell(Outcome(trial.id, 1, "ok", float(number)))
     except InputError as error:
-        problems.include(f"{problems.file}: {error}")
+        what = str(error).removeprefix("search.sampler: ")
+        problems.include(f"{problems.where('search.sampler')}: {what}")
         problems.raise_if_any()
 
 

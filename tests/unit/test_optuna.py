@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from pathlib import Path
@@ -176,32 +177,35 @@ def test_without_optuna_its_installation_is_the_remedy(monkeypatch: pytest.Monke
     assert refusal(strategy="async") == ""
 
 
-def test_a_sampler_that_cannot_search_the_space_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    path = tmp_path / "try.yaml"
-    data = {"model": MODEL, "space": ENTRIES, "search": {"strategy": "optuna", "sampler": "BruteForceSampler"}}
-    path.write_text(repr(data).replace("True", "true"))
+def written(directory: Path, space: object, **search: Any) -> Path:
+    path = directory / "try.yaml"
+    path.write_text(json.dumps({"model": MODEL, "space": space, "search": {"strategy": "optuna", **search}}))
+    return path
+
+
+@pytest.mark.parametrize("overrides", [{}, {"search.sampler": "BruteForceSampler"}])
+def test_a_sampler_that_cannot_search_the_space_is_refused_before_anything_is_made(
+    tmp_path: Path, overrides: dict[str, str]
+) -> None:
+    path = written(tmp_path, ENTRIES, sampler="BruteForceSampler")
+    place = "--set search.sampler" if overrides else f"{path}: search.sampler"
     with pytest.raises(InputError) as caught:
-        load_experiment(path, {})
-    assert str(caught.value).startswith(f"{path}: search.sampler: BruteForceSampler cannot go on: FloatDistribution")
-    data["space"] = ENTRIES[2:]
-    path.write_text(repr(data))
-    assert load_experiment(path, {}).search.sampler == "BruteForceSampler"
+        load_experiment(path, overrides)
+    assert str(caught.value).startswith(f"{place}: BruteForceSampler cannot go on: FloatDistribution")
+    finite = written(tmp_path, ENTRIES[2:], sampler="BruteForceSampler")
+    assert load_experiment(finite, overrides).search.sampler == "BruteForceSampler"
 
 
 def test_sampler_and_options_survive_the_copy_that_a_resume_reads(tmp_path: Path) -> None:
-    path = tmp_path / "try.yaml"
-    options = {"n_startup_trials": 3, "multivariate": True}
-    search = {"strategy": "optuna", "sampler_options": options, "evaluations": 5}
-    path.write_text(repr({"model": MODEL, "space": ENTRIES[2:], "search": search}).replace("True", "true"))
+    path = written(tmp_path, ENTRIES[2:], sampler_options={"n_startup_trials": 3, "multivariate": True})
     first = load_experiment(path, {"search.sampler": "TPESampler"})
-    (tmp_path / "space.json").write_text('[{"name": "layers", "type": "int", "lower": 1, "upper": 9}]')
+    (tmp_path / "space.json").write_text(json.dumps(ENTRIES[2:]))
     path.write_text(first.to_yaml())
+    options = {"n_startup_trials": 3, "multivariate": True}
+    assert first.search == SearchSettings(strategy="optuna", sampler="TPESampler", sampler_options=options)
+    assert load_experiment(path, {}).search == first.search
     again = load_experiment(path, {"search.sampler_options.multivariate": False})
-    assert first.search.sampler_options == options
-    assert again.search == SearchSettings(
-        strategy="optuna", sampler="TPESampler", evaluations=5,
-        sampler_options={"n_startup_trials": 3, "multivariate": False},
-    )  # fmt: skip
+    assert again.search.sampler_options == {**options, "multivariate": False}
 
 
 def test_extreme_bounds_stay_in_the_space() -> None:
