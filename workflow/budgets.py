@@ -53,7 +53,7 @@ class Budgets:
         """Of the budgets that are used up bit by bit; a target is none of them."""
         found = []
         if self.gpu_hours is not None:
-            hours = state.charged / self.trials_per_gpu / 3600
+            hours = state.charged / (self.trials_per_gpu if self.gpus else 1) / 3600
             found.append(Use(hours / self.gpu_hours, f"{hours:.4g}/{self.gpu_hours:g} {self._unit}"))
         if self.wall_time is not None:
             text = f"{_clock(state.elapsed)}/{_clock(self.wall_time)} of wall time"

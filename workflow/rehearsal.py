@@ -182,7 +182,8 @@ def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: in
 def _estimate(experiment: Experiment, site: Site, seconds: float) -> Finding:
     """From one training, scaled by its epochs: right to a factor, since hyperparameters change a training's time."""
     budget = experiment.make_search().budget
-    hours = budget * seconds * (site.gpus_per_trial if site.gpus else 1) / site.trials_per_gpu / 3600
+    share = site.gpus_per_trial / site.trials_per_gpu if site.gpus else 1
+    hours = budget * seconds * share / 3600
     wall = timedelta(seconds=math.ceil(budget * seconds / site.capacity))
     unit = "GPU-hours" if site.gpus else "worker-hours"
     trials = f"at most {budget} trials of about {timedelta(seconds=math.ceil(seconds))}"

@@ -65,7 +65,10 @@ def test_gpu_hours_are_wall_time_by_gpus(gpu: str | None, trials_per_gpu: int, h
 
 
 def test_without_gpus_they_are_hours_of_workers() -> None:
-    assert Budgets(gpu_hours=1.0, gpus=False).reached(state(ended(0, 1.5))) == "1.5/1 worker-hours are used"
+    assert (
+        Budgets(gpu_hours=1.0, gpus=False, trials_per_gpu=2).reached(state(ended(0, 1.5)))
+        == "1.5/1 worker-hours are used"
+    )
 
 
 def test_wall_time_is_that_of_the_controllers() -> None:
@@ -151,6 +154,7 @@ def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elaps
          "10:00:00 on 2 workers; it ends sooner at 4 GPU-hours or 2:00:00 of wall time"),
         ({"gpu_hours": 4.0, "target": 0.1}, {}, "on 2 workers; it ends sooner at 4 worker-hours or mse <= 0.1"),
         ({}, {"gpus": ("0", "1", "2", "3"), "gpus_per_trial": 2}, "40 GPU-hours, 10:00:00 on 2 workers"),
+        ({}, {"trials_per_gpu": 2}, "20 worker-hours, 10:00:00 on 2 workers"),
         ({}, {"gpus": ("0",), "trials_per_gpu": 2}, "10 GPU-hours, 10:00:00 on 2 workers"),
     ],
 )  # fmt: skip
