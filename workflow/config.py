@@ -7,7 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from workflow.initial import objective_of, read_initial
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
 from workflow.search import MODES, Search, SearchSettings, make_search
+from workflow.search.halving import Fidelity
 from workflow.space import Constant, Space
 from workflow.space_file import load_space, parse_space
 from workflow.stages import (
@@ -81,6 +82,12 @@ class Experiment:
     reuse: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the hyperparameters in which trials differ."""
+        searched = tuple(p.name for p in self.space.varying)
+        return searched if self.search.fidelity is None else (*searched, self.search.fidelity.parameter)
+
     def make_search(self) -> Search:
         return make_search(self.space, self.search, self.objective.mode, self.initial)
 
@@ -103,7 +110,7 @@ class Experiment:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
-        search = dict(vars(self.search))
+        search = _search_data(self.search)
         for key in (*SearchSettings.BUDGETS, "initial_population"):
             del search[key]
         space = {p.name: _described(p) for p in self.space.parameters}
@@ -117,12 +124,19 @@ class Experiment:
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
             "objective": vars(self.objective),
-            "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
+            "search": {**_search_data(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
             "reuse": [literal_path(path) for path in self.reuse],
         }
         return to_yaml(data)
+
+
+def _search_data(search: SearchSettings) -> dict[str, Any]:
+    data = asdict(search)
+    if search.fidelity is not None:
+        del data["fidelity"]["resumes"]  # which follows from the stage's arguments
+    return data
 
 
 def _described(parameter: object) -> dict[str, Any]:
@@ -176,9 +190,11 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
+        _check_fidelity(search.fidelity, space, problems)
     problems.raise_if_any()
     assert space is not None and model is not None and max_attempts is not None and same_failures is not None
     warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, objective))
+    search = _with_checkpoints(search, space, stages)
     initial: Sequence[Params] = ()
     if initial_file:
         initial = read_initial(Path(initial_file), space, search.population_size)
@@ -342,6 +358,7 @@ def _read_search(section: Section) -> SearchSettings:
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
         "float": section.number, "bool": section.boolean, "Seconds | None": section.duration,
         "float | None": lambda key, default: _optional_number(section, key),
+        "Fidelity | None": lambda key, default: _read_fidelity(section.section(key)),
         "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
     values: dict[str, Any] = {}
@@ -351,6 +368,35 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _read_fidelity(section: Section) -> Fidelity | None:
+    if not section.data:
+        return None
+    name, least, most = section.text("parameter"), section.number("min", math.nan), section.number("max", math.nan)
+    eta = section.number("eta", Fidelity.eta)
+    section.finish()
+    if name is None:
+        section.problems.add(section.at("parameter"), "is missing", "name a constant of the space, such as epochs")
+    return Fidelity(name or "", least, most, eta)
+
+
+def _check_fidelity(fidelity: Fidelity | None, space: Space, problems: Problems) -> None:
+    """It takes the place of a constant's value, whose own one it should end with."""
+    constants = {p.name: p.value for p in space.parameters if isinstance(p, Constant)}
+    if fidelity is None or isinstance(constants.get(fidelity.parameter), int | float):
+        return
+    what = f"{fidelity.parameter!r} is no constant of the space that holds a number"
+    problems.add("search.fidelity.parameter", what, "write it there as one, with the value of whole trainings")
+
+
+def _with_checkpoints(search: SearchSettings, space: Space, stages: Mapping[StageName, Stage]) -> SearchSettings:
+    """Longer trainings go on where shorter ones ended, if trainings are told where to keep their checkpoints."""
+    constants = [p.value for p in space.parameters if isinstance(p, Constant)]
+    given = [*constants, *stages["train"].args.values()]
+    if search.fidelity is None or not any("{checkpoint_dir}" in str(value) for value in given):
+        return search
+    return replace(search, fidelity=replace(search.fidelity, resumes=True))
 
 
 def _optional_number(section: Section, key: str) -> float | None:

@@ -149,9 +149,8 @@ def _lead(
         experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, budgets,
     )  # fmt: skip
     campaign = Campaign(plan, search, journal, runner, progress)
-    varying = tuple(p.name for p in experiment.space.varying)
     table = Table(
-        varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
+        experiment.varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
         site.capacity, runner.arguments, runner.there, budgets,
     )  # fmt: skip
     writer = _TableWriter(run, table)

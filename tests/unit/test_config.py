@@ -18,6 +18,7 @@ from workflow.errors import InputError
 from workflow.journal import differences
 from workflow.run import main
 from workflow.search import SearchSettings
+from workflow.search.halving import Fidelity
 from workflow.stages import Stage
 from workflow.strict import HOME, apply_overrides, parse_overrides
 
@@ -177,6 +178,31 @@ def test_all_problems_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     assert all(line.startswith(("try.yaml: ", "    -> ")) for line in message.splitlines())
 
 
+def fidelity(**changes: Any) -> dict[str, Any]:
+    return {"strategy": "async", "fidelity": {"parameter": "epochs", "min": 10, "max": 150, **changes}}
+
+
+def test_a_fidelity_takes_the_place_of_a_constant(tmp_path: Path) -> None:
+    constants = [{"name": "epochs", "type": "constant", "value": 150}, {"name": "dir", "type": "constant", "value": ""}]
+    experiment = load(tmp_path, space=[*SPACE, *constants], search=fidelity())
+    assert experiment.search.fidelity == Fidelity("epochs", 10, 150, 3)
+    assert experiment.varying == ("x", "n", "epochs")
+    trial = experiment.make_search().ask()
+    assert trial is not None
+    assert trial.params["epochs"] == trial.fidelity == 17
+    assert load(tmp_path, space=[*SPACE, *constants]).fingerprint() != experiment.fingerprint()
+    constants[1]["value"] = "{checkpoint_dir}/m"
+    resumed = load(tmp_path, space=[*SPACE, *constants], search=fidelity(eta=2)).search.fidelity
+    assert resumed == Fidelity("epochs", 10, 150, 2, resumes=True)
+
+
+def test_hours_lift_the_default_number_of_evaluations(tmp_path: Path) -> None:
+    assert load(tmp_path, search={"strategy": "async"}).search.trials_without_generations == 48
+    assert load(tmp_path, search={"strategy": "async", "gpu_hours": 5}).search.trials_without_generations > 10_000
+    both = {"strategy": "async", "wall_time": "5h", "evaluations": 9}
+    assert load(tmp_path, search=both).search.trials_without_generations == 9
+
+
 WRONG = [
     ({"objective": {"mode": "minimize"}}, "objective.mode", "'minimize'", "min"),
     ({"objective": {"metric": "a b"}}, "objective.metric", "'a b'", "write the name of a score"),
@@ -193,6 +219,13 @@ WRONG = [
     ({"search": {"wall_time": "soon"}}, "search.wall_time", "'soon'", "write a time such as 90s"),
     ({"search": {"wall_time": 0}}, "search.wall_time", "0", "write a time such as 90s"),
     ({"search": {"target": float("inf")}}, "search.target", "inf", "write a finite number"),
+    ({"search": fidelity(parameter=None)}, "search.fidelity.parameter", "is missing", "name a constant"),
+    ({"search": fidelity(parameter="x")}, "search.fidelity.parameter", "'x'", "write it there as one"),
+    ({"search": fidelity(min=200)}, "search.fidelity", "from 200 to 150", "write 0 < min < max"),
+    ({"search": fidelity(max=None)}, "search.fidelity", "nan", "write 0 < min < max"),
+    ({"search": fidelity(eta=1)}, "search.fidelity.eta", "1", "write a number such as 3"),
+    ({"search": fidelity(min=100)}, "search.fidelity", "between 100 and 150 / 3", "lower min or eta"),
+    ({"search": {**fidelity(), "strategy": "random"}}, "search.fidelity", "random", "set search.strategy to async"),
     ({"search": {"sampler_options": [1]}}, "search.sampler_options", "[1]", "with keys below it"),
     ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
     ({"model": {}}, "model.scripts", "is missing", "train.sh, or an image"),
@@ -650,7 +683,9 @@ def comparable(experiment: Experiment) -> Experiment:
     return replace(experiment, search=replace(experiment.search, initial_population=None), warnings=())
 
 
-@pytest.mark.parametrize("changes", [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}])
+@pytest.mark.parametrize(
+    "changes", [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}, {"space": FULL["space"], "search": fidelity()}]
+)
 @pytest.mark.parametrize("folder", ["plain", "a b", "quo'te\"", "100%", "we$ird", "${x}", "ä\N{LINE SEPARATOR}", "~"])
 def test_a_resume_reads_the_same_experiment(
     tmp_path: Path, changes: dict[str, Any], folder: str, controlled: list[Experiment]
@@ -756,7 +791,10 @@ def test_fingerprint_ignores_the_budget_of_a_random_search(tmp_path: Path) -> No
 
 def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path) -> None:
     fingerprint = load(tmp_path).fingerprint()
-    older = {**fingerprint, "search": {k: v for k, v in fingerprint["search"].items() if not k.startswith("sampler")}}
+    older = {
+        **fingerprint,
+        "search": {k: v for k, v in fingerprint["search"].items() if "sampler" not in k and k != "fidelity"},
+    }
     assert not list(differences(older, fingerprint))
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from workflow.errors import Problems, did_you_mean, listing, show
+from workflow.search.halving import Fidelity
 from workflow.trial import Outcome, Trial
 
 _LARGEST = 1_000_000
@@ -69,6 +70,7 @@ class SearchSettings:
     ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
     name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
     ``gpu_hours``, ``wall_time`` and ``target`` are the campaign's to watch: no search knows of them.
+    With a ``fidelity`` trainings may be smaller ones, and ``evaluations`` counts whole ones.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -89,6 +91,7 @@ class SearchSettings:
     gpu_hours: float | None = None
     wall_time: Seconds | None = None
     target: float | None = None
+    fidelity: Fidelity | None = None
 
     BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
@@ -100,7 +103,9 @@ class SearchSettings:
 
     @property
     def trials_without_generations(self) -> int:
-        """The budget of a search without generations."""
+        """The budget of a search without generations; no limit of its own where hours are given instead."""
+        if self.evaluations is None and (self.gpu_hours is not None or self.wall_time is not None):
+            return _LARGEST
         if self.evaluations is not None:
             return self.evaluations
         return self.population_size + (self.num_iterations - 1) * self.offspring
@@ -127,9 +132,24 @@ class SearchSettings:
             problems.add("search.evaluations", what, "set num_iterations and population_size")
         if self.gpu_hours is not None and self.gpu_hours <= 0:
             problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
+        if self.fidelity is not None:
+            self._check_fidelity(self.fidelity, problems)
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)
         self._check_sampler(problems)
+
+    def _check_fidelity(self, fidelity: Fidelity, problems: Problems) -> None:
+        if self.strategy != "async":
+            what = f"does not go with strategy {self.strategy}"
+            problems.add("search.fidelity", what, "set search.strategy to async, or leave it out")
+        if not 0 < fidelity.min < fidelity.max < math.inf:
+            what = f"goes from {fidelity.min:g} to {fidelity.max:g}"
+            problems.add("search.fidelity", what, "write 0 < min < max")
+        elif not 1 < fidelity.eta < math.inf:
+            problems.add("search.fidelity.eta", f"{fidelity.eta:g} is not above 1", "write a number such as 3")
+        elif len(fidelity.rungs) < 2:
+            what = f"has no smaller training between {fidelity.min:g} and {fidelity.max:g} / {fidelity.eta:g}"
+            problems.add("search.fidelity", what, "lower min or eta")
 
     def _check_mu_plus_lambda(self, problems: Problems) -> None:
         if self.mut_prob + self.cx_prob > 1 + 1e-12:

@@ -65,14 +65,14 @@ class OptunaSearch(SteadySearch):
         super().restore(trial, outcome)
         self._resumed = True
 
-    def _added(self, trial_id: int, genome: Genome) -> None:
+    def _added(self, trial: Trial, genome: Genome) -> None:
         number, self._suggested = self._suggested, None
         if number is None:
             params = {p.name: _to_study(p, value) for p, value in zip(self.space.varying, genome, strict=True)}
             running = create_trial(state=TrialState.RUNNING, params=params, distributions=self._distributions)
             number = len(self._study.get_trials(deepcopy=False))
             self._study.add_trial(running)
-        self._numbers[trial_id] = [number]
+        self._numbers[trial.id] = [number]
 
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         if self._resumed:  # the first sampler's draws would come a second time

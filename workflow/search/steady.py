@@ -52,21 +52,34 @@ class SteadySearch:
 
     @property
     def done(self) -> bool:
-        if not self._exhausted and (self._gaps or self._next_id < self.budget):
+        if not self._exhausted and (self._gaps or self._has_budget):
             return False
-        if self.budget < self.settings.trials_without_generations:
-            self.message = f"the space holds only {self.budget} configurations, and each one was asked for"
+        if self._exhausted or self.budget < self.settings.trials_without_generations:
+            self.message = f"the space holds only {len(self._known)} configurations, and each one was asked for"
         return True
+
+    @property
+    def _has_budget(self) -> bool:
+        return self._next_id < self.budget
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether what runs may lead to further trials, though there is no new configuration."""
+        return False
+
+    @property
+    def _free_id(self) -> int:
+        return self._gaps[0] if self._gaps else self._next_id
 
     def ask(self) -> Trial | None:
         if self.done:
             return None
-        trial_id = self._gaps[0] if self._gaps else self._next_id
+        trial_id = self._free_id
         genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
         if genome is None:
-            self._exhausted = True
+            self._exhausted = not self._may_go_on
             return None
-        return self._record(genome, trial_id)
+        return self._record(genome, trial_id, self._first_fidelity())
 
     def tell(self, outcome: Outcome) -> None:
         raise NotImplementedError
@@ -77,7 +90,7 @@ class SteadySearch:
         genome = tuple(trial.params[p.name] for p in self.space.varying)
         if genome in self._initial:
             self._initial.remove(genome)
-        self._record(genome, trial.id)
+        self._record(genome, trial.id, trial.fidelity)
         if outcome is not None:
             self.tell(outcome)
 
@@ -88,18 +101,25 @@ class SteadySearch:
         """The strategy's next configuration, a new one; None if it has found none."""
         raise NotImplementedError
 
-    def _added(self, trial_id: int, genome: Genome) -> None:
+    def _first_fidelity(self) -> float | None:
+        """Of a new configuration; None for whole trainings."""
+        return None
+
+    def _added(self, trial: Trial, genome: Genome) -> None:
         """A trial was asked for, or restored."""
         raise NotImplementedError
 
-    def _record(self, genome: Genome, trial_id: int) -> Trial:
+    def _record(self, genome: Genome, trial_id: int, fidelity: float | None) -> Trial:
         if self._gaps and self._gaps[0] == trial_id:
             self._gaps.popleft()
         self._next_id = max(self._next_id, trial_id + 1)
         config_id = self._known.setdefault(genome, trial_id)
-        self._added(trial_id, genome)
         params = self.space.complete(dict(zip((p.name for p in self.space.varying), genome, strict=True)))
-        return Trial(trial_id, config_id, params)
+        if fidelity is not None and self.settings.fidelity is not None:
+            params = {**params, self.settings.fidelity.parameter: fidelity}
+        trial = Trial(trial_id, config_id, params, fidelity=fidelity)
+        self._added(trial, genome)
+        return trial
 
     def _propose(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         """None if there is no configuration left."""
