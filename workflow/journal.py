@@ -285,11 +285,14 @@ def campaign_record(fingerprint: Mapping[str, Any], about: Mapping[str, Any]) ->
 
 
 def differences(old: object, new: object, place: str = "") -> Iterable[str]:
-    """Where two fingerprints differ, a line each: ``search.seed: 1 -> 2``."""
+    """Where two fingerprints differ, a line each: ``search.seed: 1 -> 2``.
+
+    A switch of which an older run knew nothing was off.
+    """
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
             yield from differences(old.get(key), new.get(key), f"{place}.{key}" if place else str(key))
-    elif old != new:
+    elif old != new and not (old is None and new is False):
         yield f"{place}: {_short(old)} -> {_short(new)}"
 
 

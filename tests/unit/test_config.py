@@ -684,7 +684,8 @@ def comparable(experiment: Experiment) -> Experiment:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}, {"space": FULL["space"], "search": fidelity()}]
+    "changes",
+    [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}, {"space": FULL["space"], "search": fidelity()}],
 )
 @pytest.mark.parametrize("folder", ["plain", "a b", "quo'te\"", "100%", "we$ird", "${x}", "ä\N{LINE SEPARATOR}", "~"])
 def test_a_resume_reads_the_same_experiment(

@@ -33,6 +33,7 @@ ALLOWED = {
     "search.halving": "",
     "search.screening": "search.*",
     "search.steady": "space trial search.*",
+    "search.cost": "",
     "search.cube": "space trial",
     "search.gaussian_process": "",
     "stages": "errors trial",

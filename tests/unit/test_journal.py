@@ -496,8 +496,8 @@ def test_full_disk_raises_site_error_and_leaves_the_journal(tmp_path: Path, room
         (lambda new: new.update(objective="mse"), ['objective: null -> "mse"']),
         (lambda new: new.update(search=5), ['search: {"seed": 1} -> 5']),
         (
-            lambda new: (new["search"].update(seed=3), new.update(a=1), new.update(z=False)),
-            ["a: null -> 1", "search.seed: 1 -> 3", "z: null -> false"],
+            lambda new: (new["search"].update(seed=3), new.update(a=1), new.update(y=False, z=True)),
+            ["a: null -> 1", "search.seed: 1 -> 3", "z: null -> true"],
         ),
     ],
 )

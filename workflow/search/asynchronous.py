@@ -47,13 +47,16 @@ class AsyncSearch(SteadySearch):
         whole = Ladder([1.0], math.inf, resumes=False)
         self._ladder = Ladder(fidelity.rungs, fidelity.eta, resumes=fidelity.resumes) if fidelity else whole
         self._cube = Cube(self.space)
-        self._screen = Screen(self._cube, [False], [1.0]) if fidelity else Screen(self._cube)
+        context, target = ([False], [1.0]) if fidelity else ([], [])
+        self._screen = Screen(self._cube, context, target, cost_aware=self.settings.cost_aware)
         self._spent = 0.0
         """In whole trainings."""
         self._genomes: dict[int, Genome] = {}
         self._rows: dict[int, Rows] = {}
         self._pending: dict[int, _Training] = {}
         self._ended: list[tuple[_Training, float]] = []
+        """With their losses."""
+        self._seconds: list[float] = []
 
     @property
     def budget(self) -> int:
@@ -82,6 +85,7 @@ class AsyncSearch(SteadySearch):
         if training is not None:
             loss = fitness(outcome, self.mode)
             self._ended.append((training, loss))
+            self._seconds.append(outcome.seconds if outcome.kind == "ok" else 0.0)
             self._ladder.end(*training, loss)
 
     def _first_fidelity(self) -> float | None:
@@ -151,7 +155,7 @@ class AsyncSearch(SteadySearch):
         rows = np.array([self._rows[training.config_id] for training in trainings])
         fidelity, rungs = self._fidelity, self._ladder.rungs
         context = [[fidelity.position(rungs[training.rung])] if fidelity else [] for training in trainings]
-        return self._screen.learn(Observations(rows, np.array(context), self._levelled()))
+        return self._screen.learn(Observations(rows, np.array(context), self._levelled(), np.array(self._seconds)))
 
     def _levelled(self) -> NDArray[np.float64]:
         """All losses so far, those of lower rungs brought to the level of the highest."""

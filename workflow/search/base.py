@@ -70,7 +70,8 @@ class SearchSettings:
     ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
     name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
     ``gpu_hours``, ``wall_time`` and ``target`` are the campaign's to watch: no search knows of them.
-    With a ``fidelity`` trainings may be smaller ones, and ``evaluations`` counts whole ones.
+    With a ``fidelity`` trainings may be smaller ones, and ``evaluations`` counts whole ones; ``cost_aware`` prefers
+    configurations that are expected to be trained quickly.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -92,6 +93,7 @@ class SearchSettings:
     wall_time: Seconds | None = None
     target: float | None = None
     fidelity: Fidelity | None = None
+    cost_aware: bool = False
 
     BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
@@ -132,6 +134,9 @@ class SearchSettings:
             problems.add("search.evaluations", what, "set num_iterations and population_size")
         if self.gpu_hours is not None and self.gpu_hours <= 0:
             problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
+        if self.cost_aware and self.strategy != "async":
+            what = f"does not go with strategy {self.strategy}"
+            problems.add("search.cost_aware", what, "set search.strategy to async, or leave it out")
         if self.fidelity is not None:
             self._check_fidelity(self.fidelity, problems)
         if self.strategy == "mu_plus_lambda":

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
+from workflow.search.cost import Cost
 from workflow.search.cube import Cube, Rows
 from workflow.search.gaussian_process import GaussianProcess
 
@@ -41,21 +42,30 @@ _FEW = 5
 class Observations:
     """Results and pending trials, one a row of ``rows``; ``context`` holds what else a result depends on.
 
-    ``losses`` has one entry for each result, infinite for a failed one. The rows after them are of pending trials.
+    ``losses`` has one entry for each result, infinite for a failed one, and ``seconds`` one for its duration, 0 if it
+    tells nothing. The rows after them are of pending trials.
     """
 
     rows: Rows
     context: Rows
     losses: NDArray[np.float64]
+    seconds: NDArray[np.float64]
 
 
 class Screen:
-    """``context`` tells which columns of the observations' context have no order, ``target`` what is wanted of them."""
+    """``context`` tells which columns of the observations' context have no order, ``target`` what is wanted of them.
 
-    def __init__(self, cube: Cube, context: Sequence[bool] = (), target: Sequence[float] = ()) -> None:
+    ``cost_aware`` weighs what is expected of a configuration by the seconds that it is expected to take.
+    """
+
+    def __init__(
+        self, cube: Cube, context: Sequence[bool] = (), target: Sequence[float] = (), *, cost_aware: bool = False
+    ) -> None:
         self._cube = cube
         self._target = np.array(target, dtype=float)
-        self._model = GaussianProcess(np.concatenate([cube.categorical, np.array(context, dtype=bool)]))
+        categorical = np.concatenate([cube.categorical, np.array(context, dtype=bool)])
+        self._model = GaussianProcess(categorical)
+        self._cost = Cost(categorical) if cost_aware else None
         self._fitted_at = 0
 
     def learn(self, known: Observations) -> bool:
@@ -123,18 +133,25 @@ class Screen:
         if number >= _REFIT * self._fitted_at:
             self._fitted_at = number
             self._model.fit(rows[chosen], values)
+        if self._cost is not None:
+            self._cost.fit(rows[:number], known.seconds)
         self._model.condition(rows[chosen], values, rows[number:][-_PENDING:])
 
     def _as_wanted(self, rows: Rows) -> Rows:
         return np.hstack([rows, np.tile(self._target, (len(rows), 1))])
 
     def _worth(self, rows: Rows, best: float, rule: float, weight: float) -> NDArray[np.float64]:
-        """Half of the asks by expected improvement, a quarter each by a confidence bound and by its probability."""
-        mean, deviation = self._model.predict(self._as_wanted(rows))
+        """Half of the asks by expected improvement, a quarter each by a confidence bound and by its probability.
+
+        The first and the last are a rate, per second, where costs count (Snoek et al. 2012).
+        """
+        rows = self._as_wanted(rows)
+        mean, deviation = self._model.predict(rows)
         better = (best - mean) / deviation
+        cost = 0.0 if self._cost is None else self._cost.predict(rows)
         if rule < 0.5:
-            return _log_expected_improvement(better) + np.log(deviation)
-        return weight * deviation - mean if rule < 0.75 else log_ndtr(better)
+            return _log_expected_improvement(better) + np.log(deviation) - cost
+        return weight * deviation - mean if rule < 0.75 else log_ndtr(better) - cost
 
 
 def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
