@@ -22,6 +22,7 @@ ALLOWED = {
     "rundir": "",
     "supervise": "",
     "pool": "supervise",
+    "expressions": "errors trial",
     "space": "errors trial",
     "space_file": "errors space trial",
     "search": "space trial search.*",
@@ -77,7 +78,7 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
+PURE = {"durations", "errors", "expressions", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",
