@@ -23,8 +23,9 @@ ALLOWED = {
     "supervise": "",
     "pool": "supervise",
     "expressions": "errors trial",
-    "space": "errors trial",
-    "space_file": "errors space trial",
+    "space": "errors expressions trial",
+    "relations": "errors expressions space trial",
+    "space_file": "errors relations space trial",
     "search": "space trial search.*",
     "search.base": "errors space trial search.*",
     "search.genetic": "errors space trial search.*",
@@ -78,7 +79,7 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "expressions", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
+PURE = {"durations", "errors", "expressions", "relations", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-from workflow.search.base import SearchSettings, fitness, keyed_rng
+from workflow.search.base import NOTHING_NEW, SearchSettings, fitness, keyed_rng
 from workflow.search.cube import Cube, Rows
 from workflow.search.gaussian_process import GaussianProcess
-from workflow.space import Space
-from workflow.trial import Outcome, Params, Trial, Value
+from workflow.space import Genome, Space
+from workflow.trial import Outcome, Params, Trial
 
 _DESIGN = 8
 """Results before the first child is made; until then trials are points of Latin hypercubes."""
@@ -48,8 +48,6 @@ _DIFFERENTIAL = 0.25
 _FEW = 5
 _LARGEST_GRID = 20_000
 
-Genome = tuple[Value, ...]
-
 
 @dataclass
 class AsyncSearch:
@@ -69,7 +67,7 @@ class AsyncSearch:
     def __post_init__(self) -> None:
         self._cube = Cube(self.space)
         self._model = GaussianProcess(self._cube.categorical)
-        self._initial = deque(tuple(params[p.name] for p in self.space.varying) for params in self.initial)
+        self._initial = deque(map(self.space.genome, self.initial))
         self._next_id = 0
         self._gaps: deque[int] = deque()
         """Ids of trials whose record was lost: whatever is asked for next takes them."""
@@ -99,7 +97,7 @@ class AsyncSearch:
         trial_id = self._gaps[0] if self._gaps else self._next_id
         genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
         if genome is None:
-            self._exhausted = True
+            self._exhausted, self.message = True, NOTHING_NEW
             return None
         return self._record(genome, trial_id)
 
@@ -112,7 +110,7 @@ class AsyncSearch:
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
         """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
         self._gaps.extend(range(self._next_id, trial.id))
-        genome = tuple(trial.params[p.name] for p in self.space.varying)
+        genome = self.space.genome(trial.params)
         if genome in self._initial:
             self._initial.remove(genome)
         self._record(genome, trial.id)
@@ -128,8 +126,7 @@ class AsyncSearch:
         self._next_id = max(self._next_id, trial_id + 1)
         config_id = self._known.setdefault(genome, trial_id)
         self._pending[trial_id] = self._cube.encode(genome)
-        params = self.space.complete(dict(zip((p.name for p in self.space.varying), genome, strict=True)))
-        return Trial(trial_id, config_id, params)
+        return Trial(trial_id, config_id, self.space.params(genome))
 
     # -- which configuration ---------------------------------------------------------------------------------------
 
@@ -139,7 +136,7 @@ class AsyncSearch:
             genome = self._initial.popleft()
             if self._is_new(genome):
                 return genome
-        candidates = self._candidates(rng, trial_id)
+        candidates = filter(self.space.allows, self._candidates(rng, trial_id))
         return next(filter(self._is_new, candidates), None) or self._rest(rng)
 
     def _is_new(self, genome: Genome) -> bool:
@@ -238,8 +235,7 @@ class AsyncSearch:
         if self.space.size <= _LARGEST_GRID:
             left = [genome for genome in self.space.grid() if self._is_new(genome)]
             return left[int(rng.integers(len(left)))] if left else None
-        drawn = (tuple(p.draw(rng) for p in self.space.varying) for _ in itertools.count())
-        return next(filter(self._is_new, itertools.islice(drawn, 1000)), None)
+        return next(filter(self._is_new, itertools.islice(self.space.draws(rng), 1000)), None)
 
 
 def _log_expected_improvement(better: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
 from workflow.errors import Problems, did_you_mean
-from workflow.trial import Outcome, Trial
+from workflow.space import Space
+from workflow.trial import Outcome, Params, Trial
 
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
+
+_DEFAULTS = 2**32 - 1
+"""The key of the draws that fill up the default configuration: beyond every number of a trial."""
 
 MODES = ("min", "max")
 STRATEGIES = ("mu_plus_lambda", "simple", "random", "async")
 WITHOUT_GENERATIONS = ("async", "random")
 """Strategies whose budget is ``evaluations``."""
+
+
+NOTHING_NEW = "no further configuration was found that is allowed"
+"""The message of a search that ends although the size of its space is not known to be reached."""
 
 
 class Search(Protocol):
@@ -127,6 +137,15 @@ class SearchSettings:
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:
     """A generator that depends on the seed and on what is drawn, never on what was drawn before."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *key))))
+
+
+def first_configurations(space: Space, settings: SearchSettings, initial: Sequence[Params]) -> list[Params]:
+    """What every search begins with: the default configuration, where the space has defaults, then ``initial``."""
+    genomes = [space.genome(params) for params in initial]
+    if space.defaults:
+        drawn = space.draws(keyed_rng(settings.seed, _DEFAULTS), space.defaults)
+        genomes = list(dict.fromkeys([*itertools.islice(drawn, 1), *genomes]))
+    return [space.params(genome) for genome in genomes[: settings.population_size]]
 
 
 def fitness(outcome: Outcome, mode: str) -> float:
