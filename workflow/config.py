@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, show, unusable_text
 from workflow.initial import objective_of, read_initial
 from workflow.options import options_data, read_options
@@ -30,12 +31,13 @@ from workflow.stages import (
     Pipeline,
     Stage,
     StageName,
+    data_dir_inside,
     fill,
     fragile,
     unfilled,
 )
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Params
+from workflow.trial import Outcome, Params
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -51,6 +53,8 @@ _GREATER_IS_BETTER = frozenset(
 )
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
 _MAX_ARGUMENT = 100_000
+_FIRST_ASKS = 12
+"""More than the random ones with which Optuna's samplers start."""
 
 
 @dataclass(frozen=True)
@@ -80,10 +84,22 @@ class Experiment:
     def make_search(self) -> Search:
         return make_search(self.space, self.search, self.objective.mode, self.initial)
 
+    def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
+        search = self.search
+        return Budgets(
+            search.gpu_hours, search.wall_time, search.target, self.objective.metric, self.objective.mode, gpus,
+            trials_per_gpu,
+        )  # fmt: skip
+
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
         constants = frozenset(p.name for p in self.space.parameters if isinstance(p, Constant))
         return Pipeline(model, self.stages, constants, container)
+
+    def missing_config_file(self, container: Container) -> str:
+        """Where the config file of trainings should be on this machine and isn't; empty if it is there, or may be."""
+        path = Pipeline(self.model, self.stages, container=container).config_file if self.model.data_dir else None
+        return path if path is not None and not is_there(Path(path)) else ""
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
@@ -182,6 +198,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
         initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
+    _check_first_asks(space, search, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse, warnings
     )  # fmt: skip
@@ -191,7 +208,7 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: 
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
     runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
-    options = read_options(section, look=not remote)
+    options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()
     if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):
         remedy = f"a file is needed: apptainer pull model.sif {section.data['image']}, then write its path"
@@ -337,7 +354,9 @@ def _read_search(section: Section) -> SearchSettings:
     defaults = SearchSettings()
     readers: dict[str, Callable[..., Any]] = {
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
-        "float": section.number, "bool": section.boolean,
+        "float": section.number, "bool": section.boolean, "Seconds | None": section.duration,
+        "float | None": lambda key, default: _optional_number(section, key),
+        "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
     values: dict[str, Any] = {}
     for setting in fields(SearchSettings):
@@ -346,6 +365,26 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _optional_number(section: Section, key: str) -> float | None:
+    number = section.number(key, math.nan)
+    return None if math.isnan(number) else number
+
+
+def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems) -> None:
+    """Some samplers refuse a space, or miss a package of theirs, only when they are asked, or asked after results."""
+    if settings.strategy != "optuna":
+        return
+    try:
+        search = make_search(space, settings, "min")
+        for number in range(_FIRST_ASKS):
+            if (trial := search.ask()) is not None:
+                search.tell(Outcome(trial.id, 1, "ok", float(number)))
+    except InputError as error:
+        what = str(error).removeprefix("search.sampler: ")
+        problems.include(f"{problems.where('search.sampler')}: {what}")
+        problems.raise_if_any()
 
 
 def _check_arguments(space: Space, stages: Mapping[StageName, Stage], problems: Problems) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from workflow.config import Experiment, Objective, load_experiment
 from workflow.errors import InputError
+from workflow.journal import differences
 from workflow.run import main
 from workflow.search import SearchSettings
 from workflow.stages import Stage
@@ -124,6 +125,13 @@ def test_shipped_demo_loads() -> None:
     assert [p.name for p in experiment.space.varying][:2] == ["learning_rate", "num_layers"]
 
 
+@pytest.mark.parametrize("text", ["1h30m", 5400, "01:30:00"])
+def test_budgets_of_the_campaign(tmp_path: Path, text: object) -> None:
+    search = load(tmp_path, search={"gpu_hours": 0.5, "wall_time": text, "target": -1}).search
+    assert (search.gpu_hours, search.wall_time, search.target) == (0.5, 5400.0, -1.0)
+    assert load(tmp_path, "search.target=null", search={"target": -1}).search.target is None
+
+
 # -- strictness ------------------------------------------------------------------------------------------------------
 
 UNKNOWN = [
@@ -179,6 +187,13 @@ WRONG = [
     ({"search": {"reevaluate": "yes please"}}, "search.reevaluate", "'yes please'", "write true or false"),
     ({"search": {"mut_prob": 0.9, "cx_prob": 0.2}}, "search.mut_prob", "1.1", "sum to 1 at most"),
     ({"search": {"evaluations": 9}}, "search.evaluations", "mu_plus_lambda", "set num_iterations"),
+    ({"search": {"gpu_hours": 0}}, "search.gpu_hours", "0", "write hours"),
+    ({"search": {"gpu_hours": -3}}, "search.gpu_hours", "-3", "write hours"),
+    ({"search": {"gpu_hours": "12h"}}, "search.gpu_hours", "'12h'", "write a finite number"),
+    ({"search": {"wall_time": "soon"}}, "search.wall_time", "'soon'", "write a time such as 90s"),
+    ({"search": {"wall_time": 0}}, "search.wall_time", "0", "write a time such as 90s"),
+    ({"search": {"target": float("inf")}}, "search.target", "inf", "write a finite number"),
+    ({"search": {"sampler_options": [1]}}, "search.sampler_options", "[1]", "with keys below it"),
     ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
     ({"model": {}}, "model.scripts", "is missing", "train.sh, or an image"),
     ({"model": {"runtime": "apptainer"}}, "model.image", "is missing", ".sif"),
@@ -214,6 +229,20 @@ def test_scripts_of_all_stages_must_be_there_and_executable(tmp_path: Path) -> N
     assert "it has no infer.sh" in message
     assert "train.sh" in message.partition("not executable: chmod +x ")[2]
     assert "preprocess.sh" not in message
+
+
+def test_the_data_directory_has_its_place_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").touch(0o755)
+    message = refusal(tmp_path, model={"scripts": ".", "binds": ["/tmp:/IMPROVE_DATA_DIR"]})
+    assert message.startswith("try.yaml: model.binds: '/tmp:/IMPROVE_DATA_DIR' is not allowed\n    -> ")
+    assert "model.data_dir" in message
+    other = {"scripts": ".", "binds": ["/tmp:/candle_data_dir", "/tmp:/IMPROVE_DATA_DIR/more"]}
+    assert load(tmp_path, model=other).model.options.binds
+
+
+def test_known_keys_are_listed_once(tmp_path: Path) -> None:
+    known = refusal(tmp_path, spce=1).partition("known: ")[2].split(", ")
+    assert "space" in known and len(known) == len(set(known))
 
 
 def test_only_the_stages_of_the_experiment_need_a_script(tmp_path: Path) -> None:
@@ -579,7 +608,15 @@ FULL: dict[str, Any] = {
         {"name": "epochs", "type": "constant", "value": 150},
     ],
     "objective": {"metric": "pcc", "mode": "max"},
-    "search": {"strategy": "simple", "NUM_ITERATIONS": 7, "seed": 5, "reevaluate": True},
+    "search": {
+        "strategy": "simple",
+        "NUM_ITERATIONS": 7,
+        "seed": 5,
+        "reevaluate": True,
+        "gpu_hours": 0.1,
+        "wall_time": "1h30m",
+        "target": 0,
+    },
     "max_attempts": 5,
 }
 INITIAL = 'lr,n,flag,opt,size\n0.001,3,true,"a,b",0.1\n1e-05,9,False,"",1e-7\n'
@@ -634,6 +671,7 @@ def test_a_resume_reads_the_same_experiment(
     data["model"] = {**data["model"], "scripts": "model"}
     if changes is FULL:
         write(directory, INITIAL, "initial.csv")
+        (directory / "conf.txt").touch()
         data["search"] = {**data["search"], "initial_population": "initial.csv"}
     first, second = run_and_resume(directory, write(directory, data), controlled)
     assert comparable(second) == comparable(first)
@@ -694,6 +732,7 @@ def test_fingerprint_survives_the_journal(tmp_path: Path) -> None:
 
 SAME = [
     {"search": {"num_iterations": 50}},
+    {"search": {"gpu_hours": 5, "wall_time": "2h", "target": 0.1}},
     {"name": "other"},
     {"max_attempts": 9},
     {"stages": {"train": {"timeout": "9h"}}},
@@ -702,6 +741,7 @@ SAME = [
 DIFFERENT = [
     *({"search": {name: value}} for name, value in OTHER_VALUES.items() if name != "NUM_ITERATIONS"),
     {"search": {"reevaluate": True}},
+    {"search": {"strategy": "optuna"}},
     {"objective": {"metric": "mse"}},
     {"objective": {"mode": "max"}},
     {"space": SPACE[:1]},
@@ -723,6 +763,12 @@ def test_fingerprint_ignores_budgets_and_what_does_not_change_the_search(tmp_pat
 def test_fingerprint_ignores_the_budget_of_a_random_search(tmp_path: Path) -> None:
     fingerprints = [load(tmp_path, search={"strategy": "random", "evaluations": n}).fingerprint() for n in (5, 50)]
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path) -> None:
+    fingerprint = load(tmp_path).fingerprint()
+    older = {**fingerprint, "search": {k: v for k, v in fingerprint["search"].items() if not k.startswith("sampler")}}
+    assert not list(differences(older, fingerprint))
 
 
 @pytest.mark.parametrize("changes", DIFFERENT)

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from workflow.budgets import Use
 from workflow.campaign import Campaign, best
 from workflow.config import Experiment
 from workflow.report.tables import counts
@@ -92,9 +93,14 @@ class Progress:
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"gen {generation}/{self.generations}")
+        budgets = campaign.plan.budgets
+        nearest = max([Use(done / budget if budget else 1.0, ""), *budgets.uses(state)], key=lambda use: use.part)
+        if nearest.text:
+            parts.append(nearest.text)
         if (winner := best(state, self.mode)) is not None and winner.value is not None:
-            parts.append(f"best {winner.value:.6g} (#{winner.trial_id})")
-        if done and not campaign.search.done:
-            per_trial = sum(last - first for first, last in state.spans) / done  # with all that passes between trials
-            parts.append(f"{timedelta(seconds=round((budget - done) * per_trial))} left")
+            target = f", target {budgets.target:g}" if budgets.target is not None else ""
+            parts.append(f"best {winner.value:.6g} (#{winner.trial_id}){target}")
+        if done and not campaign.search.done and not campaign.reached:
+            so_far = sum(last - first for first, last in state.spans)  # with all that passes between trials
+            parts.append(f"{timedelta(seconds=round(so_far * (1 - nearest.part) / nearest.part))} left")
         return " | ".join(parts)

@@ -8,21 +8,19 @@ child is taken as it comes. Measured for budgets of 40 to 440 evaluations and ba
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_ndtr, ndtr
 
-from workflow.search.base import NOTHING_NEW, SearchSettings, fitness, keyed_rng
+from workflow.search.base import fitness, keyed_rng
 from workflow.search.cube import Cube, Rows
 from workflow.search.gaussian_process import GaussianProcess
-from workflow.space import Genome, Space
-from workflow.trial import Outcome, Params, Trial
+from workflow.search.steady import SteadySearch
+from workflow.space import Genome
+from workflow.trial import Outcome
 
 _DESIGN = 8
 """Results before the first child is made; until then trials are points of Latin hypercubes."""
@@ -46,60 +44,19 @@ _DIFFERENTIAL = 0.25
 """Share of asks that take the model's best of a few differential children: robust where the model is wrong."""
 
 _FEW = 5
-_LARGEST_GRID = 20_000
 
 
-@dataclass
-class AsyncSearch:
-    """The strategy ``async``. The same order of tells gives the same asks.
-
-    ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
-    ``reevaluate``.
-    """
-
-    space: Space
-    settings: SearchSettings
-    mode: str = "min"
-    initial: Sequence[Params] = ()
-    message: str = ""
-    repeatable: bool = False
+class AsyncSearch(SteadySearch):
+    """The strategy ``async``. The same order of tells gives the same asks."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._cube = Cube(self.space)
         self._model = GaussianProcess(self._cube.categorical)
-        self._initial = deque(map(self.space.genome, self.initial))
-        self._next_id = 0
-        self._gaps: deque[int] = deque()
-        """Ids of trials whose record was lost: whatever is asked for next takes them."""
-        self._exhausted = False
-        self._known: dict[Genome, int] = {}
         self._pending: dict[int, Rows] = {}
         self._rows: list[Rows] = []
         self._losses: list[float] = []
         self._fitted_at = 0
-
-    @property
-    def budget(self) -> int:
-        ceiling = math.inf if self.settings.reevaluate else self.space.size
-        return int(min(self.settings.trials_without_generations, ceiling))
-
-    @property
-    def done(self) -> bool:
-        if not self._exhausted and (self._gaps or self._next_id < self.budget):
-            return False
-        if self.budget < self.settings.trials_without_generations:
-            self.message = f"the space holds only {self.budget} configurations, and each one was asked for"
-        return True
-
-    def ask(self) -> Trial | None:
-        if self.done:
-            return None
-        trial_id = self._gaps[0] if self._gaps else self._next_id
-        genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
-        if genome is None:
-            self._exhausted, self.message = True, NOTHING_NEW
-            return None
-        return self._record(genome, trial_id)
 
     def tell(self, outcome: Outcome) -> None:
         row = self._pending.pop(outcome.trial_id, None)
@@ -107,40 +64,14 @@ class AsyncSearch:
             self._rows.append(row)
             self._losses.append(fitness(outcome, self.mode))
 
-    def restore(self, trial: Trial, outcome: Outcome | None) -> None:
-        """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
-        self._gaps.extend(range(self._next_id, trial.id))
-        genome = self.space.genome(trial.params)
-        if genome in self._initial:
-            self._initial.remove(genome)
-        self._record(genome, trial.id)
-        if outcome is not None:
-            self.tell(outcome)
-
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
-    def _record(self, genome: Genome, trial_id: int) -> Trial:
-        if self._gaps and self._gaps[0] == trial_id:
-            self._gaps.popleft()
-        self._next_id = max(self._next_id, trial_id + 1)
-        config_id = self._known.setdefault(genome, trial_id)
+    def _added(self, trial_id: int, genome: Genome) -> None:
         self._pending[trial_id] = self._cube.encode(genome)
-        return Trial(trial_id, config_id, self.space.params(genome))
 
     # -- which configuration ---------------------------------------------------------------------------------------
 
-    def _propose(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
-        """None if there is no configuration left."""
-        while self._initial:
-            genome = self._initial.popleft()
-            if self._is_new(genome):
-                return genome
+    def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         candidates = filter(self.space.allows, self._candidates(rng, trial_id))
-        return next(filter(self._is_new, candidates), None) or self._rest(rng)
-
-    def _is_new(self, genome: Genome) -> bool:
-        return self.settings.reevaluate or genome not in self._known
+        return next(filter(self._is_new, candidates), None)
 
     def _candidates(self, rng: np.random.Generator, trial_id: int) -> Iterable[Genome]:
         """Configurations, the best first."""
@@ -229,13 +160,6 @@ class AsyncSearch:
         if rule < 0.5:
             return _log_expected_improvement(better) + np.log(deviation)
         return weight * deviation - mean if rule < 0.75 else log_ndtr(better)
-
-    def _rest(self, rng: np.random.Generator) -> Genome | None:
-        """Any configuration that is left, where all the candidates are known."""
-        if self.space.size <= _LARGEST_GRID:
-            left = [genome for genome in self.space.grid() if self._is_new(genome)]
-            return left[int(rng.integers(len(left)))] if left else None
-        return next(filter(self._is_new, itertools.islice(self.space.draws(rng), 1000)), None)
 
 
 def _log_expected_improvement(better: NDArray[np.float64]) -> NDArray[np.float64]:

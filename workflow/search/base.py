@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from workflow.errors import Problems, did_you_mean
+from workflow.errors import Problems, did_you_mean, listing, show
 from workflow.space import Space
 from workflow.trial import Outcome, Params, Trial
 
@@ -21,9 +22,13 @@ _DEFAULTS = 2**32 - 1
 """The key of the draws that fill up the default configuration: beyond every number of a trial."""
 
 MODES = ("min", "max")
-STRATEGIES = ("mu_plus_lambda", "simple", "random", "async")
-WITHOUT_GENERATIONS = ("async", "random")
+STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
+WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
+
+
+Seconds = float
+"""A duration as experiment files have it: a number, or a text such as 12h."""
 
 
 NOTHING_NEW = "no further configuration was found that is allowed"
@@ -70,7 +75,9 @@ class SearchSettings:
     are the shares of offspring that mutate and cross; ``mut_indpb`` and ``cx_indpb`` the probabilities for each
     hyperparameter of such an offspring; ``tournsize`` the individuals of a selection tournament. ``evaluations``
     is the budget of searches without generations, by default that of mu_plus_lambda with the same sizes.
-    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory.
+    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
+    name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
+    ``gpu_hours``, ``wall_time`` and ``target`` are the campaign's to watch: no search knows of them.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -86,8 +93,13 @@ class SearchSettings:
     reevaluate: bool = False
     evaluations: int | None = None
     initial_population: str | None = None
+    sampler: str | None = None
+    sampler_options: Mapping[str, Any] | None = None
+    gpu_hours: float | None = None
+    wall_time: Seconds | None = None
+    target: float | None = None
 
-    BUDGETS = ("num_iterations", "evaluations")
+    BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
 
     @property
@@ -120,10 +132,13 @@ class SearchSettings:
         if self.evaluations is not None and self.evaluations < 1:
             problems.add("search.evaluations", f"{self.evaluations} is below 1", "write at least 1")
         if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
-            what = f"is a budget of strategies {' and '.join(WITHOUT_GENERATIONS)}, not of {self.strategy}"
+            what = f"is a budget of strategies {listing(WITHOUT_GENERATIONS)}, not of {self.strategy}"
             problems.add("search.evaluations", what, "set num_iterations and population_size")
+        if self.gpu_hours is not None and self.gpu_hours <= 0:
+            problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)
+        self._check_sampler(problems)
 
     def _check_mu_plus_lambda(self, problems: Problems) -> None:
         if self.mut_prob + self.cx_prob > 1 + 1e-12:
@@ -132,6 +147,37 @@ class SearchSettings:
         if self.num_iterations > 1 and not 1 <= self.offspring < self.population_size:
             what = f"gives {self.offspring} offspring for a population of {self.population_size}"
             problems.add("search.offspring_proportion", what, "leave at least one parent and one offspring")
+
+    def _check_sampler(self, problems: Problems) -> None:
+        for key in ("sampler", "sampler_options"):
+            if getattr(self, key) is not None and self.strategy != "optuna":
+                what = f"is a setting of strategy optuna, not of {self.strategy}"
+                problems.add(f"search.{key}", what, "leave it out, or set strategy: optuna")
+        options = self.sampler_options or {}
+        if "seed" in options:
+            problems.add("search.sampler_options.seed", "is given to every sampler", "set search.seed instead")
+        elif not _is_plain(options):
+            what = f"{show(dict(options))} holds values that cannot be written down"
+            problems.add("search.sampler_options", what, "write strings, finite numbers, true/false, and lists of them")
+        elif self.strategy == "optuna":
+            self._check_optuna(problems)
+
+    def _check_optuna(self, problems: Problems) -> None:
+        try:
+            from workflow.search.optuna_search import check_sampler
+        except ImportError as error:
+            what = f"'optuna' needs the package of that name, which cannot be used ({error})"
+            problems.add("search.strategy", what, 'pip install "workflow[optuna]"')
+        else:
+            check_sampler(self, problems)
+
+
+def _is_plain(options: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:

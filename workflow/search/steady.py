@@ -1,0 +1,119 @@
+"""What the searches share that learn without generations: budget, ids, lost records, no configuration twice.
+
+Every ask takes the state of that moment, so that the asks depend on the order of the tells.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workflow.search.base import NOTHING_NEW, SearchSettings, keyed_rng
+from workflow.space import Genome, Space
+from workflow.trial import Outcome, Params, Trial
+
+_LARGEST_GRID = 20_000
+
+
+@dataclass
+class SteadySearch:
+    """A strategy says what to try (``_suggest``), and hears of trials (``_added``) and of their outcomes (``tell``).
+
+    ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
+    ``reevaluate``.
+    """
+
+    space: Space
+    settings: SearchSettings
+    mode: str = "min"
+    initial: Sequence[Params] = ()
+    message: str = ""
+    repeatable: bool = False
+
+    def __post_init__(self) -> None:
+        self._initial = deque(map(self.space.genome, self.initial))
+        self._next_id = 0
+        self._gaps: deque[int] = deque()
+        """Ids of trials whose record was lost: whatever is asked for next takes them."""
+        self._exhausted = False
+        self._known: dict[Genome, int] = {}
+
+    @property
+    def budget(self) -> int:
+        ceiling = math.inf if self.settings.reevaluate else self.space.size
+        return int(min(self.settings.trials_without_generations, ceiling))
+
+    @property
+    def done(self) -> bool:
+        if not self._exhausted and (self._gaps or self._next_id < self.budget):
+            return False
+        if self.budget < self.settings.trials_without_generations:
+            self.message = f"the space holds only {self.budget} configurations, and each one was asked for"
+        return True
+
+    def ask(self) -> Trial | None:
+        if self.done:
+            return None
+        trial_id = self._gaps[0] if self._gaps else self._next_id
+        genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
+        if genome is None:
+            self._exhausted, self.message = True, NOTHING_NEW
+            return None
+        return self._record(genome, trial_id)
+
+    def tell(self, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+    def restore(self, trial: Trial, outcome: Outcome | None) -> None:
+        """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
+        self._gaps.extend(range(self._next_id, trial.id))
+        genome = self.space.genome(trial.params)
+        if genome in self._initial:
+            self._initial.remove(genome)
+        self._record(genome, trial.id)
+        if outcome is not None:
+            self.tell(outcome)
+
+    def report(self, trial_id: int, step: int, value: float) -> bool:
+        return True
+
+    def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
+        """The strategy's next configuration, a new and allowed one; None if it has found none."""
+        raise NotImplementedError
+
+    def _added(self, trial_id: int, genome: Genome) -> None:
+        """A trial was asked for, or restored."""
+        raise NotImplementedError
+
+    def _record(self, genome: Genome, trial_id: int) -> Trial:
+        if self._gaps and self._gaps[0] == trial_id:
+            self._gaps.popleft()
+        self._next_id = max(self._next_id, trial_id + 1)
+        config_id = self._known.setdefault(genome, trial_id)
+        self._added(trial_id, genome)
+        return Trial(trial_id, config_id, self.space.params(genome))
+
+    def _propose(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
+        """None if there is no configuration left."""
+        while self._initial:
+            genome = self._initial.popleft()
+            if self._is_new(genome):
+                return genome
+        suggested = self._suggest(rng, trial_id)
+        return self._rest(rng) if suggested is None else suggested
+
+    def _is_new(self, genome: Genome) -> bool:
+        return self.settings.reevaluate or genome not in self._known
+
+    def _rest(self, rng: np.random.Generator) -> Genome | None:
+        """Any configuration that is left, where all that were suggested are known."""
+        if self.space.size <= _LARGEST_GRID:
+            left = [genome for genome in self.space.grid() if self._is_new(genome)]
+            return left[int(rng.integers(len(left)))] if left else None
+        drawn = itertools.chain(itertools.islice(self.space.draws(rng), 1000), self.space.rest())
+        return next(filter(self._is_new, drawn), None)
