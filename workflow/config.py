@@ -113,8 +113,12 @@ class Experiment:
         search = _search_data(self.search)
         for key in (*SearchSettings.BUDGETS, "initial_population"):
             del search[key]
-        space = {p.name: _described(p) for p in self.space.parameters}
-        return {"space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial)}
+        space = {p.name: {**_described(p), **_relations(p.name, self.space)} for p in self.space.parameters}
+        constraints = [c.text for c in self.space.constraints]
+        return {
+            "space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial),
+            **({"constraints": constraints} if constraints else {}),
+        }  # fmt: skip
 
     def to_yaml(self) -> str:
         """The file that a resume reads: all resolved, with the space and the initial population in files beside it."""
@@ -144,6 +148,16 @@ def _described(parameter: object) -> dict[str, Any]:
     del described["name"]
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
+
+
+def _relations(name: str, space: Space) -> dict[str, Any]:
+    """The default and condition of a parameter; nothing where it has none, as in journals that know neither."""
+    found: dict[str, Any] = {}
+    if name in space.defaults:
+        found["default"] = space.defaults[name]
+    if name in space.conditions:
+        found["condition"] = {parent: list(values) for parent, values in space.conditions[name].items()}
+    return found
 
 
 def _model_data(model: Model) -> dict[str, Any]:

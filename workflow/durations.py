@@ -87,7 +87,7 @@ class _Model:
         params = [_params(trial) for trial, _ in samples]
         scales: dict[str, tuple[float, float, bool]] = {}
         columns: list[tuple[str, Value | None]] = []
-        for name in params[-1]:
+        for name in dict.fromkeys(name for p in params for name in p):
             values = [p[name] for p in params if name in p]
             if all(_is_number(value) for value in values):
                 scales[name] = _scale([float(value) for value in values])

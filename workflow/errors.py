@@ -118,6 +118,11 @@ def show(value: object) -> str:
         return "a huge number"
 
 
+def json_type(value: object) -> str:
+    names = {dict: "dictionary", list: "list", str: "string", bool: "logical", int: "number", float: "number"}
+    return "null" if value is None else next((n for t, n in names.items() if isinstance(value, t)), "value")
+
+
 def listing(names: Iterable[str]) -> str:
     return ", ".join(str(name) for name in names)
 

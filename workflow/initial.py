@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workflow.errors import Problems, listing, show
 from workflow.rundir import RunDir
-from workflow.space import Space
+from workflow.space import Constant, Genome, Space
 from workflow.strict import is_there, read_yaml
 from workflow.trial import Params, Value
 
@@ -36,22 +36,34 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
             problems.add(
                 f"line {row['_line']}", "has more cells than the header", "put values that hold a comma in quotes"
             )
-    chosen: dict[tuple[Any, ...], Params] = {}
+    chosen: dict[Genome, Params] = {}
     for row in rows:
-        values = {}
-        for parameter in space.varying:
-            text = row[parameter.name] or ""
-            try:
-                values[parameter.name] = parameter.parse(text)
-            except ValueError as error:
-                place = f"line {row['_line']}: {parameter.name}"
-                problems.add(place, f"{show(text)} is not in the space", f"write {error}")
-        if len(values) == len(space.varying):
-            chosen.setdefault(tuple(values.values()), space.complete(values))
+        params = _read_row(row, space, problems)
+        if params is not None:
+            chosen.setdefault(space.genome(params), params)
     if not rows:
         problems.add("", "has no row", "write one configuration a line below the header")
     problems.raise_if_any()
     return list(chosen.values())[:size]
+
+
+def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Params | None:
+    """The configuration of a row, or None with what is wrong; cells of what does not exist in it do not matter."""
+    values: dict[str, Value] = {}
+    found = Problems(problems.file)
+    for parameter in space.by_dependence:
+        text = "" if isinstance(parameter, Constant) else row[parameter.name] or ""
+        try:
+            if space.exists(parameter.name, values):
+                values[parameter.name] = parameter.parse(text)
+        except ValueError as error:
+            place = f"line {row['_line']}: {parameter.name}"
+            found.add(place, f"{show(text)} is not in the space", f"write {error}")
+    problems.extend(found)
+    params = space.in_order(values)
+    for constraint in () if found else space.violated(params):
+        problems.add(f"line {row['_line']}", f"does not meet {show(constraint.text)}", "change or remove this line")
+    return None if found else params
 
 
 def objective_of(path: Path) -> tuple[str, str]:
@@ -90,7 +102,7 @@ def _best_first(rows: list[dict[str, Any]], mode: str, problems: Problems) -> li
 def write_initial(path: Path, space: Space, initial: Sequence[Params]) -> None:
     """The CSV that ``read_initial`` reads back to the same configurations."""
     names = [p.name for p in space.varying]
-    rows = [names, *([cell(params[name]) for name in names] for params in initial)]
+    rows = [names, *(cells(params, names) for params in initial)]
     path.write_text("".join(csv_line(row) for row in rows), encoding="utf-8", newline="")
 
 
@@ -99,6 +111,11 @@ def csv_line(cells: Sequence[str]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)
     return text.getvalue()[:-2] + "\n"
+
+
+def cells(params: Params, names: Iterable[str]) -> list[str]:
+    """One row; the cell of a hyperparameter that does not exist in this configuration is empty."""
+    return [cell(params[name]) if name in params else "" for name in names]
 
 
 def cell(value: Value) -> str:

@@ -3,6 +3,9 @@
 What the page leaves open is settled so: a value that leaves its bounds (or an index its list) is clamped; an int
 is rounded to the nearest; sigma's default is a tenth of the range (of the log10 range with ``use_log_scale``; of
 the list's length, at least 1, for ``ordered``); a categorical mutation may return the current value.
+
+Beyond that page, a parameter may exist in some configurations only (its condition), and configurations may be
+disallowed (constraints).
 """
 
 from __future__ import annotations
@@ -12,13 +15,28 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from workflow.errors import listing, show
+from workflow.expressions import Constraint
 from workflow.trial import Params, Value
+
+Genome = tuple[Value | None, ...]
+"""The values of the searched parameters, in the file's order; None for one that does not exist in a configuration."""
+
+Condition = Mapping[str, tuple[Value, ...]]
+"""Other parameters, each with the values of which it must have one for a parameter to exist."""
+
+_LARGEST_GRID = 20_000
+"""Combinations that are looked through one by one, where not all of them are allowed configurations."""
+
+_TRIES = 10_000
+"""Draws in a row that are not allowed, after which no more are made."""
 
 
 class Parameter(Protocol):
@@ -48,11 +66,14 @@ class Parameter(Protocol):
     def values(self) -> Iterator[Value]:
         """All values, for a finite parameter."""
 
-    def parse(self, text: str) -> Value:
-        """The value that ``text`` stands for.
+    def accept(self, value: object) -> Value:
+        """A value from elsewhere as one of the parameter's own.
 
         Raises ValueError, with the allowed values, for one that is outside the space.
         """
+
+    def parse(self, text: str) -> Value:
+        """The value that ``text`` stands for. Raises ValueError as ``accept`` does."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,11 @@ class Constant:
 
     def values(self) -> Iterator[Value]:
         yield self.value
+
+    def accept(self, value: object) -> Value:
+        if value != self.value or isinstance(value, bool) != isinstance(self.value, bool):
+            raise ValueError(f"{show(self.value)}")
+        return self.value
 
     def parse(self, text: str) -> Value:
         return self.value
@@ -133,22 +159,23 @@ class Number:
             return iter((self.lower,))
         return iter(range(int(self.lower), int(self.upper) + 1))
 
-    def parse(self, text: str) -> Value:
-        number = self._number(text)
-        if not self.lower <= number <= self.upper:
-            kind = "a whole number" if self.integer else "a number"
-            raise ValueError(f"{kind} from {self._clamp(self.lower)} to {self._clamp(self.upper)}")
-        return self._clamp(number)
+    def accept(self, value: object) -> Value:
+        if self._holds(value):
+            return self._clamp(value)
+        kind = "a whole number" if self.integer else "a number"
+        raise ValueError(f"{kind} from {self._clamp(self.lower)} to {self._clamp(self.upper)}")
 
-    def _number(self, text: str) -> float:
-        """The number of a text; nan where it is none, or not whole and has to be."""
+    def parse(self, text: str) -> Value:
         with contextlib.suppress(ValueError):
-            return int(text)  # exact beyond 53 bits, too
-        try:
-            number = float(text)
-        except ValueError:
-            return math.nan
-        return number if not self.integer or number.is_integer() else math.nan
+            return self.accept(int(text))  # exact beyond 53 bits, too
+        with contextlib.suppress(ValueError):
+            return self.accept(float(text))
+        return self.accept(text)
+
+    def _holds(self, value: object) -> TypeGuard[float]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return self.lower <= value <= self.upper and (not self.integer or value == int(value))
 
     def _to_scale(self, value: float) -> float:
         return math.log10(value) if self.log else value
@@ -183,6 +210,11 @@ class Logical:
 
     def values(self) -> Iterator[Value]:
         return iter((False, True))
+
+    def accept(self, value: object) -> Value:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
 
     def parse(self, text: str) -> Value:
         return _parse_logical(text)
@@ -229,44 +261,152 @@ class Choice:
     def values(self) -> Iterator[Value]:
         return iter(dict.fromkeys(self.elements))
 
+    def accept(self, value: object) -> Value:
+        for element in self.elements:
+            if value == element and isinstance(value, bool) == isinstance(element, bool):
+                return element
+        raise ValueError(f"one of {listing(map(show, self.elements))}")
+
     def parse(self, text: str) -> Value:
         parsers: dict[str, Callable[[str], Value]] = {
             "int": int, "float": float, "string": str, "logical": _parse_logical,
         }  # fmt: skip
-        try:
-            value = parsers[self.element_type](text)
-        except ValueError:
-            value = text
-        if value not in self.elements:
-            raise ValueError(f"one of {listing(map(show, self.elements))}")
-        return value
+        with contextlib.suppress(ValueError):
+            return self.accept(parsers[self.element_type](text))
+        return self.accept(text)
 
 
 @dataclass(frozen=True)
 class Space:
-    """A list of parameters. ``entries`` are the dictionaries that they were read from, without ignored keys."""
+    """A list of parameters. ``entries`` are the dictionaries that they were read from, without ignored keys.
+
+    ``defaults`` are values of the first configuration to try. A parameter with a condition exists in those
+    configurations that meet it; a configuration is allowed that meets all ``constraints``.
+    """
 
     parameters: tuple[Parameter, ...]
     entries: tuple[Mapping[str, Any], ...]
     warnings: tuple[str, ...] = ()
+    defaults: Mapping[str, Value] = field(default_factory=dict)
+    conditions: Mapping[str, Condition] = field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
 
-    @property
+    @cached_property
     def varying(self) -> tuple[Parameter, ...]:
         """The parameters that are searched: those that aren't of type constant, in the file's order."""
         return tuple(p for p in self.parameters if not isinstance(p, Constant))
 
-    @property
+    @cached_property
+    def by_dependence(self) -> tuple[Parameter, ...]:
+        """The parameters, each one after those of its condition."""
+        if not self.conditions:
+            return self.parameters
+        named = {p.name: p for p in self.parameters}
+        order = TopologicalSorter({name: self.conditions.get(name, {}) for name in named})
+        return tuple(named[name] for name in order.static_order())
+
+    @cached_property
     def size(self) -> float:
-        """Number of distinct configurations; infinity where a float is searched."""
+        """Number of allowed configurations that differ; an upper bound of it where they cannot be counted.
+
+        Infinity where a float is searched.
+        """
+        return sum(1 for _ in self.grid()) if self._is_partial and self._is_small else self._combinations
+
+    @property
+    def is_countable(self) -> bool:
+        """Whether all configurations can be looked through."""
+        return self._is_small or (not self._is_partial and math.isfinite(self._combinations))
+
+    @property
+    def _is_small(self) -> bool:
+        return self._combinations <= _LARGEST_GRID
+
+    @property
+    def _combinations(self) -> float:
         return math.prod(p.size for p in self.parameters)
 
-    def complete(self, values: Mapping[str, Value]) -> Params:
-        """``values`` of the varying parameters, with the constants filled in, in the file's order."""
-        return {p.name: p.value if isinstance(p, Constant) else values[p.name] for p in self.parameters}
+    @property
+    def _is_partial(self) -> bool:
+        """Whether there are combinations of values that are no configurations of their own."""
+        return bool(self.conditions or self.constraints)
 
-    def grid(self) -> Iterator[tuple[Value, ...]]:
-        """Every configuration of a finite space, as the tuple of its varying values."""
-        return itertools.product(*(list(p.values()) for p in self.varying))
+    def exists(self, name: str, values: Mapping[str, Value]) -> bool:
+        """Whether a parameter exists where those that its condition names have ``values``, if they exist."""
+        needed = self.conditions.get(name, {})
+        return all(parent in values and values[parent] in allowed for parent, allowed in needed.items())
+
+    def complete(self, values: Mapping[str, Value | None], rng: np.random.Generator | None = None) -> Params:
+        """``values`` of the varying parameters that exist, with the constants filled in, in the file's order.
+
+        With ``rng``, what exists and has no value is drawn.
+        """
+        found: dict[str, Value] = {}
+        for parameter in self.by_dependence:
+            if self.exists(parameter.name, found):
+                found[parameter.name] = _value(parameter, values, rng)
+        return self.in_order(found) if self.conditions else found
+
+    def in_order(self, values: Mapping[str, Value]) -> Params:
+        """The same values in the order of the file."""
+        return {p.name: values[p.name] for p in self.parameters if p.name in values}
+
+    def params(self, genome: Genome, rng: np.random.Generator | None = None) -> Params:
+        return self.complete(dict(zip((p.name for p in self.varying), genome, strict=True)), rng)
+
+    def genome(self, params: Params) -> Genome:
+        return tuple(params.get(p.name) for p in self.varying)
+
+    def settle(self, genome: Genome, rng: np.random.Generator | None = None) -> Genome:
+        """The one genome of a configuration: without what does not exist in it, and with all that does."""
+        return self.genome(self.params(genome, rng)) if self.conditions else genome
+
+    def allows(self, genome: Genome) -> bool:
+        return not self.constraints or not any(self.violated(self.params(genome)))
+
+    def violated(self, params: Params) -> Iterator[Constraint]:
+        """The constraints that a configuration does not meet."""
+        return (constraint for constraint in self.constraints if not constraint.holds(params))
+
+    def draws(self, rng: np.random.Generator, fixed: Mapping[str, Value] | None = None) -> Iterator[Genome]:
+        """Random allowed configurations, with the values of ``fixed``; ends where they are too rare to be met."""
+        fixed, misses = fixed or {}, 0
+        while misses < _TRIES:
+            drawn = ((p.name, p.draw(rng)) for p in self.varying)
+            genome = self.settle(tuple(fixed.get(name, value) for name, value in drawn))
+            misses = 0 if self.allows(genome) else misses + 1
+            if not misses:
+                yield genome
+
+    def rest(self) -> Iterator[Genome]:
+        """Where draws find nothing: all configurations, or an allowed one if they are too many to be looked through."""
+        if self.is_countable:
+            yield from self.grid()
+        elif self.example is not None:
+            yield self.example
+
+    @cached_property
+    def example(self) -> Genome | None:
+        """An allowed configuration, the same one always; None if there is none, or they are too rare to be met."""
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0)))
+        return next(self.grid() if self._is_small else self.draws(rng), None)
+
+    def grid(self) -> Iterator[Genome]:
+        """Every allowed configuration of a finite space."""
+        combinations: Iterator[Genome] = itertools.product(*(list(p.values()) for p in self.varying))
+        if self.conditions:
+            combinations = iter(dict.fromkeys(map(self.settle, combinations)))
+        yield from filter(self.allows, combinations)
+
+
+def _value(parameter: Parameter, values: Mapping[str, Value | None], rng: np.random.Generator | None) -> Value:
+    if isinstance(parameter, Constant):
+        return parameter.value
+    value = values[parameter.name]
+    if value is None:
+        assert rng is not None, f"{parameter.name} exists without a value"
+        return parameter.draw(rng)
+    return value
 
 
 def _power_of_ten(exponent: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -9,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import Problems, did_you_mean, listing, show, unusable_text
+from workflow.errors import Problems, did_you_mean, json_type, listing, show, unusable_text
+from workflow.relations import RelationsReader, check_allowed, place_of, without_fixed_conditions
 from workflow.space import Choice, Constant, Logical, Number, Parameter, Space, nearest
 from workflow.trial import Value
 
@@ -25,12 +27,12 @@ _REQUIRED = {
     "ordered": ("values", "element_type"),
 }
 _OPTIONAL = {
-    "constant": (),
-    "int": ("use_log_scale", "sigma"),
-    "float": ("use_log_scale", "sigma"),
-    "logical": (),
-    "categorical": (),
-    "ordered": ("sigma",),
+    "constant": ("condition", "constraint"),
+    "int": ("use_log_scale", "sigma", "default", "condition", "constraint"),
+    "float": ("use_log_scale", "sigma", "default", "condition", "constraint"),
+    "logical": ("default", "condition", "constraint"),
+    "categorical": ("default", "condition", "constraint"),
+    "ordered": ("sigma", "default", "condition", "constraint"),
 }
 _INT_LIMIT = 2**63 - 1
 
@@ -54,14 +56,41 @@ def parse_space(entries: object, source: str) -> Space:
     """
     problems = Problems(source)
     if not isinstance(entries, list):
-        problems.fail("", f"is a {_json_type(entries)}, not a list", "write a list of dictionaries: [{...}, {...}]")
+        problems.fail("", f"is a {json_type(entries)}, not a list", "write a list of dictionaries: [{...}, {...}]")
     if not entries:
         problems.fail("", "is an empty list", "define at least one hyperparameter")
     warnings: list[str] = []
-    parameters = [_read_entry(number, entry, problems, warnings) for number, entry in enumerate(entries, start=1)]
+    parameters, defaults = _read_entries(entries, problems, warnings)
     _check_duplicates(entries, problems)
+    relations = RelationsReader(entries, parameters, problems)
+    conditions, constraints = relations.conditions(), relations.constraints()
     problems.raise_if_any()
-    return Space(tuple(p for p in parameters if p is not None), tuple(map(_meaning, entries)), tuple(warnings))
+    read = tuple(p for p in parameters.values() if p is not None)
+    meant = tuple(map(_meaning, entries))
+    space = Space(read, meant, tuple(warnings), defaults, conditions, tuple(constraints.values()))
+    space = without_fixed_conditions(space, source)
+    check_allowed(space, constraints, problems)
+    problems.raise_if_any()
+    return space
+
+
+def _read_entries(
+    entries: Sequence[object], problems: Problems, warnings: list[str]
+) -> tuple[dict[str, Parameter | None], dict[str, Value]]:
+    """Parameters by name, None for one that cannot be read, and defaults."""
+    parameters: dict[str, Parameter | None] = {}
+    defaults: dict[str, Value] = {}
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict):
+            problems.add(f"entry {number}", f"{show(entry)} is not a dictionary", 'write {"name": ..., "type": ...}')
+            continue
+        reader = _EntryReader(number, entry, problems, warnings)
+        parameter, name = reader.read(), entry.get("name")
+        if isinstance(name, str):
+            parameters[name] = parameter
+        if parameter is not None and reader.default is not None:
+            defaults[parameter.name] = reader.default
+    return parameters, defaults
 
 
 def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -98,11 +127,6 @@ def _object(pairs: list[tuple[str, Any]]) -> _Object:
     return result
 
 
-def _json_type(value: object) -> str:
-    names = {dict: "dictionary", list: "list", str: "string", bool: "logical", int: "number", float: "number"}
-    return "null" if value is None else next((n for t, n in names.items() if isinstance(value, t)), "value")
-
-
 def _check_duplicates(entries: Sequence[object], problems: Problems) -> None:
     first: dict[object, int] = {}
     for number, entry in enumerate(entries, start=1):
@@ -115,14 +139,6 @@ def _check_duplicates(entries: Sequence[object], problems: Problems) -> None:
         first.setdefault(name, number)
 
 
-def _read_entry(number: int, entry: object, problems: Problems, warnings: list[str]) -> Parameter | None:
-    if not isinstance(entry, dict):
-        problems.add(f"entry {number}", f"{show(entry)} is not a dictionary", 'write {"name": ..., "type": ...}')
-        return None
-    reader = _EntryReader(number, entry, problems, warnings)
-    return reader.read()
-
-
 class _EntryReader:
     """Reads one dictionary of the list; every problem goes to ``problems``, none is raised."""
 
@@ -131,14 +147,16 @@ class _EntryReader:
         self.found = Problems(problems.file)
         self.problems = problems
         self.warnings = warnings
-        name = entry.get("name")
-        self.place = f"entry {number} {show(name)}" if isinstance(name, str) else f"entry {number}"
+        self.place = place_of(number, entry)
+        self.default: Value | None = None
 
     def read(self) -> Parameter | None:
         kind = self._header()
         parameter = None
         if kind is not None and self._has_required(kind):
             parameter = getattr(self, f"_read_{kind}")(self.entry.get("name"))
+            self._read_default(kind, parameter)
+        self._warn_of_misspelt_keys()
         self.problems.extend(self.found)
         return None if self.found else parameter
 
@@ -177,10 +195,28 @@ class _EntryReader:
     def _add(self, key: str, what: str, remedy: str) -> None:
         self.found.add(f"{self.place}: {key}", what, remedy)
 
+    def _read_default(self, kind: str, parameter: Parameter | None) -> None:
+        if parameter is None or "default" not in self.entry or "default" not in _OPTIONAL[kind]:
+            return
+        try:
+            self.default = parameter.accept(self.entry["default"])
+        except ValueError as error:
+            self._add("default", f"{show(self.entry['default'])} is not in the space", f"write {error}")
+
+    def _warn_of_misspelt_keys(self) -> None:
+        """Keys that other tools ignore are easily lost."""
+        for key in self.entry:
+            close = difflib.get_close_matches(str(key), _RELATING, n=1, cutoff=_CLOSE)
+            if close and key not in _RELATING:
+                self._warn(f"the key {show(key)} is ignored: did you mean {show(close[0])}?")
+
+    def _warn(self, what: str) -> None:
+        self.warnings.append(f"{self.found.file}: {self.place}: {what}")
+
     def _read_constant(self, name: str) -> Parameter:
         value = self.entry["value"]
         if not isinstance(value, str | int | float | bool):
-            self._add("value", f"{show(value)} is a {_json_type(value)}", "give a string, a number or true/false")
+            self._add("value", f"{show(value)} is a {json_type(value)}", "give a string, a number or true/false")
         else:
             self._check_scalar("value", value)
         return Constant(name, value)
@@ -214,17 +250,26 @@ class _EntryReader:
             return None
         span = math.log10(upper) - math.log10(lower) if log else upper - lower
         sigma = self._sigma(span / 10)
-        if log and span > 0 and sigma < span / 100:
-            self.warnings.append(
-                f"{self.found.file}: {self.place}: sigma {sigma:g} is in decades with use_log_scale, and below a "
-                f"hundredth of the range's {span:g} decades: mutation will barely move it (try {span / 10:.2g})"
-            )
+        self._check_sigma(sigma, span, " decades" if log else "")
         return Number(name, lower, upper, sigma, log, integer)
+
+    def _check_sigma(self, sigma: float, span: float, unit: str) -> None:
+        """Warn of a mutation that barely moves a value, or that throws it from bound to bound."""
+        if unit and span > 0 and sigma < span / 100:
+            self._warn(
+                f"sigma {sigma:g} is in decades with use_log_scale, and below a hundredth of the range's {span:g} "
+                f"decades: mutation will barely move it (try {span / 10:.2g})"
+            )
+        if 0 < span < sigma:
+            self._warn(
+                f"sigma {sigma:g} is larger than the whole range of {span:g}{unit}: most mutations will end at a "
+                f"bound (try {span / 10:.2g})"
+            )
 
     def _bound(self, key: str, integer: bool) -> float | None:
         value = self.entry[key]
         if isinstance(value, bool) or not isinstance(value, int | float):
-            self._add(key, f"{show(value)} is a {_json_type(value)}, not a number", "write a number, without quotes")
+            self._add(key, f"{show(value)} is a {json_type(value)}, not a number", "write a number, without quotes")
             return None
         if not _is_finite(value):
             self._add(key, f"{show(value)} is not finite", "write a finite number")
@@ -258,6 +303,7 @@ class _EntryReader:
     def _read_ordered(self, name: str) -> Parameter | None:
         elements = tuple(dict.fromkeys(self._elements()))  # a repeated element would be a place that no step leaves
         sigma = self._sigma(max(1.0, len(elements) / 10))
+        self._check_sigma(sigma, len(elements) - 1, "")
         return Choice(name, elements, self.entry["element_type"], _max_step(sigma)) if elements else None
 
     def _elements(self) -> tuple[Value, ...]:
@@ -266,7 +312,7 @@ class _EntryReader:
             self._add("element_type", f"{show(element_type)} is not one", did_you_mean(element_type, ELEMENT_TYPES))
             element_type = None
         if not isinstance(values, list):
-            self._add("values", f"{show(values)} is a {_json_type(values)}, not a list", "write a list: [a, b, c]")
+            self._add("values", f"{show(values)} is a {json_type(values)}, not a list", "write a list: [a, b, c]")
             return ()
         if not values:
             self._add("values", "is an empty list", "give at least one element")
@@ -292,7 +338,12 @@ class _EntryReader:
             self._add(key, f"{show(value)} is not finite", "write a finite number")
 
 
-_KNOWN_KEYS = ("name", "type", "value", "lower", "upper", "values", "element_type", "use_log_scale", "sigma")
+_RELATING = ("default", "condition", "constraint")
+_KNOWN_KEYS = (
+    "name", "type", "value", "lower", "upper", "values", "element_type", "use_log_scale", "sigma", *_RELATING,
+)  # fmt: skip
+_CLOSE = 0.85
+"""Likeness from which a key is taken for a misspelt one: def_values and the like, which real spaces have, are below."""
 
 _ELEMENT_REMEDY = {
     "int": "write a whole number, without quotes",

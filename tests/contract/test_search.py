@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workflow.errors import InputError
 from workflow.search import WITHOUT_GENERATIONS, Search, SearchSettings, make_search
 from workflow.search.halving import Fidelity
 from workflow.space import Space
@@ -121,7 +123,7 @@ def drive(search: Search, objective: Objective = number, pending: int = 4, seed:
 
 
 def genome(trial: Trial, space: Space = SPACE) -> tuple[Any, ...]:
-    return (*(trial.params[p.name] for p in space.varying), trial.fidelity)
+    return (*(trial.params.get(p.name) for p in space.varying), trial.fidelity)
 
 
 def from_disk(trial: Trial) -> Trial:
@@ -182,10 +184,75 @@ one_entry = st.one_of(
     choice_entries(),
     st.just({"type": "logical"}),
 )
-spaces = st.lists(one_entry, min_size=1, max_size=6).map(
-    lambda entries: [{"name": f"p{index}", **entry} for index, entry in enumerate(entries)] + [EPOCHS]
+plain_spaces = st.lists(one_entry, min_size=1, max_size=6).map(
+    lambda entries: [{"name": f"p{index}", **entry} for index, entry in enumerate(entries)] + [dict(EPOCHS)]
 )
-any_space = settings(max_examples=60, deadline=None, derandomize=True, database=None)
+
+
+def values_of(entry: dict[str, Any]) -> st.SearchStrategy[Any]:
+    if entry["type"] == "constant":
+        return st.just(entry["value"])
+    if entry["type"] == "logical":
+        return st.booleans()
+    if entry["type"] == "int":
+        return st.integers(entry["lower"], entry["upper"])
+    if entry["type"] == "float":
+        return st.floats(entry["lower"], entry["upper"], **finite)
+    return st.sampled_from(entry["values"])
+
+
+@st.composite
+def conditions(draw: st.DrawFn, earlier: list[dict[str, Any]]) -> dict[str, Any]:
+    parents = draw(st.lists(st.sampled_from(earlier), min_size=1, max_size=2))
+    return {
+        parent["name"]: draw(st.one_of(values_of(parent), st.lists(values_of(parent), min_size=1, max_size=3)))
+        for parent in parents
+        if parent["type"] != "float"
+    }
+
+
+@st.composite
+def constraints(draw: st.DrawFn, entries: list[dict[str, Any]]) -> str:
+    """In the part of the language that Python reads alike, so that it can judge the trials."""
+
+    def is_number(entry: dict[str, Any]) -> bool:
+        value = entry.get("value", 0) if entry["type"] == "constant" else entry.get("values", [0])[0]
+        return entry["type"] != "logical" and isinstance(value, int | float) and not isinstance(value, bool)
+
+    logical = st.sampled_from([entry["name"] for entry in entries if entry["type"] == "logical"] or ["1 == 1"])
+    numbers = [entry for entry in entries if is_number(entry)]
+    if not numbers:
+        return draw(logical)
+    one, other = draw(st.sampled_from(numbers)), draw(st.sampled_from(numbers))
+    comparison = draw(st.sampled_from(["<", "<=", "!=", ">="]))
+    right = draw(st.one_of(values_of(one).map(repr), st.just(f"1.5 * {other['name']} - 1")))
+    text = f"{one['name']} {comparison} {right}"
+    return draw(st.sampled_from([text, f"not ({text})", f"{text} or not {draw(logical)}"]))
+
+
+@st.composite
+def related_spaces(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """With defaults, conditions (in an order of their own) and constraints; without those that allow nothing."""
+    entries = draw(plain_spaces)
+    order = draw(st.permutations(range(len(entries))))
+    for place, index in enumerate(order):
+        entry = entries[index]
+        if draw(st.booleans()):
+            entry["default"] = draw(values_of(entry))
+        if place and draw(st.booleans()):
+            entry["condition"] = draw(conditions([entries[other] for other in order[:place]]))
+        if draw(st.integers(0, 3)) == 0:
+            entry["constraint"] = draw(constraints(entries))
+    try:
+        parse_space(entries, "generated")
+    except InputError as error:
+        assert "constraint" in str(error)
+        return [{key: value for key, value in entry.items() if key != "constraint"} for entry in entries]
+    return entries
+
+
+spaces = st.one_of(plain_spaces, related_spaces())
+any_space = settings(max_examples=40, deadline=None, derandomize=True, database=None)
 
 
 def check_value(entry: dict[str, Any], value: object) -> None:
@@ -202,6 +269,24 @@ def check_value(entry: dict[str, Any], value: object) -> None:
     assert type(value) is {"int": int, "float": float, "string": str, "logical": bool}[kind]
 
 
+def existing(entries: list[dict[str, Any]], params: Params) -> list[dict[str, Any]]:
+    """The entries that exist in a configuration."""
+    named = {entry["name"]: entry for entry in entries}
+
+    def exists(entry: dict[str, Any]) -> bool:
+        return all(
+            exists(named[parent]) and params[parent] in (values if isinstance(values, list) else [values])
+            for parent, values in entry.get("condition", {}).items()
+        )
+
+    return list(filter(exists, entries))
+
+
+def is_allowed(entries: list[dict[str, Any]], params: Params) -> bool:
+    texts = [entry["constraint"] for entry in entries if "constraint" in entry]
+    return all(eval(text, {}, dict(params)) for text in texts if set(re.findall(r"p\d|epochs", text)) <= params.keys())
+
+
 @each
 @any_space
 @given(entries=spaces)
@@ -209,12 +294,23 @@ def test_asks_are_in_the_space_and_of_its_types(strategy: str, entries: list[dic
     trials = drive(make(strategy, parse_space(entries, "generated"), num_iterations=3))
     assert trials
     for trial in trials:
-        assert list(trial.params) == [entry["name"] for entry in entries]
-        for entry in entries:
-            if entry is EPOCHS and trial.fidelity is not None:
-                assert trial.params["epochs"] == trial.fidelity in (2, 7, 20)
-            else:
-                check_value(entry, trial.params[entry["name"]])
+        whole = {**trial.params, "epochs": 20} if "epochs" in trial.params else trial.params
+        assert trial.params.get("epochs", trial.fidelity) in (20, trial.fidelity)
+        expected = existing(entries, whole)
+        assert list(trial.params) == [entry["name"] for entry in expected]
+        for entry in expected:
+            check_value(entry, whole[entry["name"]])
+        assert is_allowed(entries, whole)
+
+
+@each
+@any_space
+@given(entries=related_spaces(), seed=st.integers(0, 5))
+def test_the_first_trial_is_the_default_configuration(strategy: str, entries: list[dict[str, Any]], seed: int) -> None:
+    first = make(strategy, parse_space(entries, "generated"), seed=seed).ask()
+    for entry in existing(entries, {**first.params, "epochs": 20} if "epochs" in first.params else first.params):
+        if entry["type"] != "constant" and "default" in entry:
+            assert first.params[entry["name"]] == entry["default"]
 
 
 @each
@@ -437,6 +533,116 @@ def test_reevaluate_repeats_under_one_config_id(strategy: str) -> None:
     assert len(first) < len(trials)
 
 
+RELATED = parse_space(
+    [
+        {"name": "optimizer", "type": "categorical", "element_type": "string", "values": ["Adam", "SGD"]},
+        {"name": "momentum", "type": "ordered", "element_type": "float", "values": [0, 0.5, 0.9], "default": 0.9},
+        {"name": "nesterov", "type": "logical", "condition": {"momentum": [0.5, 0.9]}},
+        {"name": "deep", "type": "logical", "constraint": "not deep or optimizer == 'Adam'"},
+    ],
+    "three times five configurations",
+)
+
+
+@each_whole
+def test_exhausted_space_with_relations_ends_with_a_message(strategy: str) -> None:
+    search = make(strategy, RELATED, num_iterations=300, population_size=20)
+    trials = drive(search)
+    assert search.budget == len(trials) == len({genome(trial, RELATED) for trial in trials}) == 15
+    assert "15 configurations" in search.message
+
+
+FEW_OF_MANY = parse_space(
+    [
+        {"name": "deep", "type": "logical", "constraint": "not deep"},
+        {"name": "layers", "type": "int", "lower": 1, "upper": 10**12, "condition": {"deep": True}},
+        {"name": "rate", "type": "float", "lower": 0, "upper": 1, "condition": {"deep": True}},
+        {"name": "batch", "type": "ordered", "element_type": "int", "values": [16, 32, 64]},
+    ],
+    "three configurations, which cannot be counted",
+)
+
+
+@each_whole
+def test_a_space_that_cannot_be_counted_ends_where_nothing_new_is_found(strategy: str) -> None:
+    search = make(strategy, FEW_OF_MANY, num_iterations=10)
+    assert sorted(trial.params["batch"] for trial in drive(search)) == [16, 32, 64]
+    assert strategy in GENERATIONAL or search.message
+
+
+RARE = parse_space(
+    [
+        {"name": "a", "type": "int", "lower": 1, "upper": 1000, "constraint": "a * 50 <= b"},
+        {"name": "b", "type": "int", "lower": 1, "upper": 1000},
+    ],
+    "one configuration in a hundred is allowed",
+)
+
+
+@pytest.mark.parametrize("strategy", WITHOUT_GENERATIONS)
+def test_the_last_configurations_of_a_space_are_found(strategy: str) -> None:
+    """Draws hardly ever hit the last ones."""
+    entry = {"name": "n", "type": "int", "lower": 1, "upper": 500, "constraint": "n > 10"}
+    search = make(strategy, parse_space([entry], "s"), evaluations=1000)
+    assert sorted(trial.params["n"] for trial in drive(search, lambda trial: None)) == list(range(11, 501))
+
+
+@each_generational
+def test_offspring_that_no_variation_makes_allowed_are_replaced(strategy: str) -> None:
+    """Both flip in every mutation of the only parent, to what is not allowed."""
+    entries = [
+        {"name": "a", "type": "logical", "default": True, "constraint": "a or b"},
+        {"name": "b", "type": "logical", "default": True},
+        {"name": "x", "type": "float", "lower": 0, "upper": 1, "default": 0.5},
+    ]
+    space = parse_space(entries, "s")
+    keys = {"num_iterations": 2, "population_size": 2, "mut_prob": 1.0, "cx_prob": 0.0, "mut_indpb": 1.0}
+    both = [{"a": True, "b": True, "x": x} for x in (0.5, 0.25)]
+    for seed in range(5):
+        trials = drive(make(strategy, space, initial=both, seed=seed, **keys))
+        assert [dict(trial.params) for trial in trials[:2]] == both
+        assert len(trials) > 2
+        assert all(trial.params["a"] or trial.params["b"] for trial in trials)
+
+
+@each
+def test_rare_configurations_are_found(strategy: str) -> None:
+    trials = drive(make(strategy, RARE, num_iterations=4))
+    assert len(trials) > 6
+    assert all(50 * trial.params["a"] <= trial.params["b"] for trial in trials)
+
+
+@each_generational
+def test_what_comes_into_existence_in_an_offspring_is_drawn(strategy: str) -> None:
+    """Not its default or bound alone, which parents without it would hand on."""
+    entries = [
+        {"name": "optimizer", "type": "categorical", "element_type": "string", "values": ["Adam", "SGD"]},
+        {"name": "momentum", "type": "float", "lower": 0, "upper": 1, "condition": {"optimizer": "SGD"}},
+    ]
+    space = parse_space(entries, "s")
+    adam = [{"optimizer": "Adam"}]
+    keys = {"population_size": 2, "num_iterations": 2, "mut_indpb": 1.0, "mut_prob": 1.0, "cx_prob": 0.0}
+    momenta = set()
+    for seed in range(20):
+        trials = drive(make(strategy, space, initial=adam, seed=seed, **keys))
+        momenta |= {t.params["momentum"] for t in trials[2:] if t.params["optimizer"] == "SGD"}
+    assert len(momenta) > 5
+    assert max(momenta) - min(momenta) > 0.5
+
+
+@each
+def test_the_default_configuration_is_evaluated_once_and_before_initial_ones(strategy: str) -> None:
+    entries = [{**ENTRIES[1], "default": 0.01}, {**ENTRIES[2], "default": 3}, ENTRIES[3]]
+    space = parse_space(entries, "s")
+    default = dict(make(strategy, space).ask().params)
+    assert (default["rate"], default["layers"]) == (0.01, 3)
+    other = {"rate": 0.001, "layers": 2, "batch": 16}
+    trials = drive(make(strategy, space, initial=[other, default]))
+    assert [dict(trial.params) for trial in trials[:2]] == [default, other]
+    assert len({genome(trial, space) for trial in trials}) == len(trials)
+    assert len({make(strategy, space, seed=seed).ask().params["batch"] for seed in range(20)}) == 4
+
+
 def some_params(count: int, seed: int = 99) -> list[Params]:
     rng = np.random.default_rng(seed)
     return [{p.name: p.draw(rng) for p in SPACE.parameters} for _ in range(count)]
@@ -477,7 +683,7 @@ def unbroken(strategy: str, **keys: Any) -> Driver:
 
 @each_free_of_order
 @pytest.mark.parametrize("reevaluate", [False, True])
-@pytest.mark.parametrize("space", [SPACE, SIX], ids=["large", "finite"])
+@pytest.mark.parametrize("space", [SPACE, SIX, RELATED], ids=["large", "finite", "related"])
 def test_resume_at_every_cut_asks_the_identical_sequence(strategy: str, reevaluate: bool, space: Space) -> None:
     keys = {"space": space, "reevaluate": reevaluate}
     whole = unbroken(strategy, **keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -19,7 +20,7 @@ from workflow.config import load_experiment
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
-from workflow.space_file import TYPES
+from workflow.space_file import TYPES, parse_space
 
 README = (ROOT / "README.md").read_text()
 
@@ -54,6 +55,13 @@ def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     experiment = load_experiment(tmp_path / "graphdrp.yaml", {})
     assert experiment.model.runtime == "apptainer"
     assert set(experiment.stages) == {"preprocess", "train", "infer"}
+
+
+def test_the_example_space_loads() -> None:
+    (text,) = re.findall(r"```json\n(.*?)```", section("Defaults, conditions, constraints"), flags=re.S)
+    space = parse_space(json.loads(text), "README.md")
+    assert (len(space.defaults), len(space.conditions), len(space.constraints)) == (3, 1, 1)
+    assert space.warnings == ()
 
 
 def test_every_command_is_one_that_the_program_understands() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -45,6 +46,46 @@ def test_values_and_paths_reach_argv_unchanged(workflow: Workflow, site: str) ->
     for attempt in sorted((run / "trials").glob("*/attempt-1")):
         check_argv(attempt)
     assert not list(workflow.directory.rglob("pwned"))
+
+
+RELATED = [
+    {
+        "name": "optimizer",
+        "type": "categorical",
+        "element_type": "string",
+        "values": ["Adam", "SGD"],
+        "default": "Adam",
+    },
+    {"name": "x", "type": "float", "lower": 0, "upper": 1, "default": 0.5, "condition": {"optimizer": "SGD"}},
+    {"name": "y", "type": "int", "lower": 1, "upper": 9, "default": 1, "constraint": "y < 5 or optimizer == 'Adam'"},
+    {"name": "restart", "type": "constant", "value": "{checkpoint_dir}/last", "condition": {"optimizer": "SGD"}},
+    {"name": "model_outdir", "type": "constant", "value": "/nowhere"},
+]
+
+
+def test_what_does_not_exist_in_a_configuration_reaches_no_argument_and_no_table(workflow: Workflow) -> None:
+    experiment = workflow.experiment(space=RELATED, search={"num_iterations": 2, "population_size": 8})
+    done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    assert done.returncode == 0, done.stdout
+    run = workflow.directory / "run"
+    rows = list(csv.DictReader((run / "hpo.csv").open(newline="")))
+    assert (rows[0]["optimizer"], rows[0]["x"], rows[0]["y"]) == ("Adam", "", "1")
+    assert {row["optimizer"] for row in rows} == {"Adam", "SGD"}
+    for number, row in enumerate(rows):
+        argv = json.loads((run / f"trials/{number:04d}/attempt-1/argv.json").read_text())
+        assert bool(row["x"]) == ("--x" in argv) == ("--restart" in argv) == (row["optimizer"] == "SGD")
+        if "--restart" in argv:
+            assert argv[argv.index("--restart") + 1].startswith(f"{run}/")
+            assert int(row["y"]) < 5
+    best = json.loads((run / "best.json").read_text())
+    assert ("x" in best) == ("restart" in best) == (best["optimizer"] == "SGD")
+    search = {"num_iterations": 1, "population_size": 5, "initial_population": "run"}
+    again = workflow.experiment(space=RELATED, search=search)
+    done = workflow.run("--site", "local-threads", "--experiment", again, "--output", "again")
+    assert done.returncode == 0, done.stdout
+    first = list(csv.DictReader((workflow.directory / "again/hpo.csv").open(newline="")))
+    assert [first[0][name] for name in ("optimizer", "x", "y")] == ["Adam", "", "1"]
+    assert {row["result"] for row in first} >= set(sorted((row["result"] for row in rows), key=float)[:4])
 
 
 def check_argv(attempt: Path) -> None:

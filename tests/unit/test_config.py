@@ -683,9 +683,21 @@ def comparable(experiment: Experiment) -> Experiment:
     return replace(experiment, search=replace(experiment.search, initial_population=None), warnings=())
 
 
+RELATED = [
+    {**SPACE[0], "default": 0.5, "condition": {"n": [1, 2, 3]}, "constraint": ["x < n", "x != 0.25"]},
+    {**SPACE[1], "default": 2},
+]
+
+
 @pytest.mark.parametrize(
     "changes",
-    [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}, {"space": FULL["space"], "search": fidelity()}],
+    [
+        {},
+        FULL,
+        {"space": RELATED},
+        {"search": {"strategy": "random", "evaluations": 9}},
+        {"space": FULL["space"], "search": fidelity()},
+    ],
 )
 @pytest.mark.parametrize("folder", ["plain", "a b", "quo'te\"", "100%", "we$ird", "${x}", "ä\N{LINE SEPARATOR}", "~"])
 def test_a_resume_reads_the_same_experiment(
@@ -777,6 +789,9 @@ DIFFERENT = [
     {"space": [{**SPACE[0], "name": "z"}, SPACE[1]]},
     {"space": [{**SPACE[0], "sigma": 0.5}, SPACE[1]]},
     {"space": [*SPACE, {"name": "epochs", "type": "constant", "value": 5}]},
+    {"space": [{**SPACE[0], "default": 0.5}, SPACE[1]]},
+    {"space": [{**SPACE[0], "condition": {"n": 3}}, SPACE[1]]},
+    {"space": [{**SPACE[0], "constraint": "x < n"}, SPACE[1]]},
 ]
 
 
@@ -802,6 +817,12 @@ def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path)
 @pytest.mark.parametrize("changes", DIFFERENT)
 def test_fingerprint_tells_other_searches_apart(tmp_path: Path, changes: Any) -> None:
     assert load(tmp_path, **changes).fingerprint() != load(tmp_path).fingerprint()
+
+
+def test_fingerprint_of_a_space_without_relations_is_that_of_journals_which_know_none(tmp_path: Path) -> None:
+    fingerprint = load(tmp_path).fingerprint()
+    assert set(fingerprint) == {"space", "objective", "search", "initial"}
+    assert set(fingerprint["space"]["x"]) == {"type", "lower", "upper", "sigma", "log", "integer"}
 
 
 def test_fingerprint_covers_the_initial_population(tmp_path: Path) -> None:

@@ -22,13 +22,15 @@ ALLOWED = {
     "rundir": "",
     "supervise": "",
     "pool": "supervise",
-    "space": "errors trial",
-    "space_file": "errors space trial",
+    "expressions": "errors trial",
+    "space": "errors expressions trial",
+    "relations": "errors expressions space trial",
+    "space_file": "errors relations space trial",
     "search": "space trial search.*",
     "search.base": "errors space trial search.*",
     "search.genetic": "errors space trial search.*",
     "search.random_search": "errors space trial search.*",
-    "search.asynchronous": "trial search.*",
+    "search.asynchronous": "space trial search.*",
     "search.optuna_search": "errors space trial search.*",
     "search.halving": "",
     "search.screening": "search.*",
@@ -85,7 +87,10 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "remedies", "triage", *SEARCHES}
+PURE = {
+    "durations", "errors", "expressions", "relations", "trial", "space", "stages", "metrics", "remedies", "triage",
+    *SEARCHES,
+}  # fmt: skip
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",

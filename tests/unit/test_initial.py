@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +49,17 @@ def refusal(path: Path, size: int = 16, space: Space = SPACE) -> str:
     with pytest.raises(InputError) as caught:
         read_initial(path, space, size)
     return str(caught.value).replace(f"{path.parent}/", "")
+
+
+RELATED = parse_space(
+    [
+        {"name": "momentum", "type": "float", "lower": 0, "upper": 1, "condition": {"optimizer": "SGD"}},
+        {"name": "optimizer", "type": "categorical", "element_type": "string", "values": ["Adam", "SGD"]},
+        {"name": "label", "type": "categorical", "element_type": "string", "values": ["", "x"], "default": "x"},
+        {"name": "layers", "type": "int", "lower": 1, "upper": 9, "constraint": "layers < 5 or optimizer == 'Adam'"},
+    ],
+    "space.json",
+)
 
 
 # -- a CSV -----------------------------------------------------------------------------------------------------------
@@ -270,3 +283,39 @@ def test_the_copy_of_a_run_keeps_a_single_empty_text(tmp_path: Path) -> None:
     entry = {"name": "text", "type": "categorical", "element_type": "string", "values": ["", "a"]}
     space = parse_space([entry], "space.json")
     assert copied(tmp_path, space, [{"text": ""}, {"text": "a"}]) == [{"text": ""}, {"text": "a"}]
+
+
+# -- spaces with conditions and constraints ----------------------------------------------------------------------------
+
+RELATED_HEADER = "layers,label,optimizer,momentum"
+
+
+def test_cells_of_what_does_not_exist_may_be_empty_or_hold_anything(tmp_path: Path) -> None:
+    rows = ["9,,Adam,", "8,x,Adam,0.5", "7,x,Adam,text", "4,,SGD,0.5"]
+    assert read(write(tmp_path, *rows, header=RELATED_HEADER), space=RELATED) == [
+        {"optimizer": "Adam", "label": "", "layers": 9},
+        {"optimizer": "Adam", "label": "x", "layers": 8},
+        {"optimizer": "Adam", "label": "x", "layers": 7},
+        {"momentum": 0.5, "optimizer": "SGD", "label": "", "layers": 4},
+    ]
+
+
+def test_rows_that_differ_in_what_does_not_exist_are_taken_once(tmp_path: Path) -> None:
+    assert len(read(write(tmp_path, "9,x,Adam,", "9,x,Adam,0.5", header=RELATED_HEADER), space=RELATED)) == 1
+
+
+def test_what_exists_needs_a_value_and_what_is_not_allowed_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "4,x,SGD,", "9,x,SGD,0.5", "9,x,Adam,", header=RELATED_HEADER)
+    assert refusal(path, space=RELATED).splitlines() == [
+        "initial.csv: line 2: momentum: '' is not in the space",
+        "    -> write a number from 0.0 to 1.0",
+        "initial.csv: line 3: does not meet \"layers < 5 or optimizer == 'Adam'\"",
+        "    -> change or remove this line",
+    ]
+
+
+def test_configurations_with_empty_cells_are_read_back(tmp_path: Path) -> None:
+    drawn = RELATED.draws(np.random.default_rng(1))
+    initial = [RELATED.params(genome) for genome in dict.fromkeys(itertools.islice(drawn, 50))]
+    write_initial(tmp_path / "initial.csv", RELATED, initial)
+    assert read(tmp_path / "initial.csv", 50, RELATED) == initial

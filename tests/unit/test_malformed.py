@@ -317,6 +317,69 @@ def text_that_no_command_line_can_carry(rng: random.Random, case: Case) -> None:
 
 
 @fault
+def default_outside_the_space(rng: random.Random, case: Case) -> None:
+    entry = pick(rng, case, "int", "float", "logical", "categorical", "ordered")
+    entry["default"] = rng.choice([-99, 10**400, NAN, INF, None, "zzz", "6", [], {"a": 1}, [entry["name"]], 0.123])
+    case.expected += ["default: ", "is not in the space"]
+
+
+@fault
+def condition_that_cannot_be_met(rng: random.Random, case: Case) -> None:
+    parent = pick(rng, case, "int", "logical", "categorical", "ordered")
+    case.expected = ["space"]
+    child = pick(rng, case, *(kind for kind in KINDS if kind != parent["type"]))
+    wrong = rng.choice([-99, "zzz", None, [], [-99], ["zzz", None], 0.123, {}, [[1]]])
+    child["condition"] = {parent["name"]: wrong}
+    case.expected += [f"condition: {parent['name']}: ", "is never its value|is an empty list"]
+
+
+@fault
+def condition_on_no_hyperparameter(rng: random.Random, case: Case) -> None:
+    entry = pick(rng, case)
+    wrong = rng.choice([{"zzz": 1}, {"": 1}, {entry["name"]: 1}, {entry["name"] + "x": []}, [], "p0", 5, None, True])
+    entry["condition"] = wrong
+    case.expected += ["condition: "]
+
+
+@fault
+def conditions_in_a_circle(rng: random.Random, case: Case) -> None:
+    circle = rng.sample([entry for entry in case.space if entry["type"] not in ("float", "constant")], 3)
+    values = {"int": 6, "logical": True}
+    for child, parent in zip(circle, [*circle[1:], circle[0]], strict=True):
+        child["condition"] = {parent["name"]: values.get(parent["type"], parent.get("values", [0])[0])}
+        case.expected += [f"entry {case.space.index(child) + 1} {child['name']!r}: condition: depends on itself"]
+
+
+NO_EXPRESSIONS = [
+    "", "p0 <", "(1 < 2", "1 < 2)", "1 = 1", "2 ** 3 > 1", "zzz > 1", "p0.x > 1", "__import__('os')", "f(1) > 1",
+    "[1] < 2", "lambda: 1", "1 if 1 else 1", "1 < 'a'", "'a", "1 +", "1", "'a' < 'b'", "1 < true", "not 1", "(" * 99,
+    "1 < " + "9" * 600, "\0", "1 < 2 and", "in (1)", "1 in 1", "p0; p1", "1 < 2 or \N{SNOWMAN}",
+]  # fmt: skip
+
+
+@fault
+def constraint_that_is_no_expression(rng: random.Random, case: Case) -> None:
+    text = rng.choice(NO_EXPRESSIONS)
+    pick(rng, case)["constraint"] = rng.choice([text, [text], ["1 < 2", text]])
+    case.expected += ["constraint", ": character "]
+
+
+@fault
+def constraint_that_is_no_text(rng: random.Random, case: Case) -> None:
+    wrong = rng.choice([5, None, True, {}, 0.5, {"a": "1 < 2"}, [5], ["1 < 2", None], [["1 < 2"]]])
+    pick(rng, case)["constraint"] = wrong
+    case.expected += ["constraint", "not a string"]
+
+
+@fault
+def constraint_that_nothing_meets(rng: random.Random, case: Case) -> None:
+    entry = pick(rng, case, "int", "float")
+    name = entry["name"]
+    entry["constraint"] = rng.choice([f"{name} > 99", f"{name} < {name}", f"1 / 0 > {name}", f"{name} in (-1, 99)"])
+    case.expected += ["constraint", "is met by no configuration"]
+
+
+@fault
 def entry_that_is_no_dictionary(rng: random.Random, case: Case) -> None:
     at = rng.randrange(len(case.space) + 1)
     case.space.insert(at, rng.choice(["x", "", 5, 0.5, None, True, [], ["name"]]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workflow.errors import InputError
@@ -141,6 +143,19 @@ def test_bounds_of_an_int_may_be_whole_json_floats(lower: float, upper: float) -
     assert (type(parameter.lower), type(parameter.upper)) == (int, int)
 
 
+def related(**changes: dict[str, Any]) -> list[dict[str, Any]]:
+    """A valid space with entries of all kinds, with keys added to those that are named."""
+    entries = [
+        {"name": "optimizer", "type": "categorical", "element_type": "string", "values": ["Adam", "SGD", "RMSprop"]},
+        {"name": "momentum", "type": "float", "lower": 0, "upper": 0.99},
+        {"name": "nesterov", "type": "logical"},
+        {"name": "layers", "type": "int", "lower": 1, "upper": 9},
+        {"name": "batch", "type": "ordered", "element_type": "int", "values": [16, 32, 64]},
+        {"name": "epochs", "type": "constant", "value": 20},
+    ]
+    return [{**entry, **changes.get(entry["name"], {})} for entry in entries]
+
+
 EXTRA = {
     "comment": "why",
     "debug_value": 3,
@@ -247,6 +262,190 @@ def test_a_sigma_that_was_meant_for_the_linear_scale_is_warned_of(sigma: float |
     assert [("space.json" in w, "'lr'" in w, "decades" in w) for w in space.warnings] == [(True,) * 3] * warned
 
 
+@pytest.mark.parametrize(
+    ("entry", "tries"),
+    [
+        ({**FLOAT, "sigma": 2.1}, "0.2"),
+        ({**FLOAT, "sigma": 2.0}, None),
+        ({**FLOAT, "lower": 1, "upper": 1, "sigma": 5}, None),
+        ({**INT, "sigma": 9}, "0.8"),
+        ({**FLOAT, "lower": 1e-6, "upper": 1e-4, "use_log_scale": True, "sigma": 2.5}, "0.2"),
+        ({**ORDERED, "sigma": 3}, "0.2"),
+        ({**ORDERED, "sigma": 2}, None),
+        ({**ORDERED, "values": [16]}, None),
+    ],
+)
+def test_a_sigma_that_is_larger_than_the_range_is_warned_of(entry: dict[str, Any], tries: str | None) -> None:
+    warnings = parse_space([entry], "space.json").warnings
+    if tries is None:
+        assert warnings == ()
+    else:
+        (warning,) = warnings
+        assert warning.startswith("space.json: entry 1 'x': sigma ")
+        assert "larger than the whole range" in warning
+        assert f"(try {tries})" in warning
+
+
+# -- defaults --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("entry", "default"),
+    [
+        ({**FLOAT, "default": 1}, 1.0),
+        ({**FLOAT, "default": 2.5}, 2.5),
+        ({**INT, "default": 3.0}, 3),
+        ({**ORDERED, "default": 32}, 32),
+        ({**CATEGORICAL, "default": "SGD"}, "SGD"),
+        ({"name": "x", "type": "logical", "default": False}, False),
+    ],
+)
+def test_defaults_have_the_type_of_their_parameter(entry: dict[str, Any], default: object) -> None:
+    space = parse_space([entry], "s")
+    assert space.defaults == {"x": default}
+    assert type(space.defaults["x"]) is type(default)
+
+
+def test_a_default_on_a_constant_is_ignored_like_any_other_key() -> None:
+    assert parse_space([{**CONSTANT, "default": [1]}], "s") == parse_space([CONSTANT], "s")
+
+
+# -- conditions ------------------------------------------------------------------------------------------------------
+
+
+def genomes(space: Space, count: int = 300) -> list[Any]:
+    return list(itertools.islice(space.draws(np.random.default_rng(1)), count))
+
+
+def test_a_parameter_exists_where_all_of_its_condition_is_met() -> None:
+    condition = {"optimizer": ["SGD", "RMSprop"], "nesterov": True, "layers": 3}
+    space = parse_space(related(momentum={"condition": condition}, layers={"upper": 3}), "s")
+    for params in map(space.params, genomes(space)):
+        met = params["optimizer"] != "Adam" and params["nesterov"] and params["layers"] == 3
+        assert ("momentum" in params) is met
+
+
+def test_a_parameter_does_not_exist_where_one_that_it_needs_does_not_exist() -> None:
+    changes = {"momentum": {"condition": {"nesterov": False}}, "nesterov": {"condition": {"optimizer": "SGD"}}}
+    space = parse_space(related(**changes), "s")
+    found = list(map(space.params, genomes(space)))
+    assert {len(params) for params in found} == {4, 5, 6}
+    assert all(("nesterov" in params) is (params["optimizer"] == "SGD") for params in found)
+    assert all(("momentum" in params) is (params.get("nesterov") is False) for params in found)
+
+
+def test_a_constant_may_have_a_condition() -> None:
+    space = parse_space(related(epochs={"condition": {"layers": [1, 2]}}), "s")
+    for params in map(space.params, genomes(space)):
+        assert params.get("epochs") == (20 if params["layers"] < 3 else None)
+
+
+def test_configurations_that_differ_in_what_does_not_exist_are_the_same() -> None:
+    space = parse_space(related(momentum={"condition": {"optimizer": "SGD"}}), "s")
+    one, other = ("Adam", 0.5, True, 3, 16), ("Adam", 0.9, True, 3, 16)
+    assert space.settle(one) == space.settle(other) == ("Adam", None, True, 3, 16)
+    assert space.settle(("SGD", 0.5, True, 3, 16)) == ("SGD", 0.5, True, 3, 16)
+
+
+def test_params_and_genome_are_each_others_inverse() -> None:
+    space = parse_space(related(momentum={"condition": {"optimizer": "SGD"}}), "s")
+    for genome in genomes(space):
+        params = space.params(genome)
+        assert space.genome(params) == genome
+        assert list(params) == [p.name for p in space.parameters if p.name in params]
+
+
+def test_size_counts_configurations_that_differ() -> None:
+    entries = [entry for entry in related(batch={"condition": {"optimizer": "SGD"}}) if entry["name"] != "momentum"]
+    space = parse_space(entries, "s")
+    assert space.size == (2 + 3) * 2 * 9
+    grid = list(space.grid())
+    assert len(set(grid)) == len(grid) == space.size
+
+
+def test_size_is_an_upper_bound_where_configurations_cannot_be_counted() -> None:
+    entries = [{**INT, "upper": 10**6}, {**INT, "name": "y", "condition": {"x": 5}}]
+    assert parse_space(entries, "s").size == 9 * 10**6
+    assert parse_space(related(momentum={"condition": {"optimizer": "SGD"}}), "s").size == math.inf
+
+
+@pytest.mark.parametrize(
+    ("condition", "exists", "warning"),
+    [
+        ({"epochs": 20}, True, "space.json: layers: condition: epochs is a constant: it always holds"),
+        ({"epochs": [10, 20], "optimizer": "SGD"}, None, "space.json: layers: condition: epochs is a constant"),
+        ({"epochs": 10}, False, "condition: epochs is the constant 20, so layers never exists"),
+        ({"epochs": [10, "ten"], "optimizer": "SGD"}, False, "epochs is the constant 20, so layers never exists"),
+    ],
+)
+def test_a_condition_on_a_constant_is_decided_at_once(condition: Any, exists: bool | None, warning: str) -> None:
+    space = parse_space(related(layers={"condition": condition}), "space.json")
+    assert [warning in text for text in space.warnings] == [True]
+    assert ("layers" in [p.name for p in space.parameters]) is (exists is not False)
+    found = {"layers" in space.params(genome) for genome in genomes(space)}
+    assert found == ({exists} if exists is not None else {True, False})
+
+
+def test_what_depends_on_what_never_exists_never_exists() -> None:
+    changes = {
+        "layers": {"condition": {"epochs": 10}, "default": 3},
+        "batch": {"condition": {"layers": [1, 2]}, "constraint": "batch > layers"},
+    }
+    space = parse_space(related(**changes), "s")
+    assert [p.name for p in space.parameters] == ["optimizer", "momentum", "nesterov", "epochs"]
+    assert space.defaults == {}
+    assert "layers never exists, so batch never exists" in space.warnings[1]
+
+
+def test_a_chain_of_a_thousand_conditions() -> None:
+    entries = [{"name": f"x{n}", "type": "logical", "condition": {f"x{n + 1}": True}} for n in range(1000)]
+    space = parse_space([*entries, {"name": "x1000", "type": "logical"}], "s")
+    assert len(space.params(next(space.draws(np.random.default_rng(1))))) >= 1
+
+
+# -- constraints -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "constraint", ["layers * batch < 100", ["layers * batch < 100"], ["layers > 0", "layers * batch < 100"]]
+)
+def test_draws_and_grid_meet_the_constraints(constraint: Any) -> None:
+    entries = [entry for entry in related(layers={"constraint": constraint}) if entry["name"] != "momentum"]
+    space = parse_space(entries, "s")
+    products = [params["layers"] * params["batch"] for params in map(space.params, genomes(space))]
+    assert max(products) == 96
+    assert space.size == len(list(space.grid())) == 3 * 2 * (6 + 3 + 1)
+
+
+def test_constraints_of_what_does_not_exist_do_not_apply() -> None:
+    changes = {"momentum": {"condition": {"optimizer": "SGD"}, "constraint": "momentum < 0.5 and layers == 1"}}
+    space = parse_space(related(**changes), "s")
+    found = list(map(space.params, genomes(space)))
+    assert all(params["layers"] == 1 and params["momentum"] < 0.5 for params in found if params["optimizer"] == "SGD")
+    assert {params["layers"] for params in found} == set(range(1, 10))
+
+
+def test_a_single_allowed_configuration_of_a_small_space_is_found() -> None:
+    entries = [{**INT, "upper": 20_000, "constraint": "x == 12345"}]
+    space = parse_space(entries, "s")
+    assert space.example == (12345,)
+    assert space.size == 1
+
+
+@pytest.mark.parametrize("key", ["conditions", "conditon", "constraints", "Constraint", "defaults"])
+def test_a_key_that_looks_like_an_optional_one_is_warned_of(key: str) -> None:
+    (warning,) = parse_space([{**FLOAT, key: {}}], "space.json").warnings
+    assert f"entry 1 'x': the key '{key}' is ignored: did you mean '" in warning
+
+
+def test_entries_keep_the_keys_that_are_read() -> None:
+    entry = {**FLOAT, "default": 1, "condition": {"y": True}, "constraint": "x > 1 or not y", "comment": "no"}
+    entries = [entry, {"name": "y", "type": "logical"}]
+    space = parse_space(entries, "s")
+    assert parse_space(list(space.entries), "s") == space
+    assert "comment" not in space.entries[0]
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------
 
 NAN, INF = math.nan, math.inf
@@ -329,6 +528,99 @@ def test_refusal_names_file_entry_name_key_value_and_remedy(
     assert what in problem
     assert remedy in hint
     assert "\n" not in hint, "one problem gives one refusal"
+
+
+REFUSED_RELATIONS: list[tuple[str, dict[str, Any], str, str, str]] = [
+    # name, keys added, key of the problem, what the message says, remedy
+    ("momentum", {"default": 1}, "default", "1 is not in the space", "a number from 0.0 to 0.99"),
+    ("momentum", {"default": "0.5"}, "default", "'0.5' is not in the space", "write a number"),
+    ("momentum", {"default": None}, "default", "None is not in the space", "write a number"),
+    ("momentum", {"default": NAN}, "default", "nan is not in the space", "write a number"),
+    ("momentum", {"default": 10**400}, "default", "is not in the space", "write a number"),
+    ("momentum", {"default": True}, "default", "True is not in the space", "write a number"),
+    ("layers", {"default": 2.5}, "default", "2.5 is not in the space", "a whole number from 1 to 9"),
+    ("nesterov", {"default": 1}, "default", "1 is not in the space", "true or false"),
+    ("batch", {"default": 48}, "default", "48 is not in the space", "one of 16, 32, 64"),
+    ("optimizer", {"default": ["SGD"]}, "default", "['SGD'] is not in", "one of 'Adam', 'SGD'"),
+    ("momentum", {"condition": "SGD"}, "condition", "'SGD' is a string, not a dictionary", "write {"),
+    ("momentum", {"condition": None}, "condition", "None is a null, not a dictionary", "write {"),
+    ("momentum", {"condition": {"optimiser": "SGD"}}, "condition", "'optimiser' is no hyperparameter",
+     "did you mean 'optimizer'?"),
+    ("momentum", {"condition": {"momentum": 0.5}}, "condition", "this parameter itself", "another"),
+    ("layers", {"condition": {"momentum": 0.5}}, "condition", "'momentum' is a float", "a constraint"),
+    ("momentum", {"condition": {"optimizer": "sgd"}}, "condition: optimizer",
+     "'sgd' is never its value", "one of 'Adam', 'SGD', 'RMSprop'"),
+    ("momentum", {"condition": {"layers": [1, 10]}}, "condition: layers", "10 is never its value",
+     "a whole number from 1 to 9"),
+    ("momentum", {"condition": {"nesterov": 1}}, "condition: nesterov", "1 is never its value",
+     "true or false"),
+    ("momentum", {"condition": {"batch": [{}]}}, "condition: batch", "{} is never its value", "one of"),
+    ("momentum", {"condition": {"optimizer": []}}, "condition: optimizer", "is an empty list",
+     "give at least one value"),
+    ("momentum", {"constraint": 5}, "constraint", "5 is a number, not a string", "in quotes"),
+    ("momentum", {"constraint": ["layers > 1", None]}, "constraint 2", "None is a null", "in quotes"),
+    ("momentum", {"constraint": "layer > 1"}, "constraint", "'layer > 1': character 1: 'layer' is no",
+     "did you mean 'layers'?"),
+    ("momentum", {"constraint": ["layers > 1", "layers >"]}, "constraint 2",
+     "'layers >': character 9: ends too early", "use names"),
+    ("momentum", {"constraint": "optimizer > 3"}, "constraint", "character 11: > cannot compare", "kind"),
+    ("momentum", {"constraint": "batch > 'x'"}, "constraint", "a number with a string", "kind"),
+    ("momentum", {"constraint": "epochs == 'x'"}, "constraint", "a number with a string", "kind"),
+    ("momentum", {"constraint": "momentum > 1"}, "constraint", "'momentum > 1' is met by no", "loosen"),
+    ("momentum", {"constraint": "1 / 0 > 0"}, "constraint", "is met by no configuration", "loosen"),
+    ("momentum", {"default": 0.5, "constraint": "momentum > 0.6"}, "constraint",
+     "'momentum > 0.6' is not met by the default configuration", "change a default"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "keys", "key", "what", "remedy"), REFUSED_RELATIONS)
+def test_refusal_of_what_relates_entries(name: str, keys: dict[str, Any], key: str, what: str, remedy: str) -> None:
+    problem, _, hint = refusal(related(**{name: keys})).partition("\n    -> ")
+    number = 1 + [entry["name"] for entry in related()].index(name)
+    assert problem.startswith(f"dir/space.json: entry {number} '{name}': {key}: ")
+    assert what in problem
+    assert remedy in hint
+    assert "\n" not in hint, "one problem gives one refusal"
+
+
+def test_conditions_in_a_circle_are_refused_at_each_of_them() -> None:
+    changes = {
+        "optimizer": {"condition": {"layers": 1}},
+        "momentum": {"condition": {"optimizer": "SGD"}},
+        "nesterov": {"condition": {"optimizer": "SGD"}},
+        "layers": {"condition": {"nesterov": True, "batch": 16}},
+    }
+    problems = [line for line in refusal(related(**changes)).splitlines() if not line.startswith("    -> ")]
+    assert [problem.partition(": depends on itself: ")[::2] for problem in problems] == [
+        ("dir/space.json: entry 1 'optimizer': condition", "optimizer -> layers -> nesterov -> optimizer"),
+        ("dir/space.json: entry 3 'nesterov': condition", "nesterov -> optimizer -> layers -> nesterov"),
+        ("dir/space.json: entry 4 'layers': condition", "layers -> nesterov -> optimizer -> layers"),
+    ]
+
+
+def test_constraints_that_exclude_each_other_are_refused() -> None:
+    changes = {"layers": {"constraint": ["layers < 3", "layers > 7"]}}
+    assert refusal(related(**changes)).startswith("dir/space.json: no configuration meets all the constraints\n    -> ")
+
+
+def test_defaults_that_no_allowed_configuration_has_are_refused() -> None:
+    changes = {"layers": {"constraint": ["layers * batch < 17", "layers >= batch / 32"], "default": 2}}
+    assert "entry 4 'layers': constraint 1: 'layers * batch < 17' is not met by the default" in refusal(
+        related(**changes)
+    )
+    changes = {"layers": {"constraint": ["nesterov or layers < 2", "not nesterov or layers < 2"], "default": 2}}
+    assert "no configuration with these defaults meets all the constraints" in refusal(related(**changes))
+
+
+def test_relations_with_entries_that_cannot_be_read_are_no_further_problems() -> None:
+    changes = {
+        "optimizer": {"values": 5},
+        "momentum": {"condition": {"optimizer": "SGD"}, "constraint": "optimizer == 'SGD' or optimizer > 5"},
+        "layers": {"condition": {"optimiser": 1}, "constraint": "layers <"},
+    }
+    problems = [line for line in refusal(related(**changes)).splitlines() if not line.startswith("    -> ")]
+    places = [": ".join(problem.split(": ")[1:3]) for problem in problems]
+    assert places == ["entry 1 'optimizer': values", "entry 4 'layers': condition", "entry 4 'layers': constraint"]
 
 
 @pytest.mark.parametrize("name", ["", "a b", "--x", "-x", "1x", "ä", "x=1", "x\n", "x\0", "*", "$(x)", "\ud800"])

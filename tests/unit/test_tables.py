@@ -59,6 +59,11 @@ def rows(table: Table, folded: State) -> list[dict[str, str]]:
 # -- hpo.csv ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_cell_of_what_does_not_exist_is_empty() -> None:
+    folded = state(Trial(0, 0, {"epochs": 3, "optimizer": "Adam"}, 1), ok(0, 1.0))
+    assert [(row["rate"], row["optimizer"], row["warmup"]) for row in rows(TABLE, folded)] == [("", "Adam", "")]
+
+
 def test_table_is_that_of_the_reference() -> None:
     folded = state(
         trial(0, rate=0.001),
@@ -325,3 +330,4 @@ def test_file_that_cannot_be_written_is_a_site_error(tmp_path: Path) -> None:
 
 def test_lines_show_the_named_hyperparameters() -> None:
     assert lines(trial(0).params, TABLE.varying) == "rate=0.5, optimizer=Adam, warmup=true"
+    assert lines({"rate": 0.5, "warmup": True}, TABLE.varying) == "rate=0.5, warmup=true"

@@ -14,7 +14,7 @@ from typing import Any
 from workflow.budgets import Budgets
 from workflow.campaign import best, hall_of_fame
 from workflow.errors import SiteError, disk_remedy
-from workflow.initial import cell, csv_line
+from workflow.initial import cell, cells, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
 from workflow.search import Search
@@ -69,7 +69,7 @@ def hpo_csv(table: Table, state: State) -> str:
 
 
 def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: int) -> list[str]:
-    values = [cell(trial.params[name]) for name in table.varying]
+    values = cells(trial.params, table.varying)
     result = "" if outcome.value is None else repr(outcome.value)
     return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
 
@@ -146,4 +146,4 @@ def write_text(path: Path, text: str) -> None:
 
 
 def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:
-    return ", ".join(f"{name}={cell(parameters[name])}" for name in names)
+    return ", ".join(f"{name}={cell(parameters[name])}" for name in names if name in parameters)

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflow.search.base import MODES, STRATEGIES, WITHOUT_GENERATIONS, Search, SearchSettings
+from workflow.search.base import (
+    MODES,
+    STRATEGIES,
+    WITHOUT_GENERATIONS,
+    Search,
+    SearchSettings,
+    first_configurations,
+)
 from workflow.search.genetic import GenerationStatistics, GeneticSearch
 from workflow.search.random_search import RandomSearch
 from workflow.space import Space
@@ -24,8 +31,8 @@ __all__ = [
 
 
 def make_search(space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = ()) -> Search:
-    """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate first."""
-    initial = initial[: settings.population_size]
+    """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own."""
+    initial = first_configurations(space, settings, initial)
     if settings.strategy == "random":
         return RandomSearch(space, settings, mode, initial)
     if settings.strategy == "async":

@@ -17,7 +17,8 @@ from workflow.search.base import fitness, keyed_rng
 from workflow.search.cube import Cube, Rows
 from workflow.search.halving import Ladder
 from workflow.search.screening import Observations, Screen
-from workflow.search.steady import Genome, SteadySearch
+from workflow.search.steady import SteadySearch
+from workflow.space import Genome
 from workflow.trial import Outcome, Trial
 
 _DESIGN = 8
@@ -121,7 +122,8 @@ class AsyncSearch(SteadySearch):
 
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         rows = self._candidates(rng) if self._is_designed else self._design(rng, trial_id)
-        return next(filter(self._is_new, map(self._cube.decode, rows)), None)
+        allowed = filter(self.space.allows, map(self._cube.decode, rows))
+        return next(filter(self._is_new, allowed), None)
 
     @property
     def _is_designed(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,10 +13,14 @@ import numpy as np
 
 from workflow.errors import Problems, did_you_mean, listing, show
 from workflow.search.halving import Fidelity
-from workflow.trial import Outcome, Trial
+from workflow.space import Space
+from workflow.trial import Outcome, Params, Trial
 
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
+
+_DEFAULTS = 2**32 - 1
+"""The key of the draws that fill up the default configuration: beyond every number of a trial."""
 
 MODES = ("min", "max")
 STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
@@ -25,6 +30,10 @@ WITHOUT_GENERATIONS = ("async", "optuna", "random")
 
 Seconds = float
 """A duration as experiment files have it: a number, or a text such as 12h."""
+
+
+NOTHING_NEW = "no further configuration was found that is allowed"
+"""The message of a search that ends although the size of its space is not known to be reached."""
 
 
 class Search(Protocol):
@@ -199,6 +208,15 @@ def _is_plain(options: Mapping[str, Any]) -> bool:
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:
     """A generator that depends on the seed and on what is drawn, never on what was drawn before."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *key))))
+
+
+def first_configurations(space: Space, settings: SearchSettings, initial: Sequence[Params]) -> list[Params]:
+    """What every search begins with: the default configuration, where the space has defaults, then ``initial``."""
+    genomes = [space.genome(params) for params in initial]
+    if space.defaults:
+        drawn = space.draws(keyed_rng(settings.seed, _DEFAULTS), space.defaults)
+        genomes = list(dict.fromkeys([*itertools.islice(drawn, 1), *genomes]))
+    return [space.params(genome) for genome in genomes[: settings.population_size]]
 
 
 def fitness(outcome: Outcome, mode: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,7 +22,7 @@ class Cost:
     def __init__(self, categorical: NDArray[np.bool_]) -> None:
         self._categorical = categorical
         self._values: list[tuple[int, float]] = []
-        self._weights: Array = np.zeros(0)
+        self._weights: NDArray[Any] = np.zeros(0)
         self._mean = 0.0
 
     def fit(self, rows: Array, seconds: Array) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow.space import Space
-from workflow.trial import Value
+from workflow.space import Genome, Parameter, Space
 
 Rows = NDArray[np.float64]
 """Shape (configurations, parameters): positions from 0 to 1, of categoricals the number of the element."""
@@ -21,16 +18,19 @@ class Cube:
     """``categorical`` tells which columns have no order."""
 
     def __init__(self, space: Space) -> None:
+        self.space = space
         self.parameters = space.varying
         self.categorical = np.array([p.is_categorical for p in self.parameters], dtype=bool)
         self._sizes = np.array([max(1, len(list(p.values()))) if p.is_categorical else 1 for p in self.parameters])
 
-    def encode(self, genome: Sequence[Value]) -> Rows:
-        """One row."""
-        return np.array([p.to_unit(value) for p, value in zip(self.parameters, genome, strict=True)])
+    def encode(self, genome: Genome) -> Rows:
+        """One row. What does not exist has one place, so that the model sees no difference there."""
+        pairs = zip(self.parameters, genome, strict=True)
+        return np.array([_nowhere(p) if value is None else p.to_unit(value) for p, value in pairs])
 
-    def decode(self, row: Rows) -> tuple[Value, ...]:
-        return tuple(p.from_unit(float(position)) for p, position in zip(self.parameters, row, strict=True))
+    def decode(self, row: Rows) -> Genome:
+        values = (p.from_unit(float(position)) for p, position in zip(self.parameters, row, strict=True))
+        return self.space.settle(tuple(values))
 
     def uniform(self, rng: np.random.Generator, count: int) -> Rows:
         return self._place(rng.random((count, len(self.parameters))))
@@ -63,6 +63,10 @@ class Cube:
         factor = rng.uniform(0.3, 0.9, size=(len(rows), 1))
         moved = np.where(self.categorical, plus, _reflected(rows + factor * (plus - minus)))
         return np.where(rng.random(rows.shape) < 0.8, moved, rows)
+
+
+def _nowhere(parameter: Parameter) -> float:
+    return 0.0 if parameter.is_categorical else 0.5
 
 
 def _reflected(positions: Rows) -> Rows:

@@ -2,29 +2,31 @@
 
 ``simple`` and ``mu_plus_lambda`` have the operators and the order of DEAP's eaSimple and eaMuPlusLambda (Fortin et
 al. 2012; Baeck, Fogel & Michalewicz 2000, chapter 7): tournament selection, uniform crossover, and each parameter's
-own mutation. Three things differ. Randomness is keyed by (seed, generation, operator, index), so that a resumed search
+own mutation. Four things differ. Randomness is keyed by (seed, generation, operator, index), so that a resumed search
 asks the identical sequence. A configuration that was evaluated before takes its known fitness unless ``reevaluate``.
-A failed trial ranks last.
+A failed trial ranks last. Offspring that the space's constraints do not allow are varied again.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from workflow.errors import InputError
 from workflow.search.base import SearchSettings, fitness, keyed_rng
-from workflow.space import Space
-from workflow.trial import Outcome, Params, Trial, Value
+from workflow.space import Genome, Space
+from workflow.trial import Outcome, Params, Trial
 
 # What a random draw is for: the second part of its key, after the generation.
 _INITIAL, _SELECT, _CROSS, _MUTATE, _VARY, _SURVIVE = range(6)
 
-Genome = tuple[Value, ...]
+_VARIATIONS = 20
+"""Attempts at an offspring that is allowed."""
 
 
 @dataclass(eq=False)
@@ -141,7 +143,7 @@ class GeneticSearch:
                 continue
             if trial.generation != self.generation:
                 raise InputError(f"journal: trial {trial.id} of generation {trial.generation} does not fit the search")
-            self._queue[0].genome = tuple(trial.params[p.name] for p in self.space.varying)
+            self._queue[0].genome = self.space.genome(trial.params)
             self._next_trial()
             if outcome is not None:
                 self._learn(outcome)
@@ -158,7 +160,7 @@ class GeneticSearch:
         self._evaluated += 1
         self._running[trial_id] = individual
         known = self._known.setdefault(individual.genome, individual.evaluation)
-        params = self.space.complete(dict(zip((p.name for p in self.space.varying), individual.genome, strict=True)))
+        params = self.space.params(individual.genome)
         config_id = trial_id if known.trial_id is None else known.trial_id
         return Trial(trial_id, config_id, params, self.generation, individual.parents)
 
@@ -213,11 +215,13 @@ class GeneticSearch:
 
     def _draw(self, index: int) -> _Individual:
         if index < len(self.initial):
-            genome = tuple(self.initial[index][p.name] for p in self.space.varying)
+            genome = self.space.genome(self.initial[index])
         else:
-            rng = self._rng(_INITIAL, index)
-            genome = tuple(p.draw(rng) for p in self.space.varying)
+            genome = self._drawn(self._rng(_INITIAL, index))
         return _Individual(genome, _Evaluation())
+
+    def _drawn(self, rng: np.random.Generator) -> Genome:
+        return next(itertools.chain(self.space.draws(rng), self.space.rest()))
 
     def _select(self, individuals: list[_Individual], count: int, operator: int) -> list[_Individual]:
         """``count`` winners of tournaments drawn with replacement; the first drawn wins a tie."""
@@ -236,7 +240,25 @@ class GeneticSearch:
     def _mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
         chosen = rng.random(len(genome)) < self.settings.mut_indpb
         varied = zip(self.space.varying, genome, chosen, strict=True)
-        return tuple(p.mutate(value, rng) if c else value for p, value, c in varied)
+        return tuple(p.mutate(value, rng) if c and value is not None else value for p, value, c in varied)
+
+    def _allowed(self, vary: Callable[[], tuple[Genome, ...]], rng: np.random.Generator) -> tuple[Genome, ...]:
+        """The offspring of ``vary``, which is tried again while one is not allowed; at last draws replace such ones.
+
+        What exists in an offspring and not in the parent that gave it is drawn.
+        """
+        for _ in range(_VARIATIONS):
+            genomes = tuple(self.space.settle(genome, rng) for genome in vary())
+            if all(map(self.space.allows, genomes)):
+                return genomes
+        return tuple(genome if self.space.allows(genome) else self._drawn(rng) for genome in genomes)
+
+    def _crossed(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, ...]:
+        return self._allowed(lambda: self._cross(first, second, rng), rng)
+
+    def _mutated(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        (mutant,) = self._allowed(lambda: (self._mutate(genome, rng),), rng)
+        return mutant
 
     def _vary_simple(self) -> list[_Individual]:
         """Crossover of neighbours *and* mutation; an offspring that neither touched keeps its evaluation."""
@@ -247,12 +269,12 @@ class GeneticSearch:
             if rng.random() < self.settings.cx_prob:
                 first, second = offspring[index - 1], offspring[index]
                 parents = first.parents + second.parents
-                genomes = self._cross(first.genome, second.genome, rng)
+                genomes = self._crossed(first.genome, second.genome, rng)
                 offspring[index - 1 : index + 1] = [_Individual(g, _Evaluation(), parents) for g in genomes]
         for index, individual in enumerate(offspring):
             rng = self._rng(_MUTATE, index)
             if rng.random() < self.settings.mut_prob:
-                genome = self._mutate(individual.genome, rng)
+                genome = self._mutated(individual.genome, rng)
                 offspring[index] = _Individual(genome, _Evaluation(), individual.parents)
         return offspring
 
@@ -264,9 +286,9 @@ class GeneticSearch:
         choice = rng.random()
         if choice < self.settings.cx_prob and len(self._population) > 1:
             first, second = (self._population[i] for i in rng.choice(len(self._population), size=2, replace=False))
-            genome, _ = self._cross(first.genome, second.genome, rng)
+            genome, _ = self._crossed(first.genome, second.genome, rng)
             return _Individual(genome, _Evaluation(), first.trial_ids + second.trial_ids)
         parent = self._population[int(rng.integers(len(self._population)))]
         if choice < self.settings.cx_prob + self.settings.mut_prob:
-            return _Individual(self._mutate(parent.genome, rng), _Evaluation(), parent.trial_ids)
+            return _Individual(self._mutated(parent.genome, rng), _Evaluation(), parent.trial_ids)
         return _Individual(parent.genome, parent.evaluation, parent.trial_ids)

@@ -26,14 +26,14 @@ from optuna.trial import TrialState, create_trial
 
 from workflow.errors import InputError, Problems, did_you_mean, listing, show
 from workflow.search.base import SearchSettings
-from workflow.search.steady import Genome, SteadySearch
-from workflow.space import Choice, Number, Parameter
+from workflow.search.steady import SteadySearch
+from workflow.space import Choice, Genome, Number, Parameter
 from workflow.trial import Outcome, Trial, Value
 
 DEFAULT_SAMPLER = "TPESampler"
 
 _REPEATS = 10
-"""Suggestions in a row of known configurations after which one is drawn at random."""
+"""Suggestions in a row of known configurations, or of ones that are not allowed, after which one is drawn at random."""
 
 
 class OptunaSearch(SteadySearch):
@@ -68,8 +68,10 @@ class OptunaSearch(SteadySearch):
     def _added(self, trial: Trial, genome: Genome) -> None:
         number, self._suggested = self._suggested, None
         if number is None:
-            params = {p.name: _to_study(p, value) for p, value in zip(self.space.varying, genome, strict=True)}
-            running = create_trial(state=TrialState.RUNNING, params=params, distributions=self._distributions)
+            pairs = zip(self.space.varying, genome, strict=True)
+            params = {p.name: _to_study(p, value) for p, value in pairs if value is not None}
+            distributions = {name: self._distributions[name] for name in params}
+            running = create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
             number = len(self._study.get_trials(deepcopy=False))
             self._study.add_trial(running)
         self._numbers[trial.id] = [number]
@@ -81,11 +83,15 @@ class OptunaSearch(SteadySearch):
         for _ in range(_REPEATS):
             with self._explained():
                 suggested = self._study.ask(self._distributions)
-            genome = tuple(_from_study(p, suggested.params[p.name]) for p in self.space.varying)
-            if self._is_new(genome):
+            values = (_from_study(p, suggested.params[p.name]) for p in self.space.varying)
+            genome = self.space.settle(tuple(values))
+            if not self.space.allows(genome):
+                self._study.tell(suggested.number, state=TrialState.FAIL)
+            elif self._is_new(genome):
                 self._suggested = suggested.number
                 return genome
-            self._repeat(suggested.number, self._known[genome])
+            else:
+                self._repeat(suggested.number, self._known[genome])
         return None
 
     def _repeat(self, number: int, trial_id: int) -> None:

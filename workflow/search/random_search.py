@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflow.search.base import SearchSettings, keyed_rng
-from workflow.space import Space
-from workflow.trial import Outcome, Params, Trial, Value
+from workflow.search.base import NOTHING_NEW, SearchSettings, keyed_rng
+from workflow.space import Genome, Space
+from workflow.trial import Outcome, Params, Trial
 
 _REDRAWS = 100
 
@@ -30,8 +31,9 @@ class RandomSearch:
 
     def __post_init__(self) -> None:
         self._next_id = 0
-        self._known: dict[tuple[Value, ...], int] = {}
+        self._known: dict[Genome, int] = {}
         self._lost: deque[Trial] = deque()
+        self._exhausted = False
 
     @property
     def budget(self) -> int:
@@ -40,7 +42,7 @@ class RandomSearch:
 
     @property
     def done(self) -> bool:
-        if self._lost or self._next_id < self.budget:
+        if self._lost or (self._next_id < self.budget and not self._exhausted):
             return False
         if self.budget < self.settings.trials_without_generations:
             self.message = f"the space holds only {self.budget} configurations, and each one was asked for"
@@ -51,7 +53,11 @@ class RandomSearch:
             return self._lost.popleft()
         if self.done:
             return None
-        return self._record(self._draw(self._next_id))
+        genome = self._draw(self._next_id)
+        if genome is None:
+            self._exhausted, self.message = True, NOTHING_NEW
+            return None
+        return self._record(genome)
 
     def tell(self, outcome: Outcome) -> None:
         """Nothing is learned from an outcome."""
@@ -59,29 +65,29 @@ class RandomSearch:
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
         """Take a recorded trial as it is; trials of which the record was lost are drawn again."""
         while self._next_id < trial.id:
-            self._lost.append(self._record(self._draw(self._next_id)))
-        self._record(tuple(trial.params[p.name] for p in self.space.varying))
+            genome = self._draw(self._next_id)
+            assert genome is not None, "what was asked for can be drawn again"
+            self._lost.append(self._record(genome))
+        self._record(self.space.genome(trial.params))
 
     def report(self, trial_id: int, step: int, value: float) -> bool:
         return True
 
-    def _record(self, genome: tuple[Value, ...]) -> Trial:
+    def _record(self, genome: Genome) -> Trial:
         trial_id, self._next_id = self._next_id, self._next_id + 1
         config_id = self._known.setdefault(genome, trial_id)
-        params = self.space.complete(dict(zip((p.name for p in self.space.varying), genome, strict=True)))
-        return Trial(trial_id, config_id, params)
+        return Trial(trial_id, config_id, self.space.params(genome))
 
-    def _draw(self, number: int) -> tuple[Value, ...]:
-        if number < len(self.initial):
-            genome = tuple(self.initial[number][p.name] for p in self.space.varying)
-            if self.settings.reevaluate or genome not in self._known:
-                return genome
-        rng = keyed_rng(self.settings.seed, number)
-        for _ in range(_REDRAWS):
-            genome = tuple(p.draw(rng) for p in self.space.varying)
-            if self.settings.reevaluate or genome not in self._known:
-                return genome
-        if math.isinf(self.space.size):
+    def _draw(self, number: int) -> Genome | None:
+        """None if there is no configuration left."""
+        if number < len(self.initial) and self._is_new(genome := self.space.genome(self.initial[number])):
             return genome
-        unknown = [g for g in self.space.grid() if g not in self._known]
-        return unknown[int(rng.integers(len(unknown)))]
+        rng = keyed_rng(self.settings.seed, number)
+        drawn = itertools.islice(self.space.draws(rng), _REDRAWS)
+        for genome in filter(self._is_new, drawn):
+            return genome
+        left = list(filter(self._is_new, self.space.rest()))
+        return left[int(rng.integers(len(left)))] if left else None
+
+    def _is_new(self, genome: Genome) -> bool:
+        return self.settings.reevaluate or genome not in self._known

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workflow.search.base import SearchSettings, keyed_rng
-from workflow.space import Space
-from workflow.trial import Outcome, Params, Trial, Value
+from workflow.search.base import NOTHING_NEW, SearchSettings, keyed_rng
+from workflow.space import Genome, Space
+from workflow.trial import Outcome, Params, Trial
 
 _LARGEST_GRID = 20_000
-
-Genome = tuple[Value, ...]
 
 
 @dataclass
@@ -38,7 +36,7 @@ class SteadySearch:
     repeatable: bool = False
 
     def __post_init__(self) -> None:
-        self._initial = deque(tuple(params[p.name] for p in self.space.varying) for params in self.initial)
+        self._initial = deque(map(self.space.genome, self.initial))
         self._next_id = 0
         self._gaps: deque[int] = deque()
         """Ids of trials whose record was lost: whatever is asked for next takes them."""
@@ -54,7 +52,7 @@ class SteadySearch:
     def done(self) -> bool:
         if not self._exhausted and (self._gaps or self._has_budget):
             return False
-        if self._exhausted or self.budget < self.settings.trials_without_generations:
+        if self.budget < self.settings.trials_without_generations:
             self.message = f"the space holds only {len(self._known)} configurations, and each one was asked for"
         return True
 
@@ -77,7 +75,8 @@ class SteadySearch:
         trial_id = self._free_id
         genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
         if genome is None:
-            self._exhausted = not self._may_go_on
+            if not self._may_go_on:
+                self._exhausted, self.message = True, NOTHING_NEW
             return None
         return self._record(genome, trial_id, self._first_fidelity())
 
@@ -87,7 +86,7 @@ class SteadySearch:
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
         """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
         self._gaps.extend(range(self._next_id, trial.id))
-        genome = tuple(trial.params[p.name] for p in self.space.varying)
+        genome = self.space.genome(trial.params)
         if genome in self._initial:
             self._initial.remove(genome)
         self._record(genome, trial.id, trial.fidelity)
@@ -98,7 +97,7 @@ class SteadySearch:
         return True
 
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
-        """The strategy's next configuration, a new one; None if it has found none."""
+        """The strategy's next configuration, a new and allowed one; None if it has found none."""
         raise NotImplementedError
 
     def _first_fidelity(self) -> float | None:
@@ -114,8 +113,8 @@ class SteadySearch:
             self._gaps.popleft()
         self._next_id = max(self._next_id, trial_id + 1)
         config_id = self._known.setdefault(genome, trial_id)
-        params = self.space.complete(dict(zip((p.name for p in self.space.varying), genome, strict=True)))
-        if fidelity is not None and self.settings.fidelity is not None:
+        params = self.space.params(genome)
+        if fidelity is not None and self.settings.fidelity is not None and self.settings.fidelity.parameter in params:
             params = {**params, self.settings.fidelity.parameter: fidelity}
         trial = Trial(trial_id, config_id, params, fidelity=fidelity)
         self._added(trial, genome)
@@ -138,5 +137,5 @@ class SteadySearch:
         if self.space.size <= _LARGEST_GRID:
             left = [genome for genome in self.space.grid() if self._is_new(genome)]
             return left[int(rng.integers(len(left)))] if left else None
-        drawn = (tuple(p.draw(rng) for p in self.space.varying) for _ in itertools.count())
-        return next(filter(self._is_new, itertools.islice(drawn, 1000)), None)
+        drawn = itertools.chain(itertools.islice(self.space.draws(rng), 1000), self.space.rest())
+        return next(filter(self._is_new, drawn), None)
