@@ -17,6 +17,10 @@ _ONE_NODE = "single"
 """The launcher that knows one node only: on several it would start everything on the first."""
 
 _LEAST_WALLTIME = 60.0
+
+BLOCK_START = "WORKFLOW_BLOCK_START"
+"""The variable of a block's script with the time at which it began, in seconds since the epoch."""
+
 _PERSONAL = ("account", "partition", "queue", "qos", "constraint")
 
 

@@ -26,7 +26,7 @@ from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.launchers.base import Launcher
 from parsl.providers import PBSProProvider, SlurmProvider, TorqueProvider
 
-from workflow.batch import Batch, clock
+from workflow.batch import BLOCK_START, Batch, clock
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)
@@ -377,7 +377,8 @@ def _common(batch: Batch) -> dict[str, Any]:
         "min_blocks": batch.min_blocks,
         "max_blocks": batch.max_blocks,
         "walltime": clock(batch.walltime),
-        "worker_init": batch.beginning,
+        # Modules and worker_init may take minutes, which are a part of the walltime.
+        "worker_init": f"{BLOCK_START}=$(date +%s)\n{batch.beginning}",
         "launcher": launcher(batch),
         "cmd_timeout": _COMMAND_TIMEOUT,
         "account": batch.account,

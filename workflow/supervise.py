@@ -590,7 +590,8 @@ class Supervisor(Tree):
             "pid": self.child,
             "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
             "block": self.block or None,
-            "block_ends": BLOCK_ENDS in ended_by,
+            # A scheduler that ends the block may be faster than the look at the clock.
+            "block_ends": BLOCK_ENDS in ended_by or self._time_left() <= 0,
             "peak_memory": max(self.peak_memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
             "memory_limit": _memory_limit(),
             "oom_kills": max(0, _oom_kills() - self.oom_kills),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,8 @@ import yaml
 
 from workflow.batch import clock
 from workflow.errors import InputError
+from workflow.executors import block_end
+from workflow.providers import block_script
 from workflow.rundir import RunDir
 from workflow.site import Site, load_site
 from workflow.submit import job_script
@@ -118,6 +124,25 @@ def test_a_request_that_no_queue_admits_lists_all(tmp_path: Path) -> None:
 def test_times_are_in_whole_minutes(seconds: float, text: str) -> None:
     """Parsl cuts seconds off for Slurm; a time of 0 would be no limit at all."""
     assert clock(seconds) == text
+
+
+def said_by_a_block(site: Site, command: str, **env: str) -> str:
+    """What a block's script prints where its node runs ``command``."""
+    script = block_script(site, command)
+    return subprocess.run(["bash", "-c", script], env={**os.environ, **env}, capture_output=True, text=True).stdout
+
+
+def test_a_block_ends_a_walltime_after_its_scripts_first_line(tmp_path: Path) -> None:
+    """Whatever modules and worker_init take; the clock of this one stands still at 0."""
+    site = load(tmp_path, scheduler="torque", walltime="2h", worker_init="date() { echo 0; }")
+    before = int(time.time())
+    end = int(re.findall(r"END (\d+)", said_by_a_block(site, f"echo END {block_end(site, None)}"))[0])
+    assert before + 7200 <= end <= time.time() + 7200
+
+
+def test_slurm_knows_best_when_a_block_ends(tmp_path: Path) -> None:
+    site = load(tmp_path, scheduler="torque")
+    assert "END 77\n" in said_by_a_block(site, f"echo END {block_end(site, None)}", SLURM_JOB_END_TIME="77")
 
 
 def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

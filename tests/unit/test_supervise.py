@@ -952,6 +952,12 @@ def test_a_stage_ends_before_its_block_does(bench: Bench) -> None:
     assert (outcome.kind, outcome.cause) == ("lost", "walltime")
 
 
+def test_a_stage_that_ends_with_its_block_says_so(bench: Bench) -> None:
+    """The scheduler's kill may come before the look at the clock."""
+    ends = in_pool(0, "0", end=time.time() + 5.5 + GRACE)
+    assert bench.run(*bash("sleep 1; kill $$"), worker=ends, poll=5.0)["block_ends"] is True
+
+
 def test_a_drained_pool_ends_once_no_stage_runs(bench: Bench, controller: Controller) -> None:
     stage = bench.directory.parent / "stage.sh"
     stage.write_text(f"exec {shlex.join(bench.command(bench.spec('sleep', '2')))}\n")

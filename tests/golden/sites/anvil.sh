@@ -12,6 +12,7 @@
 #SBATCH --gres=gpu:4
 #SBATCH --cpus-per-task=128
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load modtree/gpu
 export PARSL_CORES=128
 

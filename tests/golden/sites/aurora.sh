@@ -11,6 +11,7 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:flare
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load apptainer
 export http_proxy=http://proxy.alcf.anl.gov:3128
 export https_proxy=http://proxy.alcf.anl.gov:3128

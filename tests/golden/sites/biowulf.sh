@@ -11,6 +11,7 @@
 #SBATCH --gres=gpu:a100:4,lscratch:100
 #SBATCH --cpus-per-task=32
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load singularity
 export PARSL_CORES=32
 

@@ -13,6 +13,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=64
 
+WORKFLOW_BLOCK_START=$(date +%s)
 
 export PARSL_CORES=64
 

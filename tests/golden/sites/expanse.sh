@@ -12,6 +12,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=40
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load gpu/0.15.4
 module load singularitypro
 export PARSL_CORES=40

@@ -13,6 +13,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=56
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load olcf-container-tools
 module load apptainer-enable-gpu
 export PARSL_CORES=56

@@ -11,6 +11,7 @@
 #SBATCH --account=project
 #SBATCH --cpus-per-task=128
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load tacc-apptainer
 export PARSL_CORES=128
 

@@ -13,6 +13,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=128
 
+WORKFLOW_BLOCK_START=$(date +%s)
 
 export PARSL_CORES=128
 

@@ -11,6 +11,7 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:eagle
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module use /soft/modulefiles
 module load spack-pe-base
 module load apptainer

@@ -10,6 +10,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=16
 
+WORKFLOW_BLOCK_START=$(date +%s)
 
 export PARSL_CORES=16
 

@@ -11,6 +11,7 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:eagle
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module use /soft/spack/base/0.7.1/install/modulefiles/Core/
 module load apptainer
 export http_proxy=http://proxy.alcf.anl.gov:3128

@@ -10,6 +10,7 @@
 #PBS -r n
 #PBS -l place=scatter
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load singularity
 
 export JOBNAME="workflow.block-0.TIME"

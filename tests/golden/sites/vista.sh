@@ -12,6 +12,7 @@
 #SBATCH --account=project
 #SBATCH --cpus-per-task=72
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module load tacc-apptainer
 export PARSL_CORES=72
 
