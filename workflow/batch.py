@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -96,8 +97,8 @@ class Batch:
     def beginning(self) -> str:
         """Lines of bash before the workers start."""
         proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY") if self.proxy else ()
-        lines = [f"module {word if word.startswith('use ') else f'load {word}'}" for word in self.modules]
-        lines += [f"export {name}={self.proxy}" for name in proxies]
+        lines = [_module_line(words) for words in self.modules]
+        lines += [f"export {name}={shlex.quote(str(self.proxy))}" for name in proxies]
         return "\n".join([*lines, *filter(None, [self.worker_init.strip()])])
 
     def gpus_per_node(self, gpus: int) -> int | None:
@@ -116,6 +117,17 @@ class Batch:
     def place(self) -> str:
         """How PBS spreads the chunks of a job: without it, several may lie on one node."""
         return "scatter:excl" if self.exclusive else "scatter"
+
+
+def _module_line(words: str) -> str:
+    """Ends the script where a module cannot be loaded, since everything after it would fail for unclear reasons.
+
+    Some module commands fail although they have loaded a module; what counts then is the list of what is loaded.
+    """
+    if words.startswith("use "):
+        return f"module {words}"
+    loaded = f'[[ ":${{LOADEDMODULES:-}}:" == *:{shlex.quote(words)}[:/]* ]]'
+    return f"module load {words} || {loaded} || {{ echo {shlex.quote(f'module load {words} failed')} >&2; exit 1; }}"
 
 
 def clock(seconds: float) -> str:

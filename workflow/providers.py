@@ -341,8 +341,10 @@ def launcher(batch: Batch) -> Launcher:
     """
     if batch.launcher == "srun":
         # Since 22.05 srun doesn't take --cpus-per-task over from the job. A node that is lost ends its own pool only.
+        # A job that was submitted with --export=NONE hands that on to srun, which then finds no program.
         cores = f"--cpus-per-task={batch.cores_per_node} " if batch.cores_per_node else ""
-        options = f"--ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none {batch.launcher_options}"
+        options = f"--export=ALL --ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none"
+        options = f"{options} {batch.launcher_options}"
         return SrunLauncher(overrides=options.strip())
     if batch.launcher == "mpiexec":
         return MpiExecLauncher(bind_cmd=batch.launcher_bind, overrides=batch.launcher_options)

@@ -145,6 +145,26 @@ def test_slurm_knows_best_when_a_block_ends(tmp_path: Path) -> None:
     assert "END 77\n" in said_by_a_block(site, f"echo END {block_end(site, None)}", SLURM_JOB_END_TIME="77")
 
 
+@pytest.mark.parametrize(
+    ("module", "goes_on"),
+    [
+        ("module() { return 0; }", True),
+        ("module() { echo unknown module >&2; return 1; }", False),
+        ("module() { LOADEDMODULES=gcc/12:cuda/12.1; return 1; }", True),
+        (":", False),
+    ],
+    ids=["loaded", "refused", "loaded with a bad exit code", "no module command"],
+)
+def test_a_block_ends_where_its_modules_cannot_be_loaded(tmp_path: Path, module: str, goes_on: bool) -> None:
+    site = load(tmp_path, modules=["use /opt/modules", "cuda"], proxy="http://a b")
+    assert site.batch is not None
+    done = subprocess.run(
+        ["bash", "-c", f"{module}\n{site.batch.beginning}\necho $http_proxy"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == ((0, "http://a b\n") if goes_on else (1, ""))
+    assert goes_on or done.stderr.endswith("module load cuda failed\n")
+
+
 def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", "project")
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -164,7 +184,7 @@ def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "#PBS -l place=scatter",
         "#PBS -l filesystems=home",
         "",
-        "module load x",
+        "module load x || [[ \":${LOADEDMODULES:-}:\" == *:x[:/]* ]] || { echo 'module load x failed' >&2; exit 1; }",
     ]
     assert "qsub -v WORKFLOW_CHAIN=$((WORKFLOW_CHAIN - 1)) /runs/mine/job.sh" in script
     assert " -m workflow.run --resume /runs/mine --in-allocation\n" in script

@@ -11,7 +11,7 @@
 #PBS -l place=scatter
 
 WORKFLOW_BLOCK_START=$(date +%s)
-module load singularity
+module load singularity || [[ ":${LOADEDMODULES:-}:" == *:singularity[:/]* ]] || { echo 'module load singularity failed' >&2; exit 1; }
 
 export JOBNAME="workflow.block-0.TIME"
 
