@@ -76,8 +76,8 @@ def job_script(site: Site, run: RunDir) -> str:
         *filter(None, [site.batch.beginning]),
         f"cd {shlex.quote(str(Path.cwd()))} || exit 3",
         *([f"export PYTHONPATH={shlex.quote(path)}"] if path else []),
-        f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation",
-        "code=$?",
+        "code=0",  # worker_init may have said set -e
+        f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation || code=$?",
         f'if [ $code -eq {OutOfTime.exit_code} ] && [ "${{{CHAIN}:-0}}" -gt 0 ]; then',
         f"    {again} {run.job_script} || echo 'the next job of the chain was refused; resume by hand' >&2",
         "fi",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import yaml
 
 from workflow.batch import clock
-from workflow.errors import InputError
+from workflow.errors import InputError, OutOfTime
 from workflow.executors import block_end
 from workflow.providers import block_script
 from workflow.rundir import RunDir
@@ -187,4 +188,20 @@ def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "module load x || [[ \":${LOADEDMODULES:-}:\" == *:x[:/]* ]] || { echo 'module load x failed' >&2; exit 1; }",
     ]
     assert "qsub -v WORKFLOW_CHAIN=$((WORKFLOW_CHAIN - 1)) /runs/mine/job.sh" in script
-    assert " -m workflow.run --resume /runs/mine --in-allocation\n" in script
+    assert " -m workflow.run --resume /runs/mine --in-allocation || code=$?\n" in script
+
+
+@pytest.mark.parametrize("worker_init", ["", "set -eu -o pipefail"])
+def test_a_chain_goes_on_whatever_worker_init_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker_init: str
+) -> None:
+    """Programs that note how they were called stand for the interpreter, out of time, and for sbatch."""
+    for name, code in (("python", OutOfTime.exit_code), ("sbatch", 0)):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho {name} "$@"\nexit {code}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    script = job_script(load(tmp_path, worker_init=worker_init), RunDir(Path("/runs/mine")))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "WORKFLOW_CHAIN": "2"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
+    assert done.returncode == OutOfTime.exit_code, done.stderr
+    assert "sbatch --export=ALL,WORKFLOW_CHAIN=1 /runs/mine/job.sh" in done.stdout
