@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workflow.config import Experiment
+from workflow.durations import LONGER
 from workflow.errors import listing, printable
 from workflow.findings import Finding, probe
 from workflow.image import ImageError, read_image
@@ -77,6 +78,8 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     if usable:
         yield from _scripts(experiment, site)
     yield from _data(experiment)
+    if site.batch is not None and (reason := experiment.too_long_for(site.batch.walltime)):
+        yield Finding("warn", "walltime", reason, LONGER)
     yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)
     yield from _disk(output)
 

@@ -308,7 +308,6 @@ def _pool(site: Site, lock: RunLock, drains: Path) -> pool.Pool:
         "gpus_per_trial": site.gpus_per_trial,
         "trials_per_gpu": site.trials_per_gpu,
         "workers": site.workers,
-        "length": site.batch.walltime if site.batch and not site.allocated_nodes else None,
         "drains": str(drains),
         "grace": max(3.0, site.grace),
     }

@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+import time
 
 # Started by file path, with an interpreter that looks nowhere else; the end of the path, since nothing there may hide
 # a module of the standard library.
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
         """How the workers of a node share its GPUs.
 
         ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
-        ``scheduled``. ``length`` is that of the block's walltime in seconds. Files in ``drains`` tell a pool to end.
+        ``scheduled``. Files in ``drains`` tell a pool to end.
         """
 
         controller: Controller
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
         gpus_per_trial: int
         trials_per_gpu: int
         workers: int
-        length: float | None
         drains: str
         grace: float
 
@@ -59,7 +59,7 @@ class NodePool(Tree):
     def __init__(self, pool: Pool, end: float | None) -> None:
         super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
         self.pool = pool
-        self.end = end
+        self.started, self.end = time.time(), end
         self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
 
     def run(self, command: list[str]) -> int:
@@ -69,7 +69,7 @@ class NodePool(Tree):
             wanted = f"a trial needs {self.pool['gpus_per_trial']}"
             print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
             return 1
-        block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
+        block = {"slots": slots, "gpus": given, "end": self.end, "started": self.started, "drain": self.drain}
         block["node"] = os.environ.get("SLURMD_NODENAME")
         env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: new_token()}
         self.leash(POOL_TOKEN, env[POOL_TOKEN])

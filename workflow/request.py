@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 
 from workflow.allocation import find_allocation
 from workflow.config import Experiment, load_experiment
+from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.initial import write_initial
 from workflow.rundir import RunDir, is_plain
 from workflow.site import Site, find_site, load_site
+from workflow.stages import fragile
 from workflow.strict import parse_overrides, shipped, split_overrides
 
 
@@ -37,6 +39,16 @@ class Request:
     accept_image: bool = False
     end: float | None = None
     """When the allocation ends in which this process runs, in seconds since the epoch."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of what may go wrong with this experiment on this site."""
+        found = list(self.experiment.warnings)
+        if self.experiment.model.runtime == "apptainer" and (reason := fragile(str(self.run.path))):
+            found.append(f"run directory {self.run.path}: {reason}")  # published scripts don't quote theirs
+        if self.site.batch is not None and (reason := self.experiment.too_long_for(self.site.batch.walltime)):
+            found.append(f"{reason}\n    -> {LONGER}")
+        return found
 
 
 class SiteHelp(argparse.Action):

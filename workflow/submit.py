@@ -36,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _submit_or_print(args: argparse.Namespace) -> int:
     request = _read_request(args)
+    for warning in request.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.dry_run:
         print(job_script(request.site, request.run), end="")
         return EXIT_DONE

@@ -16,11 +16,20 @@ from workflow.findings import Finding
 from workflow.site import load_site
 
 
-def findings(directory: Path, **experiment: Any) -> list[Finding]:
-    (directory / "site.yaml").write_text(yaml.safe_dump({"scheduler": "threads", "gpus": 0}))
+def findings(directory: Path, on: dict[str, Any] | None = None, **experiment: Any) -> list[Finding]:
+    (directory / "site.yaml").write_text(yaml.safe_dump(on or {"scheduler": "threads", "gpus": 0}))
     (directory / "e.yaml").write_text(yaml.safe_dump(toy_experiment(**experiment)))
     site, loaded = load_site(directory / "site.yaml", {}), load_experiment(directory / "e.yaml", {})
     return list(doctor.examine(loaded, site, directory / "runs"))
+
+
+def test_a_training_that_may_outlast_a_job_is_a_warning(tmp_path: Path) -> None:
+    """Of a walltime that is an hour unless the site says otherwise."""
+    stages = {"train": {"timeout": "2h"}}
+    found = findings(tmp_path, {"scheduler": "slurm", "gpus": 1}, stages=stages)
+    assert level(found, "walltime") == "warn"
+    found = findings(tmp_path, {"scheduler": "slurm", "gpus": 1, "walltime": "2h"}, stages=stages)
+    assert "walltime" not in [finding.subject for finding in found]
 
 
 def level(found: list[Finding], subject: str) -> str:

@@ -50,9 +50,10 @@ ALLOWED = {
     "campaign": "durations errors journal search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
-    "executors": "errors lock pool providers rundir site",
+    "executors": "batch errors lock pool providers rundir site",
     "runner": (
-        "config errors executors globus journal lock metrics providers reuse rundir site space stages supervise trial"
+        "batch config durations errors executors globus journal lock metrics providers reuse rundir site stages"
+        " supervise triage trial"
     ),
     "remote": "",
     "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",
@@ -61,13 +62,13 @@ ALLOWED = {
     "report.progress": "campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
-    "request": "allocation config errors image initial rundir site strict",
+    "request": "allocation config durations errors image initial rundir site stages strict",
     "submit": "batch errors request rundir site terminal",
     "init": "errors strict",
     "findings": "",
     "terminal": "errors",
     "site_doctor": "batch errors findings rundir site strict",
-    "doctor": "config errors findings image rundir site site_doctor strict",
+    "doctor": "config durations errors findings image rundir site site_doctor strict",
     "rehearsal": "config errors findings lock rundir runner site trial",
     "check": "config doctor errors findings rehearsal request site strict terminal",
 }
