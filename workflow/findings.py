@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from workflow.commands import plain_environ
 
 Level = Literal["pass", "warn", "fail"]
 
@@ -25,7 +26,7 @@ def probe(command: Sequence[str], env: Mapping[str, str] | None = None) -> tuple
     """Exit code and output of a command; 124 if it doesn't end."""
     try:
         done = subprocess.run(
-            command, env={**os.environ, **(env or {})}, timeout=_TIMEOUT, check=False,
+            command, env={**plain_environ(), **(env or {})}, timeout=_TIMEOUT, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
     except subprocess.TimeoutExpired:

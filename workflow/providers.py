@@ -7,11 +7,12 @@ were asked for once a minute. Only what is known to have ended counts as ended h
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import json
 import logging
+import os
 import re
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -27,6 +28,7 @@ from parsl.launchers.base import Launcher
 from parsl.providers import PBSProProvider, SlurmProvider, TorqueProvider
 
 from workflow.batch import BLOCK_START, Batch, clock
+from workflow.commands import overriding, plain_environ, user_name
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)
@@ -140,7 +142,7 @@ class Steady(ABC):
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_TIMEOUT, check=False,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, start_new_session=True, env=plain_environ(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return 124, "", "no answer"
@@ -176,9 +178,16 @@ class SteadySlurm(Steady, SlurmProvider):
         "DEADLINE": JobState.TIMEOUT, "PREEMPTED": JobState.TIMEOUT,
     }  # fmt: skip
 
+    hidden: tuple[str, ...] = ()
+    """Variables that sbatch shall not see."""
+
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
         """As the original, but for its question whether there is accounting: it isn't needed, and may take minutes."""
-        return (1, "", "") if cmd.startswith("sacct") else super().execute_wait(cmd, timeout)
+        if cmd.startswith("sacct"):
+            return 1, "", ""
+        hide = [word for name in self.hidden for word in ("-u", name)]
+        code, output, error = super().execute_wait(shlex.join(["env", *hide]) + f" {cmd}", timeout)
+        return code, output, error
 
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         code, output, error = self._squeue("--states=all", "--format=%i|%T")
@@ -205,7 +214,7 @@ class SteadySlurm(Steady, SlurmProvider):
         return [job for job, name in jobs if name.startswith(f"{self.prefix}.")]
 
     def _squeue(self, *options: str) -> tuple[int, str, str]:
-        return self._run("squeue", "--noheader", f"--user={getpass.getuser()}", *options)
+        return self._run("squeue", "--noheader", f"--user={os.getuid()}", *options)
 
 
 class SteadyPBS(Steady, PBSProProvider):
@@ -263,7 +272,7 @@ class SteadyPBS(Steady, PBSProProvider):
         return [self.resources[job]["status"].state in TERMINAL_STATES for job in job_ids]
 
     def named_jobs(self) -> list[str] | None:
-        code, output, _ = self._run("qselect", "-u", getpass.getuser())
+        code, output, _ = self._run("qselect", "-u", user_name())
         if code != 0:
             return None
         jobs = output.split()
@@ -392,7 +401,7 @@ def _options(word: str, batch: Batch, *more: str) -> str:
 
 
 def _slurm(site: Site, batch: Batch) -> SteadySlurm:
-    return SteadySlurm(
+    made = SteadySlurm(
         partition=batch.queue,
         qos=batch.qos,
         constraint=batch.constraint,
@@ -404,6 +413,8 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
         scheduler_options=_options("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
         **_common(batch),
     )
+    made.hidden = tuple(overriding(batch))
+    return made
 
 
 def _pbs(site: Site, batch: Batch) -> SteadyPBS:

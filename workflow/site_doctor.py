@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
 import socket
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workflow.batch import Batch, clock
+from workflow.commands import user_name
 from workflow.errors import did_you_mean, listing, printable
 from workflow.findings import Finding, probe
 from workflow.rundir import is_plain
@@ -160,7 +160,7 @@ def _slurm_account(batch: Batch) -> Iterator[Finding]:
     """Only clusters that account for their jobs can tell."""
     if batch.account is None:
         return
-    user = f"user={getpass.getuser()}"
+    user = f"user={user_name()}"
     code, said = probe(["sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account"])
     accounts = sorted(set(said.split()))
     if code or not accounts:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workflow.batch import Batch, clock
+from workflow.commands import overriding
 from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
@@ -152,8 +153,12 @@ def _submit(request: Request, chain: int) -> int:
     path.write_text(job_script(site, run), encoding="utf-8")
     path.chmod(0o755)
     command = _submission(site, str(chain))
+    hidden = overriding(site.batch) if site.batch is not None else []
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
     try:
-        done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            [*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False, env=env
+        )
     except FileNotFoundError:
         raise SiteError(f"{command[0]} is not on the PATH\n    -> submit from a login node of {site.name}") from None
     except subprocess.TimeoutExpired:
