@@ -19,7 +19,7 @@ from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.initial import write_initial
-from workflow.rundir import RunDir, is_plain
+from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.stages import fragile
 from workflow.strict import parse_overrides, shipped, split_overrides
@@ -98,7 +98,7 @@ def _placed(request: Request, *, in_allocation: bool) -> Request:
     if request.site.batch is not None and not is_plain(request.run.path):
         raise InputError(
             f"--output {request.run.path}: schedulers take no path with blanks or other special characters\n"
-            "    -> choose a directory named by letters, digits and ./_-+=@% only"
+            f"    -> {PLAIN_NAMES}"
         )
     if not in_allocation:
         return request
@@ -151,10 +151,11 @@ def _new_run(output: Path | None, name: str) -> RunDir:
 
 def _writable_name(option: str, path: Path) -> Path:
     """The absolute path of a run, which stands in files and command lines of all trials."""
-    if reason := unusable_text(str(path.absolute())):
+    whole = whole_path(path)
+    if reason := unusable_text(str(whole)):
         shown = str(path).encode(errors="surrogateescape")
         raise InputError(f"{option} {shown!r}: {reason}\n    -> give a path in UTF-8")
-    return path.absolute()
+    return whole
 
 
 def create(request: Request) -> Request:
@@ -195,6 +196,7 @@ def _move_in(draft: RunDir, request: Request) -> Request:
             draft.path.rename(request.run.path)
             return request
         except OSError as error:
-            if request.named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            request = replace(request, run=_new_run(None, request.experiment.name))
+            again = request.run.path if request.named else None  # which refuses a directory that is there by now
+            request = replace(request, run=_new_run(again, request.experiment.name))

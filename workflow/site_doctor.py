@@ -14,7 +14,7 @@ from workflow.batch import Batch, clock
 from workflow.commands import user_name
 from workflow.errors import did_you_mean, listing, printable
 from workflow.findings import Finding, probe
-from workflow.rundir import is_plain
+from workflow.rundir import PLAIN_NAMES, is_plain
 from workflow.site import Site
 from workflow.strict import HOME
 
@@ -94,7 +94,7 @@ def _places(output: Path) -> Iterator[Finding]:
             yield Finding("warn", subject, text, remedy)
         elif not is_plain(path):
             text = f"{path}: schedulers take no path with blanks or other special characters"
-            yield Finding("fail", subject, text, "choose one named by letters, digits and ./_-+=@% only")
+            yield Finding("fail", subject, text, PLAIN_NAMES)
         else:
             yield Finding("pass", subject, str(path))
 

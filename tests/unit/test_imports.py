@@ -71,7 +71,7 @@ ALLOWED = {
     "site_doctor": "batch commands errors findings rundir site strict",
     "doctor": "config durations errors findings image rundir site site_doctor strict",
     "rehearsal": "config errors findings lock rundir runner site trial",
-    "check": "config doctor errors findings rehearsal request site strict terminal",
+    "check": "config doctor errors findings rehearsal request rundir site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

@@ -1,0 +1,57 @@
+"""Which run a command line means, and how its directory comes to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import toy_experiment
+from workflow.errors import InputError
+from workflow.request import Request, checked_request, create, parser
+
+SLURM = {"scheduler": "slurm", "gpus": 1}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with an experiment and a site of a cluster."""
+    directory = tmp_path / "here"
+    directory.mkdir()
+    monkeypatch.chdir(directory)
+    Path("site.yaml").write_text(yaml.safe_dump(SLURM))
+    Path("e.yaml").write_text(yaml.safe_dump(toy_experiment()))
+    return directory
+
+
+def request(output: str, *options: str) -> Request:
+    given = ["--site", "site.yaml", "--experiment", "e.yaml", "--output", output, *options]
+    return checked_request(parser("test", "", "").parse_args(given))
+
+
+def refusal(output: str, *options: str) -> str:
+    with pytest.raises(InputError) as caught:
+        request(output, *options)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("output", ["run%j", "a run"])
+def test_a_directory_whose_name_means_something_to_schedulers_is_refused(output: str) -> None:
+    assert refusal(output).endswith("choose one named by letters, digits and ./_-+=@ only")
+
+
+def test_what_a_path_goes_back_over_is_neither_read_nor_made(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("cwd sp").mkdir()
+    assert request("cwd sp/../run").run.path == here / "run"
+    create(request("gone/../other/run"))
+    assert Path("other/run/site.yaml").exists() and not Path("gone").exists()
+
+
+def test_the_loser_of_a_race_hears_that_the_run_exists() -> None:
+    """Both were checked before either of them made its directory."""
+    first, second = request("race"), request("race")
+    create(first)
+    with pytest.raises(InputError, match="--output .*race: exists already"):
+        create(second)
+    assert {path.name for path in Path().iterdir()} == {"race", "site.yaml", "e.yaml"}
