@@ -14,6 +14,7 @@ from pathlib import Path
 
 from workflow.config import Experiment
 from workflow.durations import LONGER
+from workflow.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.errors import listing, printable
 from workflow.findings import Finding, probe
 from workflow.image import ImageError, read_image
@@ -64,10 +65,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     """All checks that don't run the model; ``output`` is where the run's directory would be made."""
     yield from _definition(experiment)
     if site.endpoint is not None:
-        text = (
-            f"image, scripts and data are on endpoint {site.endpoint.id}: the model's run below tells whether they fit"
-        )
-        yield Finding("pass", "endpoint", text)
+        yield from _endpoint(site.endpoint)
         yield from _disk(output)
         return
     usable = True
@@ -82,6 +80,22 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
         yield Finding("warn", "walltime", reason, LONGER)
     yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)
     yield from _disk(output)
+
+
+def _endpoint(endpoint: Endpoint) -> Iterator[Finding]:
+    """What can be known of it without asking the service."""
+    if endpoint.is_placeholder:
+        remedy = "set the site's endpoint to yours, as globus-compute-endpoint list shows it"
+        yield Finding("fail", "endpoint", f"{endpoint.id} is the shipped file's placeholder", remedy)
+    else:
+        text = f"image, scripts and data are on endpoint {endpoint.id}: the model's run below tells whether they fit"
+        yield Finding("pass", "endpoint", text)
+    if reason := sdk_trouble():
+        yield Finding("fail", "SDK", reason, INSTALL_SDK)
+        return
+    from workflow.globus import look_for_login  # which needs it
+
+    yield look_for_login()
 
 
 def _definition(experiment: Experiment) -> Iterator[Finding]:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow import __version__
-from workflow.errors import EXIT_DONE
+from workflow.endpoint import INSTALL_SDK, sdk_trouble
+from workflow.errors import EXIT_DONE, InputError
 from workflow.request import Request, checked_request, create, parser
 from workflow.stages import Command, Place
 from workflow.terminal import run_command
@@ -103,6 +104,8 @@ def _print_command(title: str, command: Command, request: Request) -> None:
 
 def _execute(request: Request) -> int:
     """Own the run from its first file to its last; everything heavy is imported here, after the input was checked."""
+    if request.site.endpoint is not None and (reason := sdk_trouble()):
+        raise InputError(f"--site {request.site.name}: {reason}\n    -> {INSTALL_SDK}")
     from workflow.controller import control
 
     if not request.resume:

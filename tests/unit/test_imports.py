@@ -57,7 +57,7 @@ ALLOWED = {
         " supervise triage trial"
     ),
     "remote": "",
-    "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",
+    "globus": "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial",
     "report": "",
     "report.tables": "campaign errors initial journal rundir search stages trial",
     "report.progress": "campaign config report.tables search",
@@ -69,7 +69,7 @@ ALLOWED = {
     "findings": "commands",
     "terminal": "errors",
     "site_doctor": "batch commands errors findings rundir site strict",
-    "doctor": "config durations errors findings image rundir site site_doctor strict",
+    "doctor": "config durations endpoint errors findings globus image rundir site site_doctor strict",
     "rehearsal": "config errors findings lock rundir runner site trial",
     "check": "config doctor errors findings rehearsal request rundir site strict terminal",
 }

@@ -52,6 +52,6 @@ def test_the_loser_of_a_race_hears_that_the_run_exists() -> None:
     """Both were checked before either of them made its directory."""
     first, second = request("race"), request("race")
     create(first)
-    with pytest.raises(InputError, match="--output .*race: exists already"):
+    with pytest.raises(InputError, match=r"--output .*race: exists already"):
         create(second)
     assert {path.name for path in Path().iterdir()} == {"race", "site.yaml", "e.yaml"}
