@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import itertools
 import os
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +28,11 @@ VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
 """Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
+
+_SIOCGIFADDR = 0x8915
+"""netdevice(7): the address of an interface."""
+
+OTHER_ADDRESS = "set the site's address to one of these, or to auto"
 
 _GPU_MASKS = {
     "nvidia": "CUDA_VISIBLE_DEVICES",
@@ -280,6 +289,30 @@ def _read_workers(top: Section, slots: int, gpus: tuple[str, ...], without_gpu: 
         remedy = f"write at most {slots}, one GPU for each worker, or set gpus or trials_per_gpu"
         top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
     return workers
+
+
+def foreign_address(site: Site) -> str:
+    """Why workers cannot find a controller here at the site's address: it is not this machine's. Empty if it is."""
+    if site.address == "auto" or (site.batch is not None and site.batch.interface):
+        return ""
+    family = socket.AF_INET6 if ":" in site.address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((site.address, 0))
+    except OSError as error:
+        return f"address {site.address} is not this machine's ({error.strerror}); it has {listing(_own_addresses())}"
+    return ""
+
+
+def _own_addresses() -> list[str]:
+    """The IPv4 addresses of the interfaces."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return found
 
 
 def _read_address(top: Section, default: str) -> str:

@@ -21,10 +21,8 @@ from workflow.site import load_site
 def findings(directory: Path, on: dict[str, Any] | None = None, **experiment: Any) -> list[Finding]:
     (directory / "site.yaml").write_text(yaml.safe_dump(on or {"scheduler": "threads", "gpus": 0}))
     (directory / "e.yaml").write_text(yaml.safe_dump(toy_experiment(**experiment)))
-    site, loaded = (
-        load_site(directory / "site.yaml", {}),
-        load_experiment(directory / "e.yaml", {}, remote=on is GLOBUS),
-    )
+    site = load_site(directory / "site.yaml", {})
+    loaded = load_experiment(directory / "e.yaml", {}, remote=site.endpoint is not None)
     return list(doctor.examine(loaded, site, directory / "runs"))
 
 

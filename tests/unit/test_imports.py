@@ -57,7 +57,9 @@ ALLOWED = {
         " supervise triage trial"
     ),
     "remote": "",
-    "globus": "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial",
+    "globus": (
+        "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
+    ),
     "report": "",
     "report.tables": "campaign errors initial journal rundir search stages trial",
     "report.progress": "campaign config report.tables search",
