@@ -17,10 +17,16 @@ _USUAL_LAUNCHER = {"slurm": "srun", "pbs": "mpiexec", "torque": "single"}
 _ONE_NODE = "single"
 """The launcher that knows one node only: on several it would start everything on the first."""
 
-_LEAST_WALLTIME = 60.0
+_LEAST_WALLTIME, _MOST_WALLTIME = 60.0, 366 * 86400.0
 
 BLOCK_START = "WORKFLOW_BLOCK_START"
 """The variable of a block's script with the time at which it began, in seconds since the epoch."""
+
+_ONE_LINE = (
+    "account", "queue", "qos", "constraint", "gres", "launcher_options", "launcher_bind", "select_options", "interface",
+    "proxy", "modules", "scheduler_options",
+)  # fmt: skip
+"""Keys that stand in a line of the job's script: what came after a line break would be a command of its own."""
 
 _PERSONAL = ("account", "partition", "queue", "qos", "constraint")
 
@@ -176,7 +182,9 @@ def _read_walltime(top: Section, default: float) -> float:
     walltime = top.duration("walltime", default) or default
     if walltime < _LEAST_WALLTIME:
         top.wrong("walltime", top.data.get("walltime"), "write at least 1m: schedulers count in minutes")
-    return max(_LEAST_WALLTIME, walltime)
+    elif walltime > _MOST_WALLTIME:
+        top.wrong("walltime", top.data.get("walltime"), "write at most 366d")
+    return min(max(_LEAST_WALLTIME, walltime), _MOST_WALLTIME)
 
 
 def _read_queues(section: Section) -> dict[str, Queue]:
@@ -192,6 +200,8 @@ def _read_queue(section: Section) -> Queue:
         section.text("source", "") or "",
         section.text("verified", "no") or "no",
     )
+    if queue.max_nodes is not None and queue.max_nodes < queue.min_nodes:
+        section.wrong("max_nodes", queue.max_nodes, f"write at least min_nodes, {queue.min_nodes}")
     section.finish()
     return queue
 
@@ -202,6 +212,11 @@ def _check(top: Section, batch: Batch) -> None:
     if batch.launcher == _ONE_NODE and batch.nodes_per_block > 1:
         remedy = "write srun or mpiexec: single starts everything on the first node"
         top.wrong("launcher", batch.launcher, remedy)
+    for key in _ONE_LINE:
+        given = getattr(batch, key)
+        for text in [given] if isinstance(given, str) else given or ():
+            if set(text) & set("\n\r"):
+                top.wrong("partition" if key == "queue" and "partition" in top.data else key, text, "write one line")
     for option in batch.scheduler_options:
         if not option.startswith("-"):
             top.wrong("scheduler_options", option, "write one option of sbatch or qsub each, such as --mail-type=END")

@@ -7,6 +7,7 @@ import fcntl
 import ipaddress
 import itertools
 import os
+import re
 import shutil
 import socket
 import struct
@@ -195,8 +196,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
     beats = _BATCH_BEATS if is_batch else (Site.heartbeat_period, Site.heartbeat_threshold)
     settings: dict[str, Any] = {
-        "gpu_mask": top.text("gpu_mask"),
-        "gpu_unset": tuple(top.texts("gpu_unset")) if "gpu_unset" in data else None,
+        **_read_masks(top),
         "gpus_per_trial": per_trial,
         "trials_per_gpu": per_gpu,
         "workers_without_gpu": without_gpu,
@@ -264,9 +264,19 @@ def _read_gpus(top: Section, vendor: str | None, *, is_batch: bool) -> tuple[str
         return ()
     for reason in filter(None, (unusable_text(str(name)) for name in names)):
         top.problems.add(top.at("gpus"), f"{show(value)} {reason}", "remove that character")
+    if odd := next((str(name) for name in names if re.search(r"[\s,]", str(name))), None):
+        top.wrong("gpus", odd, 'write each name by itself, as in ["0", "1"]: gpus_per_trial gives a trial several')
     if len({str(n) for n in names}) < len(names):
         top.wrong("gpus", value, "name each GPU once: two workers on one would slow each other")
     return tuple(str(n) for n in names)
+
+
+def _read_masks(top: Section) -> dict[str, Any]:
+    mask, unset = top.text("gpu_mask"), top.texts("gpu_unset")
+    for key, name in (*([("gpu_mask", mask)] if mask is not None else []), *(("gpu_unset", name) for name in unset)):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
+            top.wrong(key, name, "write the name of an environment variable, such as CUDA_VISIBLE_DEVICES")
+    return {"gpu_mask": mask, "gpu_unset": tuple(unset) if "gpu_unset" in top.data else None}
 
 
 def _read_shares(top: Section, gpus: tuple[str, ...]) -> tuple[int, int]:

@@ -59,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
 def _read_request(args: argparse.Namespace) -> Request:
     if args.chain < 0:
         raise InputError(f"--chain {args.chain}: below 0\n    -> write how many jobs may follow the first one")
+    if args.walltime is not None and not args.walltime.strip():
+        raise InputError("--walltime: is empty\n    -> write a time such as 4h, or leave it out for the site's")
     given = {"nodes_per_block": args.nodes, "walltime": args.walltime}
     args.settings += [f"site.{key}={value}" for key, value in given.items() if value is not None]
     request = checked_request(args)

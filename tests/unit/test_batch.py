@@ -81,11 +81,31 @@ def test_capacity_is_that_of_all_blocks(tmp_path: Path) -> None:
         ({"partition": "a", "queue": "b"}, "write partition or queue, not both"),
         ({"scheduler_options": ["mail-type=END"]}, "write one option of sbatch or qsub each"),
         ({"queues": {"debug": {"max_node": 3}}}, "queues.debug.max_node: is not a known key\n    -> did you mean"),
+        ({"walltime": 1e300}, "walltime: 1e+300 is not allowed\n    -> write at most 366d"),
+        (
+            {"scheduler_options": ["--mail-type=END\nrm -rf x"]},
+            "'--mail-type=END\\nrm -rf x' is not allowed",
+        ),
+        ({"partition": "a\nb"}, "partition: 'a\\nb' is not allowed\n    -> write one line"),
+        ({"modules": ["cuda\r"]}, "modules: 'cuda\\r' is not allowed\n    -> write one line"),
+        ({"gpu_mask": "A B"}, "gpu_mask: 'A B' is not allowed\n    -> write the name of an environment variable"),
+        ({"gpu_unset": ["1A"]}, "gpu_unset: '1A' is not allowed"),
+        ({"gpus": ["0,1", "2,3"]}, "gpus: '0,1' is not allowed\n    -> write each name by itself"),
+        (
+            {"queues": {"q": {"min_nodes": 4, "max_nodes": 1}}},
+            "queues.q.max_nodes: 1 is not allowed",
+        ),
         ({"walltme": "1h"}, "walltme: is not a known key\n    -> did you mean 'walltime'?"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_remedy(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     assert said in refusal(tmp_path, **changes)
+
+
+def test_a_personal_value_that_is_empty_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "")
+    said = "account: '$MINE' needs the environment variable MINE, which is empty\n    -> export MINE="
+    assert said in refusal(tmp_path, account="$MINE")
 
 
 QUEUES = {

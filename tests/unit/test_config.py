@@ -364,7 +364,7 @@ def test_a_path_too_long_for_the_system(tmp_path: Path, key: str, path: str) -> 
 
 
 def test_settings_are_yaml() -> None:
-    pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=", "k=a=b", "l=1e-3"]
+    pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=null", "k=a=b", "l=1e-3"]
     assert parse_overrides(pairs) == {
         "a": 5, "b": 1.5, "c": True, "d": None, "e": [1, "x"], "f": {"g": 2}, "h": "text", "i": "5", "j": None,
         "k": "a=b", "l": 0.001,

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment
+from workflow import submit
 from workflow.errors import InputError
 from workflow.request import Request, checked_request, create, parser
 
@@ -55,3 +56,15 @@ def test_the_loser_of_a_race_hears_that_the_run_exists() -> None:
     with pytest.raises(InputError, match=r"--output .*race: exists already"):
         create(second)
     assert {path.name for path in Path().iterdir()} == {"race", "site.yaml", "e.yaml"}
+
+
+def test_a_setting_without_a_value_is_no_default() -> None:
+    """As that of a shell variable that is not set."""
+    said = refusal("run", "--set", "site.walltime=")
+    assert "'site.walltime=': has no value\n    -> write a value, site.walltime=null for the default" in said
+
+
+def test_an_empty_walltime_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--site", "site.yaml", "--experiment", "e.yaml", "--output", "run", "--dry-run", "--walltime", ""]
+    assert submit.main(options) == 2
+    assert "--walltime: is empty\n    -> write a time such as 4h" in capsys.readouterr().err
