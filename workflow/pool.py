@@ -91,9 +91,14 @@ class NodePool(Tree):
 
 
 def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:
-    """The GPUs of this node that belong to this job, at most as many as the site names."""
+    """The GPUs of this node that belong to this job, at most as many as the site names.
+
+    A scheduler names whole GPUs also where the site names their tiles, as 0.1: those of the given ones are kept.
+    """
     mask = environ.get(pool["mask"]) if pool["scheduled"] else None
     names = pool["gpus"] if mask is None else [name.strip() for name in mask.split(",")]
+    if pool["gpus"] and all("." in name for name in pool["gpus"]) and all(name.isdigit() for name in names):
+        names = [tile for tile in pool["gpus"] if tile.partition(".")[0] in names]
     return [name for name in names if name not in ("", "-1", "NoDevFiles")][: len(pool["gpus"])]
 
 

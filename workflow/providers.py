@@ -58,6 +58,8 @@ class Steady(ABC):
     interval = 30.0
     patience = 900.0
     closing: threading.Event
+    trouble = ""
+    """What the scheduler last had against a question; empty once it answers."""
     resources: dict[str, Any]
 
     def settle(self, prefix: str, batch: Batch) -> None:
@@ -100,7 +102,7 @@ class Steady(ABC):
         active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
         code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
         if code != 0:
-            logger.warning("%s: %s", self.cancel_command[0], error)
+            logger.warning(_trouble(self.cancel_command[0], code, error))
         for job in active if code == 0 else ():
             self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
         return [job not in active or code == 0 for job in job_ids]
@@ -121,6 +123,12 @@ class Steady(ABC):
 
         None if the scheduler doesn't answer.
         """
+
+    def _note_trouble(self, text: str) -> None:
+        """Warn of what a scheduler says instead of an answer, not again at each question while it says the same."""
+        if text and text != self.trouble:
+            logger.warning("%s", text)
+        self.trouble = text
 
     def clear(self) -> None:
         """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed.
@@ -149,6 +157,11 @@ class Steady(ABC):
         except OSError as error:
             return 127, "", str(error)
         return done.returncode, done.stdout, done.stderr
+
+
+def _trouble(command: str, code: int, error: str) -> str:
+    """What went wrong with a command, in one line; empty if nothing did."""
+    return f"{command}: exit code {code}: {' '.join(error.split())}" if code != 0 else ""
 
 
 def _waits() -> Iterable[float]:
@@ -191,8 +204,8 @@ class SteadySlurm(Steady, SlurmProvider):
 
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         code, output, error = self._squeue("--states=all", "--format=%i|%T")
+        self._note_trouble(_trouble("squeue", code, error))
         if code != 0:
-            logger.warning("squeue: exit code %d: %s", code, error)
             return {}
         said = dict(line.split("|", 1) for line in output.splitlines() if "|" in line)
         # A job that squeue has forgotten is over, for whatever reason.
@@ -244,8 +257,7 @@ class SteadyPBS(Steady, PBSProProvider):
         code, output, error = self._run("qstat", "-f", "-F", "json", *jobs)
         over = ["".join(match) for match in self._OVER.findall(error)]
         states = self._read(output)
-        if code != 0 and not over:
-            logger.warning("qstat: exit code %d: %s", code, error)
+        self._note_trouble("" if over else _trouble("qstat", code, error))
         said = {**dict.fromkeys(over, JobState.COMPLETED), **states}
         return {job: state for job in jobs for name, state in said.items() if _same_job(job, name)}
 
@@ -263,7 +275,7 @@ class SteadyPBS(Steady, PBSProProvider):
         lines = [line for line in error.splitlines() if line.strip()]
         about = {job: line for line in lines for job in active if any(_same_job(job, word) for word in line.split())}
         if code != 0:
-            logger.warning("qdel: exit code %d: %s", code, error)
+            logger.warning(_trouble("qdel", code, error))
         for job in active:
             if self._OVER.search(about.get(job, "")):
                 self.resources[job]["status"] = JobStatus(JobState.COMPLETED)
@@ -332,7 +344,7 @@ class SteadyTorque(Steady, TorqueProvider):
             elif self._UNKNOWN.search(output + error) or code == 0:
                 found[job] = JobState.COMPLETED
             else:
-                logger.warning("qstat: exit code %d: %s", code, error)
+                self._note_trouble(_trouble("qstat", code, error))
         return found
 
     def named_jobs(self) -> list[str]:

@@ -23,6 +23,9 @@ _COMMANDS = {
     "pbs": ("qsub", "qstat", "qdel", "qselect"),
     "torque": ("qsub", "qstat", "qdel"),
 }
+_ANSWER = 15.0
+"""Seconds that a scheduler has for an answer: without its configuration, Slurm's commands try for a minute."""
+
 _NODE_LOCAL = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run")))
 """Places that each machine has for itself."""
 
@@ -130,7 +133,7 @@ def _command(name: str) -> Finding:
 
 
 def _slurm(batch: Batch) -> Iterator[Finding]:
-    code, said = probe(["sinfo", "--noheader", "--format=%P|%l|%D|%a"])
+    code, said = probe(["sinfo", "--noheader", "--format=%P|%l|%D|%a"], timeout=_ANSWER)
     if code:
         yield Finding("fail", "scheduler", f"sinfo: {_last(said, code)}", "ask the site whether Slurm is up")
         return
@@ -163,7 +166,8 @@ def _slurm_account(batch: Batch) -> Iterator[Finding]:
     if batch.account is None:
         return
     user = f"user={user_name()}"
-    code, said = probe(["sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account"])
+    question = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account"]
+    code, said = probe(question, timeout=_ANSWER)
     accounts = sorted(set(said.split()))
     if code or not accounts:
         yield Finding("pass", "account", f"{batch.account} (sacctmgr does not tell whether it is yours)")
@@ -177,7 +181,7 @@ def _slurm_account(batch: Batch) -> Iterator[Finding]:
 
 
 def _pbs(batch: Batch) -> Iterator[Finding]:
-    code, said = probe(["qstat", "-Q", "-f"])
+    code, said = probe(["qstat", "-Q", "-f"], timeout=_ANSWER)
     if code:
         yield Finding("fail", "scheduler", f"qstat: {_last(said, code)}", "ask the site whether PBS is up")
         return

@@ -14,6 +14,8 @@ from pathlib import Path
 from workflow.batch import Batch, clock
 from workflow.commands import overriding
 from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
+from workflow.findings import probe
+from workflow.lock import leader
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
 from workflow.site import Site
@@ -42,7 +44,29 @@ def _submit_or_print(args: argparse.Namespace) -> int:
     if args.dry_run:
         print(job_script(request.site, request.run), end="")
         return EXIT_DONE
+    if request.resume:
+        _refuse_second(request)
     return _submit(request if request.resume else create(request), args.chain)
+
+
+def _refuse_second(request: Request) -> None:
+    """Raises InputError for a run that is led, or that a job in Slurm's queue will lead, as another one could not."""
+    if name := leader(request.run.lock):
+        who = f"{name} leads this run"
+    elif job := _queued(request):
+        who = f"job {job} is queued for this run, or leads it"
+    else:
+        return
+    raise InputError(f"--resume {request.run.path}: {who}\n    -> wait until it ends, or stop it (scancel, qdel, kill)")
+
+
+def _queued(request: Request) -> str:
+    """The user's job in Slurm's queue that has the run's script, if there is one."""
+    if request.site.scheduler != "slurm":
+        return ""
+    _, said = probe(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%o"])
+    jobs = [line.partition("|") for line in said.splitlines()]
+    return next((job for job, _, command in jobs if command.strip() == str(request.run.job_script)), "")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -149,6 +173,14 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     yield from (f"#PBS {option}" for option in batch.scheduler_options)
 
 
+def _output(site: Site, run: RunDir, said: str) -> Path:
+    """The file with the job's output, by what the command said of its submission."""
+    number = said.rpartition(" ")[2]
+    if site.scheduler == "slurm":
+        return run.path / f"job-{number}.out"
+    return run.path / f"{number}.OU" if site.scheduler == "pbs" else run.path
+
+
 def _submit(request: Request, chain: int) -> int:
     run, site = request.run, request.site
     path = run.job_script
@@ -166,11 +198,11 @@ def _submit(request: Request, chain: int) -> int:
     except subprocess.TimeoutExpired:
         remedy = f"see whether the job is queued, then submit {path}"
         raise SiteError(f"{command[0]} gives no answer\n    -> {remedy}") from None
+    said = ((done.stderr if done.returncode else "") or done.stdout).strip()
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()
         raise SiteError(f"{command[0]} refuses the job: {said}\n    -> mend {path} or the site, then submit it")
-    print(f"{done.stdout.strip()}: run {run.path} on site {site.name}")
-    print(f"its output: {run.path}/job-*; after its end: python -m workflow.run --resume {run.path}")
+    print(f"{said}: run {run.path} on site {site.name}")
+    print(f"its output: {_output(site, run, said)}; after its end: python -m workflow.run --resume {run.path}")
     return EXIT_DONE
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from parsl.jobs.states import JobState, JobStatus
 
 from workflow.allocation import find_allocation
 from workflow.batch import Batch
@@ -78,3 +79,16 @@ def test_the_end_of_an_allocation_is_asked_for_in_the_usual_format(
     monkeypatch.setenv("SLURM_TIME_FORMAT", "relative")
     find_allocation({"SLURM_JOB_ID": "7"})
     assert "SLURM_TIME_FORMAT" not in shown.read_text()
+
+
+def test_a_scheduler_that_does_not_answer_is_told_once(
+    slurm: SteadySlurm, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until it says something else, or has answered in between."""
+    slurm.resources["7"] = {"status": JobStatus(JobState.RUNNING)}
+    for said in ("down", "down", "refused", "", "refused"):
+        script = f"[ -z '{said}' ] && exit; printf 'squeue: {said}\\n\\n' >&2; exit 1"
+        (tmp_path / "squeue").write_text(f"#!/bin/bash\n{script}\n")
+        slurm._ask(["7"])
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"squeue: exit code 1: squeue: {said}" for said in ("down", "refused", "refused")]

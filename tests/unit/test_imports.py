@@ -66,7 +66,7 @@ ALLOWED = {
     "controller": "* -run",
     "run": "*",
     "request": "allocation config durations errors image initial rundir site stages strict",
-    "submit": "batch commands errors request rundir site terminal",
+    "submit": "batch commands errors findings lock request rundir site terminal",
     "init": "errors strict",
     "findings": "commands",
     "terminal": "errors",

@@ -10,6 +10,7 @@ import yaml
 from tests.conftest import toy_experiment
 from workflow import submit
 from workflow.errors import InputError
+from workflow.lock import RunLock
 from workflow.request import Request, checked_request, create, parser
 
 SLURM = {"scheduler": "slurm", "gpus": 1}
@@ -68,3 +69,51 @@ def test_an_empty_walltime_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     options = ["--site", "site.yaml", "--experiment", "e.yaml", "--output", "run", "--dry-run", "--walltime", ""]
     assert submit.main(options) == 2
     assert "--walltime: is empty\n    -> write a time such as 4h" in capsys.readouterr().err
+
+
+# -- submission ------------------------------------------------------------------------------------------------------
+
+
+def commands(monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Commands of a scheduler by name, as lines of bash."""
+    Path("bin").mkdir(exist_ok=True)
+    for name, script in scripts.items():
+        (Path("bin") / name).write_text(f"#!/bin/bash\n{script}\n")
+        (Path("bin") / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(Path("bin").absolute()), prepend=":")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said", "file"),
+    [
+        ("slurm", "Submitted batch job 26", "run/job-26.out"),
+        ("pbs", "2.login1", "run/2.login1.OU"),
+        ("torque", "3.login1", "run"),
+    ],
+)
+def test_the_jobs_output_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], scheduler: str, said: str, file: str
+) -> None:
+    """As ``-k doe`` names it on PBS."""
+    commands(monkeypatch, sbatch=f"echo {said}", qsub=f"echo {said}")
+    Path("site.yaml").write_text(yaml.safe_dump({**SLURM, "scheduler": scheduler}))
+    assert submit.main(["--site", "site.yaml", "--experiment", "e.yaml", "--output", "run"]) == 0
+    assert f"its output: {Path(file).absolute()}; after" in capsys.readouterr().out
+
+
+def test_no_job_is_submitted_for_a_run_that_is_led(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(monkeypatch, sbatch="echo Submitted batch job 1; touch submitted", squeue="exit")
+    create(request("run"))
+    lock = RunLock(Path("run/controller.lock"))
+    lock.acquire()
+    assert submit.main(["--resume", "run"]) == 2
+    lock.release()
+    assert "leads this run\n    -> wait until it ends" in capsys.readouterr().err
+    commands(monkeypatch, squeue=f"echo '7|/other/job.sh'; echo '8|{Path('run/job.sh').absolute()}'")
+    assert submit.main(["--resume", "run"]) == 2
+    assert "job 8 is queued for this run" in capsys.readouterr().err
+    assert not Path("submitted").exists()
+    commands(monkeypatch, squeue="echo '7|/other/job.sh'")
+    assert submit.main(["--resume", "run"]) == 0

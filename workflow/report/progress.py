@@ -86,7 +86,7 @@ class Progress:
         state = campaign.state
         number = counts(state)
         done = number["ok"] + number["failed"] + number["stopped"]
-        budget = done if campaign.search.done else max(campaign.search.budget, done)
+        budget = max(len(state.trials) if campaign.search.done else campaign.search.budget, done)
         running = min(len(campaign.running), self.workers)
         parts = [f"{done}/{budget} trials, {running} running, {number['failed']} failed"]
         if self.generations is not None:
