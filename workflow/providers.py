@@ -418,7 +418,7 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
         qos=batch.qos,
         constraint=batch.constraint,
         cores_per_node=batch.cores_per_node,
-        gpus_per_node=batch.gpus_per_node(len(site.gpus)),
+        gpus_per_node=batch.gpus_per_node(site.gpu_count),
         gres=batch.gres,
         exclusive=batch.exclusive,
         # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
@@ -433,7 +433,7 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
     return SteadyPBS(
         queue=batch.queue,
         cpus_per_node=batch.cores_per_node or 1,
-        select_options=batch.chunk(len(site.gpus)),
+        select_options=batch.chunk(site.gpu_count),
         scheduler_options=_options("PBS", batch, "-r n", f"-l place={batch.place}"),
         **_common(batch),
     )
@@ -442,6 +442,6 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
     made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
     # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
-    wanted = batch.node_properties(len(site.gpus))
+    wanted = batch.node_properties(site.gpu_count)
     made.template_string = made.template_string.replace("ppn=${tasks_per_node}", wanted)
     return made

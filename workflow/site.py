@@ -105,6 +105,11 @@ class Site:
         return _UNSET_MASKS[self.gpu_vendor] if self.gpu_unset is None else self.gpu_unset
 
     @property
+    def gpu_count(self) -> int:
+        """GPUs of a node, of which the names may be those of tiles, as 0.1."""
+        return len({name.partition(".")[0] for name in self.gpus})
+
+    @property
     def renumbered(self) -> bool:
         """Whether a process under the mask counts its GPUs from 0; a CUDA mask is simply written again by train.sh."""
         return self.mask != _GPU_MASKS["nvidia"]

@@ -140,7 +140,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": batch.cores_per_node,
         "gres": batch.gres,
-        "gpus-per-node": batch.gpus_per_node(len(site.gpus)),
+        "gpus-per-node": batch.gpus_per_node(site.gpu_count),
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
     # A node that fails ends its trials only, and a job that Slurm began anew would meet the one that follows.
@@ -150,7 +150,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
 
 def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     cores = f"ncpus={batch.cores_per_node or 1}"
-    chunk = ":".join(filter(None, [f"{batch.nodes_per_block}", cores, batch.chunk(len(site.gpus))]))
+    chunk = ":".join(filter(None, [f"{batch.nodes_per_block}", cores, batch.chunk(site.gpu_count)]))
     options = {
         "-N": _job_name(run),
         "-o": f"{run.path}/",
@@ -164,7 +164,7 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "-l place": batch.place,
     }
     if site.scheduler == "torque":
-        options["-l nodes"] = f"{batch.nodes_per_block}:{batch.node_properties(len(site.gpus))}"
+        options["-l nodes"] = f"{batch.nodes_per_block}:{batch.node_properties(site.gpu_count)}"
         for key in ("-l select", "-l place", "-k"):
             del options[key]
     for name, value in options.items():

@@ -186,6 +186,13 @@ def test_a_block_ends_where_its_modules_cannot_be_loaded(tmp_path: Path, module:
     assert goes_on or done.stderr.endswith("module load cuda failed\n")
 
 
+def test_tiles_are_asked_for_as_gpus(tmp_path: Path) -> None:
+    site = load(tmp_path, gpu_vendor="intel", gpus=["0.0", "0.1", "1.0", "1.1"])
+    assert site.workers == 4
+    assert "#SBATCH --gpus-per-node=2\n" in job_script(site, RunDir(Path("/runs/mine")))
+    assert "#SBATCH --gpus-per-node=2\n" in block_script(site, "true")
+
+
 def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", "project")
     monkeypatch.delenv("PYTHONPATH", raising=False)
