@@ -19,7 +19,7 @@ from workflow.errors import listing, printable
 from workflow.findings import Finding, probe
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
-from workflow.site import Site
+from workflow.site import OTHER_ADDRESS, Site, foreign_address
 from workflow.site_doctor import examine_site
 from workflow.strict import is_there
 
@@ -76,6 +76,8 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     if usable:
         yield from _scripts(experiment, site)
     yield from _data(experiment)
+    if reason := foreign_address(site):
+        yield Finding("fail", "address", reason, OTHER_ADDRESS)
     if site.batch is not None and (reason := experiment.too_long_for(site.batch.walltime)):
         yield Finding("warn", "walltime", reason, LONGER)
     yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)

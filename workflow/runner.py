@@ -264,11 +264,11 @@ class ParslRunner:
 
     def _no_trial_fits(self) -> str:
         """Why not; empty as long as something runs that shows the contrary, or may."""
-        why = self._short.evidence
-        if not why or any((directory / supervise.HEARTBEAT).exists() for directory in list(self._running.values())):
+        why, batch = self._short.evidence, self.site.batch
+        begun = (directory / supervise.HEARTBEAT for directory in list(self._running.values()))
+        if not why or batch is None or any(beat.exists() for beat in begun):
             return ""
-        walltime = clock(self.site.batch.walltime) if self.site.batch else "no time"
-        return f"no trial fits into blocks of {walltime}; the last one: {why}\n    -> {LONGER}"
+        return f"no trial fits into blocks of {clock(batch.walltime)}; the last one was {why}\n    -> {LONGER}"
 
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)

@@ -15,7 +15,7 @@ from workflow.commands import user_name
 from workflow.errors import did_you_mean, listing, printable
 from workflow.findings import Finding, probe
 from workflow.rundir import PLAIN_NAMES, is_plain
-from workflow.site import OTHER_ADDRESS, Site, foreign_address
+from workflow.site import Site
 from workflow.strict import HOME
 
 _COMMANDS = {
@@ -57,8 +57,6 @@ def examine_site(site: Site, batch: Batch, output: Path) -> Iterator[Finding]:
     """A line for each thing that a job of the site needs; ``output`` is where the run's directory would be made."""
     yield _gpus(site, batch)
     yield from _interface(batch)
-    if reason := foreign_address(site):
-        yield Finding("fail", "address", reason, OTHER_ADDRESS)
     yield from _places(output)
     yield from _modules(batch)
     commands = [_command(name) for name in _COMMANDS[site.scheduler]]

@@ -28,7 +28,7 @@ _TIMEOUT = 120.0
 
 _EPILOG = """\
 The run's directory is made now, with the job's script in it (job.sh). The job stops early enough for all results to be
-kept; with --chain N it is then submitted again, at most N times, until the campaign is done.
+kept; with --chain N it is then submitted again, at most N times, until the campaign is done or a job got no further.
 exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
 
 

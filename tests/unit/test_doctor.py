@@ -35,6 +35,12 @@ def test_a_training_that_may_outlast_a_job_is_a_warning(tmp_path: Path) -> None:
     assert "walltime" not in [finding.subject for finding in found]
 
 
+def test_an_address_of_another_machine_fails(tmp_path: Path) -> None:
+    site = {"scheduler": "local", "gpus": 0}
+    assert level(findings(tmp_path, {**site, "address": "203.0.113.9"}), "address") == "fail"
+    assert "address" not in [finding.subject for finding in findings(tmp_path, site)]
+
+
 GLOBUS = {
     "scheduler": "globus_compute", "endpoint": "00000000-0000-0000-0000-000000000000", "endpoint_directory": "/scratch",
 }  # fmt: skip
