@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from workflow.budgets import Budgets
 from workflow.durations import LONGER, Durations, Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError, listing
 from workflow.journal import Journal, Record, State
+from workflow.remedies import remedy
 from workflow.search import Search
 from workflow.stages import StageName
 from workflow.triage import Nodes, signature, verdict
@@ -68,6 +70,9 @@ class Runner(Protocol):
     def notes(self) -> list[str]:
         """What the user should know about it."""
 
+    def image_change(self) -> str:
+        """What has happened to the image since this controller's start; empty while it is the same."""
+
     def recall(self, trial: Trial) -> Outcome | None:
         """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""
 
@@ -106,6 +111,7 @@ class Plan:
     max_attempts: int = 3
     same_failures: int = 5
     timeout: float | None = None
+    budgets: Budgets = field(default_factory=Budgets)
 
 
 class Interrupted(Exception):
@@ -142,11 +148,19 @@ class Campaign:
         """Trials that could not run since the last one that did, which tells of the set-up."""
         self.draining = False
         self.stopping = False
+        self.image_change = ""
+        """What has happened to the image: what runs may end, nothing more begins."""
+        self._winding_down = False
         self._finished: SimpleQueue[Future[Outcome] | None] = SimpleQueue()
 
     @property
     def state(self) -> State:
         return self.journal.state
+
+    @property
+    def reached(self) -> str:
+        """Which budget has been reached, so that nothing more begins; empty while none has."""
+        return self.plan.budgets.reached(self.state)
 
     def interrupt(self, *, now: bool) -> None:
         """Stop asking for trials; ``now`` also ends those that run."""
@@ -237,20 +251,27 @@ class Campaign:
     # -- the search ----------------------------------------------------------------------------------------------
 
     def _search(self) -> None:
+        self._look_at_image()
         while True:
-            if not self.draining:
+            if not self.draining and not self.image_change:
                 self._submit()
             if not self.running:
+                if self._is_over:
+                    return self._stop_if_broken(at_end=True)
+                self._stop_if_image_changed()
                 if self.parked:
                     raise self._out_of_time(
                         f"{len(self.parked)} trials no longer fit into this allocation, the last one {self._why_parked}"
                     )
-                if self.search.done and not self.waiting and not self.set_back:
-                    return self._stop_if_broken(at_end=True)
                 if self.draining:
                     raise Interrupted
                 raise AssertionError("the search waits for a trial that nobody runs")
             self._collect()
+
+    @property
+    def _is_over(self) -> bool:
+        """At the end of a budget also with trials left that have no outcome: they are for a later resume."""
+        return bool(self.reached) or (self.search.done and not (self.waiting or self.set_back or self.parked))
 
     def _submit(self) -> None:
         """Fill the site up to its limit, with one write to the journal for all new trials."""
@@ -274,7 +295,10 @@ class Campaign:
         self.observer.changed(self)
 
     def _next(self) -> Trial | None:
-        while not self.waiting:
+        """The next trial to submit; None where there is none now, and from the end of a budget on."""
+        while not self.reached:
+            if self.waiting:
+                return self.waiting.popleft()
             trial = self.search.ask()
             if trial is None:
                 return self.set_back.popleft() if self.set_back else None
@@ -286,15 +310,24 @@ class Campaign:
             else:
                 return trial
             self.search.tell(known)
-        return self.waiting.popleft()
+        return None
 
     def _collect(self) -> None:
         """Wait for at least one trial, then take all that have ended."""
+        if self.reached:
+            self._wind_down()
         ended = self._wait()
         for future in ended:
             trial = self.running.pop(future)
             self._settle(trial, future.result())
         self.observer.changed(self)
+
+    def _wind_down(self) -> None:
+        """What has begun may end; what waits for a worker is held back."""
+        if not self._winding_down:
+            self.observer.say(f"{self.reached}: no further trial begins")
+        self._winding_down = True
+        self.runner.hold()
 
     def _wait(self) -> list[Future[Outcome]]:
         """Futures that ended; empty after a tick."""
@@ -308,7 +341,8 @@ class Campaign:
         if self.stopping:
             self.runner.stop()
             raise Interrupted
-        if self.draining:
+        self._look_at_image()
+        if self.draining or self.image_change:
             self.runner.hold()
         if reason := self.runner.out_of_time():
             self.runner.stop()
@@ -327,6 +361,8 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
+        if self.image_change and outcome.kind != "ok":
+            return self._set_aside(trial, outcome)
         outcome = self.nodes.doubt(outcome)
         self._note_whether_it_can_run(outcome)
         outcome = self._limit_attempts(outcome)
@@ -339,7 +375,7 @@ class Campaign:
             self.search.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self._set_up_is_broken():
-            raise SetupError(f"trial {trial.id} cannot run: {outcome.evidence}{self.runner.log_tail(outcome)}")
+            raise _broken(f"trial {trial.id} cannot run", outcome, self.runner.log_tail(outcome))
         if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
             self._why_parked = outcome.evidence
@@ -348,10 +384,17 @@ class Campaign:
         else:
             self.waiting.appendleft(trial)
         if outcome.kind == "lost":
-            self.observer.say(
-                f"trial {trial.id}: attempt {outcome.attempt} was lost, it runs again: {outcome.evidence}"
-            )
+            then = "a resume runs it again" if self.reached else "it runs again"
+            self.observer.say(f"trial {trial.id}: attempt {outcome.attempt} was lost, {then}: {outcome.evidence}")
         return None
+
+    def _set_aside(self, trial: Trial, outcome: Outcome) -> None:
+        """The image may be why it ended: it runs again after a resume, which doesn't take this for the outcome."""
+        if outcome.kind != "deferred":
+            evidence = f"{self.image_change}: {outcome.evidence}"
+            outcome = replace(outcome, kind="lost", cause="setup", evidence=evidence)
+        self.journal.append(_outcome_record(outcome))
+        self.waiting.append(trial)
 
     def _learn_duration(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.kind == "ok" and not outcome.source:
@@ -373,6 +416,17 @@ class Campaign:
         alike = signature(found.witness)
         self.journal.append({"type": "retracted", "trials": found.trials, "signature": alike, "reason": found.text})
         raise found.error(f"{found.text}{self.runner.log_tail(found.witness)}\n    -> {found.remedy}")
+
+    def _look_at_image(self) -> None:
+        if not self.image_change and (change := self.runner.image_change()):
+            self.image_change = change
+            if self.running:
+                self.observer.say(f"{change}: no more trials begin; those that run may end")
+
+    def _stop_if_image_changed(self) -> None:
+        if self.image_change:
+            what_helps = "put the old one back and resume, or go on with another one in its place by --accept-image"
+            raise SetupError(f"{self.image_change}\n    -> {what_helps}")
 
     @property
     def _any_succeeded(self) -> bool:
@@ -417,7 +471,7 @@ class Campaign:
             self.observer.say("preprocess")
             done = self._run_stage("preprocess", -1, self.runner.preprocess)
         if done.kind != "ok":
-            raise SetupError(f"preprocess failed: {done.evidence}")
+            raise _broken("preprocess failed", done)
         self.runner.prepared(done.attempt)
 
     def _infer(self, winner: Outcome) -> None:
@@ -430,12 +484,14 @@ class Campaign:
         self.observer.say(f"infer with the winner, trial {trial.id}")
         done = self._run_stage("infer", trial.id, lambda attempt: self.runner.infer(trial, winner, attempt))
         if done.kind != "ok":
-            raise SetupError(f"the search is done, but inference with its winner failed: {done.evidence}")
+            raise _broken("the search is done, but inference with its winner failed", done)
 
     def _run_stage(self, stage: StageName, winner: int, start: Callable[[int], Future[Outcome]]) -> Outcome:
         """Run a stage, again while the infrastructure loses it."""
+        self._look_at_image()
         self.stage = stage
         for _ in range(self.plan.max_attempts):
+            self._stop_if_image_changed()
             on_disk = (number for _, number in self.runner.attempts(stage))
             attempt = max(self.state.stage_attempts.get(stage, 0), *on_disk, 0) + 1
             self.journal.append({"type": "attempt", "trial": stage, "attempt": attempt, "winner": winner})
@@ -448,6 +504,8 @@ class Campaign:
                 raise SiteError(f"{stage}: {outcome.evidence}")
             self.journal.append(_stage_record(stage, outcome))
             self._got_further |= outcome.kind == "ok"
+            if outcome.kind != "ok":
+                self._stop_if_image_changed()
             if outcome.final or outcome.cause == "setup":
                 self.stage = None
                 return outcome
@@ -473,6 +531,11 @@ def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
 def best(state: State, mode: str) -> Outcome | None:
     """The outcome with the best value; None if no trial succeeded."""
     return next(iter(hall_of_fame(state, mode, 1)), None)
+
+
+def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:
+    known = remedy(outcome.evidence)
+    return SetupError(f"{what}: {outcome.evidence}{log_tail}" + f"\n    -> {known}" * bool(known))
 
 
 def _failed(outcome: Outcome, evidence: str) -> Outcome:

@@ -16,7 +16,7 @@ from workflow.config import Experiment, load_experiment
 from workflow.doctor import examine
 from workflow.errors import EXIT_DONE, InputError, WorkflowError
 from workflow.findings import Finding
-from workflow.request import SiteHelp
+from workflow.request import SiteHelp, refuse_file
 from workflow.rundir import whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.strict import parse_overrides, shipped, split_overrides
@@ -50,6 +50,7 @@ def _check_and_print(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> int:
     if args.epochs < 1:
         raise InputError(f"--epochs {args.epochs}: is below 1\n    -> write at least 1")
+    refuse_file(args.output)
     for_experiment, for_site = split_overrides(parse_overrides(args.settings))
     site = load_site(find_site(args.site), for_site)
     experiment = load_experiment(

@@ -7,16 +7,18 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, show, unusable_text
 from workflow.initial import objective_of, read_initial
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
 from workflow.search import MODES, Search, SearchSettings, make_search
+from workflow.search.halving import Fidelity
 from workflow.space import Constant, Space
 from workflow.space_file import load_space, parse_space
 from workflow.stages import (
@@ -31,12 +33,13 @@ from workflow.stages import (
     Pipeline,
     Stage,
     StageName,
+    data_dir_inside,
     fill,
     fragile,
     unfilled,
 )
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Params, Value
+from workflow.trial import Outcome, Params, Value
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -52,6 +55,8 @@ _GREATER_IS_BETTER = frozenset(
 )
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
 _MAX_ARGUMENT = 100_000
+_FIRST_ASKS = 12
+"""More than the random ones with which Optuna's samplers start."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,21 @@ class Experiment:
     reuse: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def varying(self) -> tuple[str, ...]:
+        """The names of the hyperparameters in which trials differ."""
+        searched = tuple(p.name for p in self.space.varying)
+        return searched if self.search.fidelity is None else (*searched, self.search.fidelity.parameter)
+
     def make_search(self) -> Search:
         return make_search(self.space, self.search, self.objective.mode, self.initial)
+
+    def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
+        search = self.search
+        return Budgets(
+            search.gpu_hours, search.wall_time, search.target, self.objective.metric, self.objective.mode, gpus,
+            trials_per_gpu,
+        )  # fmt: skip
 
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
@@ -98,9 +116,14 @@ class Experiment:
         most, job = timedelta(seconds=timeout), timedelta(seconds=walltime)
         return f"the time-out of train is {most}, and the walltime of a job {job}"
 
+    def missing_config_file(self, container: Container) -> str:
+        """Where the config file of trainings should be on this machine and isn't; empty if it is there, or may be."""
+        path = Pipeline(self.model, self.stages, container=container).config_file if self.model.data_dir else None
+        return path if path is not None and not is_there(Path(path)) else ""
+
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
-        search = dict(vars(self.search))
+        search = _search_data(self.search)
         for key in (*SearchSettings.BUDGETS, "initial_population"):
             del search[key]
         space = {p.name: _described(p) for p in self.space.parameters}
@@ -114,12 +137,19 @@ class Experiment:
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
             "objective": vars(self.objective),
-            "search": {**vars(self.search), "initial_population": "initial.csv" if self.initial else None},
+            "search": {**_search_data(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
             "reuse": [literal_path(path) for path in self.reuse],
         }
         return to_yaml(data)
+
+
+def _search_data(search: SearchSettings) -> dict[str, Any]:
+    data = asdict(search)
+    if search.fidelity is not None:
+        del data["fidelity"]["resumes"]  # which follows from the stage's arguments
+    return data
 
 
 def _described(parameter: object) -> dict[str, Any]:
@@ -173,14 +203,17 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
+        _check_fidelity(search.fidelity, space, problems)
     problems.raise_if_any()
     assert space is not None and model is not None and max_attempts is not None and same_failures is not None
     warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, objective))
+    search = _with_checkpoints(search, space, stages)
     initial: Sequence[Params] = ()
     if initial_file:
         initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
+    _check_first_asks(space, search, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse, warnings
     )  # fmt: skip
@@ -190,7 +223,7 @@ def _read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: 
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
     runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
     contract = section.text("contract", "improve", CONTRACTS) or "improve"
-    options = read_options(section, look=not remote)
+    options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()
     if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):
         remedy = f"a file is needed: apptainer pull model.sif {section.data['image']}, then write its path"
@@ -336,7 +369,10 @@ def _read_search(section: Section) -> SearchSettings:
     defaults = SearchSettings()
     readers: dict[str, Callable[..., Any]] = {
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
-        "float": section.number, "bool": section.boolean,
+        "float": section.number, "bool": section.boolean, "Seconds | None": section.duration,
+        "float | None": lambda key, default: _optional_number(section, key),
+        "Fidelity | None": lambda key, default: _read_fidelity(section.section(key)),
+        "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
     values: dict[str, Any] = {}
     for setting in fields(SearchSettings):
@@ -345,6 +381,55 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _read_fidelity(section: Section) -> Fidelity | None:
+    if not section.data:
+        return None
+    name, least, most = section.text("parameter"), section.number("min", math.nan), section.number("max", math.nan)
+    eta = section.number("eta", Fidelity.eta)
+    section.finish()
+    if name is None:
+        section.problems.add(section.at("parameter"), "is missing", "name a constant of the space, such as epochs")
+    return Fidelity(name or "", least, most, eta)
+
+
+def _check_fidelity(fidelity: Fidelity | None, space: Space, problems: Problems) -> None:
+    """It takes the place of a constant's value, whose own one it should end with."""
+    constants = {p.name: p.value for p in space.parameters if isinstance(p, Constant)}
+    if fidelity is None or isinstance(constants.get(fidelity.parameter), int | float):
+        return
+    what = f"{fidelity.parameter!r} is no constant of the space that holds a number"
+    problems.add("search.fidelity.parameter", what, "write it there as one, with the value of whole trainings")
+
+
+def _with_checkpoints(search: SearchSettings, space: Space, stages: Mapping[StageName, Stage]) -> SearchSettings:
+    """Longer trainings go on where shorter ones ended, if trainings are told where to keep their checkpoints."""
+    constants = [p.value for p in space.parameters if isinstance(p, Constant)]
+    given = [*constants, *stages["train"].args.values()]
+    if search.fidelity is None or not any("{checkpoint_dir}" in str(value) for value in given):
+        return search
+    return replace(search, fidelity=replace(search.fidelity, resumes=True))
+
+
+def _optional_number(section: Section, key: str) -> float | None:
+    number = section.number(key, math.nan)
+    return None if math.isnan(number) else number
+
+
+def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems) -> None:
+    """Some samplers refuse a space, or miss a package of theirs, only when they are asked, or asked after results."""
+    if settings.strategy != "optuna":
+        return
+    try:
+        search = make_search(space, settings, "min")
+        for number in range(_FIRST_ASKS):
+            if (trial := search.ask()) is not None:
+                search.tell(Outcome(trial.id, 1, "ok", float(number)))
+    except InputError as error:
+        what = str(error).removeprefix("search.sampler: ")
+        problems.include(f"{problems.where('search.sampler')}: {what}")
+        problems.raise_if_any()
 
 
 def _check_arguments(space: Space, stages: Mapping[StageName, Stage], problems: Problems) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
-from workflow.image import ImageError
+from workflow.image import ImageError, ImageWatch
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.provenance import identity, provenance
@@ -53,6 +53,8 @@ def control(
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
             runner = runner_for(site, experiment, run, lock, end=end, say=progress.say)
+            if site.endpoint is None and about.get("image"):
+                runner.image = ImageWatch(about["image"])
             return _lead(experiment, site, run, runner, journal, progress, about)
         finally:
             journal.close()
@@ -141,21 +143,22 @@ def _lead(
     about: dict[str, Any],
 ) -> int:
     search = experiment.make_search()
+    budgets = experiment.budgets(gpus=bool(site.gpus), trials_per_gpu=site.trials_per_gpu)
     plan = Plan(
         "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
-        experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout,
+        experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, budgets,
     )  # fmt: skip
     campaign = Campaign(plan, search, journal, runner, progress)
-    varying = tuple(p.name for p in experiment.space.varying)
     table = Table(
-        varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
-        site.capacity, runner.arguments, runner.there,
+        experiment.varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
+        site.capacity, runner.arguments, runner.there, budgets,
     )  # fmt: skip
     writer = _TableWriter(run, table)
     progress.refresh = writer.now_and_then
     if not experiment.model.data_dir and site.endpoint is None:
         run.data.mkdir(exist_ok=True)
-    progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, at most {search.budget} trials")
+    limits = listing([f"at most {search.budget} trials", *budgets.limits])
+    progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
     try:
         with _signals(campaign), progress, runner:
             _begin(journal, experiment, about)
@@ -263,8 +266,10 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
         progress.say(f"{number['reused']} of them were taken from earlier runs")
     if isinstance(search, GeneticSearch):
         progress.say(_generations(search))
-    if search.message:
-        progress.say(f"the search ended early: {search.message}")
+    if message := table.budgets.cut(search, state) or search.message:
+        progress.say(f"the search ended early: {message}")
+    if number["unfinished"]:
+        progress.say(f"{number['unfinished']} trials that were asked for did not end; a larger budget runs them")
     progress.say(f"results: {run.hpo_csv}, {run.best}, {run.summary}")
     return EXIT_DONE
 

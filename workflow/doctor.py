@@ -21,6 +21,7 @@ from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
 from workflow.site import OTHER_ADDRESS, Site, foreign_address
 from workflow.site_doctor import examine_site
+from workflow.stages import OUTPUT_DIRS, PATH_NAMES
 from workflow.strict import is_there
 
 _GIB = 2**30
@@ -28,6 +29,7 @@ _LITTLE_DISK, _NO_DISK = 20 * _GIB, 1 * _GIB
 
 # For each script named: its name, its state and a detail, with tabs between. Any POSIX shell runs it.
 _LOOK_AT_SCRIPTS = r"""
+cr=$(printf '\r')
 look() {
   found=
   IFS=:
@@ -37,7 +39,7 @@ look() {
   [ -n "$found" ] || { echo "missing	$PATH"; return; }
   [ -x "$found" ] || { echo "no-run-bit	$found"; return; }
   IFS= read -r first < "$found"
-  case $first in *"$(printf '\r')") echo "crlf	$found"; return;; esac
+  case $first in *"$cr") echo "crlf	$found"; return;; esac
   case $first in '#!'*) ;; *) echo "interpreter	an interpreter in its first line"; return;; esac
   name=$1
   set -f
@@ -47,6 +49,13 @@ look() {
     shift
     while :; do case $1 in -*|*=*) shift;; *) break;; esac; done
     command -v "$1" > /dev/null || { echo "interpreter	$1"; return; }
+  esac
+  case $1 in *sh)
+    number=0
+    while IFS= read -r line || [ -n "$line" ]; do
+      number=$((number + 1))
+      case $line in *"$cr") echo "crlf	$found (line $number)"; return;; esac
+    done < "$found"
   esac
   echo "ok	$found"
 }
@@ -76,6 +85,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     if usable:
         yield from _scripts(experiment, site)
     yield from _data(experiment)
+    yield from _config_file(experiment, site)
     if reason := foreign_address(site):
         yield Finding("fail", "address", reason, OTHER_ADDRESS)
     if site.batch is not None and (reason := experiment.too_long_for(site.batch.walltime)):
@@ -119,7 +129,8 @@ def _image(experiment: Experiment, site: Site) -> Iterator[Finding]:
     except ImageError as error:
         yield Finding("fail", "image", f"{path}: {error}", error.remedy)
         return
-    what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}, {image.size / _GIB:.2f} GiB"
+    size = "" if image.kind == "sandbox" else f", {image.size / _GIB:.2f} GiB"
+    what = f"{path}: {image.kind}, {image.architecture or 'architecture unknown'}{size}"
     if image.runs_here:
         yield Finding("pass", "image", what)
     elif site.batch is not None:
@@ -141,13 +152,20 @@ def _runtime(site: Site) -> Iterator[Finding]:
         return
     if program is None:
         remedy = "install Apptainer, load its module, or set the site's container_command"
-        yield Finding("fail", "runtime", f"{' and '.join(programs)}: not on the PATH", remedy)
+        yield Finding("fail", "runtime", f"{' and '.join(programs)}: {_why_no_program(programs[0])}", remedy)
         return
     code, said = probe([program, "--version"])
     if code:
         yield Finding("fail", "runtime", f"{program} --version: {said.strip()}", "mend its installation")
     else:
         yield Finding("pass", "runtime", said.strip())
+
+
+def _why_no_program(program: str) -> str:
+    """Why the shell would not find a program."""
+    if os.sep not in program:
+        return "not on the PATH"
+    return "is not executable" if is_there(Path(program)) else "no such file"
 
 
 def _scripts(experiment: Experiment, site: Site) -> Iterator[Finding]:
@@ -190,15 +208,41 @@ def _data(experiment: Experiment) -> Iterator[Finding]:
     elif os.access(path, os.W_OK):
         yield Finding("pass", "data", f"{path}: is there and writable")
     elif writes_there:
-        remedy = "make it writable, or leave ml_data_outdir out: preprocess then writes into the run's directory"
+        leave_out = listing(["ml_data_outdir", *_read_from(experiment, output, inside)])
+        remedy = f"make it writable, or leave out {leave_out}: they then default to a directory of the run"
         yield Finding("fail", "data", f"{path}: cannot be written, and preprocess writes into it", remedy)
     else:
         yield Finding("pass", "data", f"{path}: is there (read only, which is enough)")
 
 
+def _config_file(experiment: Experiment, site: Site) -> Iterator[Finding]:
+    if path := experiment.missing_config_file(site.container):
+        remedy = "put it into the data directory, or mend or leave out stages.train.config_file"
+        yield Finding("fail", "config file", f"{path}: no such file", remedy)
+
+
+def _read_from(experiment: Experiment, output: str, data_dirs: tuple[str, ...]) -> list[str]:
+    """Arguments and constants by which trainings read what preprocess writes to ``output``, in the data directory."""
+    constants = experiment.constants
+    given = {**experiment.stages["train"].args, **constants}
+    written = _below(output, data_dirs)
+    return [
+        name for name in given if name in PATH_NAMES - set(OUTPUT_DIRS) and _below(given[name], data_dirs) == written
+    ]
+
+
+def _below(path: object, directories: tuple[str, ...]) -> str | None:
+    """A path without the directory that it is below; None if it is below none of them."""
+    return next((str(path).removeprefix(each).strip("/") for each in directories if str(path).startswith(each)), None)
+
+
 def _machine(site: Site) -> Iterator[Finding]:
     cores = len(os.sched_getaffinity(0))
-    if site.gpus:
+    there = _gpus_there() if site.gpu_vendor == "nvidia" else None
+    if there is not None and (missing := [gpu for gpu in site.gpus if gpu.isdigit() and gpu not in there]):
+        what = f"{listing(missing)}: not on this machine, whose GPUs are {listing(there) or 'none'} (nvidia-smi -L)"
+        yield Finding("fail", "GPUs", what, "name those that are there: --set site.gpus=auto takes all of them")
+    elif site.gpus:
         yield Finding("pass", "GPUs", f"{listing(site.gpus)} ({site.gpu_vendor}), {site.workers} workers")
     else:
         remedy = "if it has some, check nvidia-smi, or name them: --set site.gpus=4"
@@ -208,6 +252,12 @@ def _machine(site: Site) -> Iterator[Finding]:
         yield Finding("warn", "cores", f"{cores} for {site.workers} workers", remedy)
     else:
         yield Finding("pass", "cores", f"{cores} for {site.workers} workers")
+
+
+def _gpus_there() -> list[str] | None:
+    """Numbers of this machine's NVIDIA GPUs; None where nvidia-smi gives no answer."""
+    code, said = probe(["nvidia-smi", "-L"])
+    return None if code else re.findall(r"^GPU (\d+):", said, re.MULTILINE)
 
 
 def _disk(output: Path) -> Iterator[Finding]:

@@ -141,6 +141,11 @@ def printable(text: str) -> str:
     return "".join(c for c in text if c in "\n\t" or c.isprintable())
 
 
+def shortened(line: str, most: int = 300) -> str:
+    """A line of a log that is short enough for a message."""
+    return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
 def disk_remedy(error: OSError) -> str:
     """What helps where a file cannot be written."""
     return "make room" if error.errno in (*FULL_DISK, errno.EFBIG) else "check the path and its permissions"

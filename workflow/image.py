@@ -6,9 +6,11 @@ then descriptors of 585 bytes each.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
+import stat
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -101,16 +103,65 @@ def digest(image: Image, known: Mapping[str, Any], say: Callable[[str], None]) -
 
     A sandbox, which has no single content, gets its path and modification time.
     """
-    status = image.path.stat()
-    stamp = {"path": str(image.path), "size": image.size, "modified": status.st_mtime_ns, "inode": status.st_ino}
+    stamp = _stamp(image.path)
     if {key: known.get(key) for key in stamp} == stamp:
         return dict(known)
     if image.kind == "sandbox":
         return {**stamp, "sha256": None}
     if image.size > _LARGE:
         say(f"reading {image.path} ({image.size / 2**30:.1f} GiB) for its digest")
+    return {**stamp, "sha256": _sha256(image.path)}
+
+
+def _stamp(path: Path) -> dict[str, Any]:
+    """What tells one file or sandbox from another without a look into it."""
+    with contextlib.suppress(PermissionError):
+        os.close(os.open(path, os.O_RDONLY))  # what makes a network disk look
+    status = path.stat()
+    size = 0 if stat.S_ISDIR(status.st_mode) else status.st_size
+    return {"path": str(path), "size": size, "modified": status.st_mtime_ns, "inode": status.st_ino}
+
+
+def _sha256(path: Path) -> str:
     found = hashlib.sha256()
-    with image.path.open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(_BLOCK):
             found.update(block)
-    return {**stamp, "sha256": found.hexdigest()}
+    return found.hexdigest()
+
+
+class ImageWatch:
+    """Tells whether an image is still the one of its record, which ``digest`` has made."""
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = record
+
+    def change(self) -> str:
+        """What has happened to it; empty while it is as it was. Reads it again only where its times alone differ."""
+        path = Path(self.record["path"])
+        try:
+            stamp = _stamp(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return f"image {path} is gone"
+        except OSError:
+            return ""  # a file system's hiccup is no news
+        try:
+            return "" if self._is(stamp) else f"image {path} {self._difference(stamp)}"
+        except OSError as error:
+            return f"image {path} has changed and cannot be read ({error.strerror})"
+
+    def _is(self, stamp: Mapping[str, Any]) -> bool:
+        if {key: self.record[key] for key in stamp} == stamp:
+            return True
+        digest = self.record["sha256"]
+        if digest is None or stamp["size"] != self.record["size"] or digest != _sha256(Path(stamp["path"])):
+            return False
+        self.record = {**self.record, **stamp}
+        return True
+
+    def _difference(self, stamp: Mapping[str, Any]) -> str:
+        if stamp["inode"] != self.record["inode"]:
+            return "was replaced by another one"
+        if stamp["size"] != self.record["size"]:
+            return f"has changed: it had {self.record['size']} bytes and has {stamp['size']} now"
+        return "has changed"

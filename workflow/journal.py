@@ -65,6 +65,8 @@ class State:
     """The last attempt of each trial that has an outcome of any kind, also one that was taken back."""
     seconds: float = 0.0
     """Wall time of all attempts of trials, on their workers."""
+    charged: float = 0.0
+    """The same, times the GPUs of each attempt; once for one without."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     """First start and last end of a trial, for each controller that had one."""
     inputs: str | None = None
@@ -133,6 +135,7 @@ class State:
         if outcome.trial_id in self.outcomes:
             return
         self.seconds += outcome.seconds
+        self.charged += outcome.seconds * max(1, outcome.gpus)
         if outcome.started is not None and outcome.ended is not None:
             self._extend_span(outcome.started, outcome.ended)
         if outcome.final:

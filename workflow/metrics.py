@@ -12,7 +12,7 @@ import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from workflow.errors import printable, show
+from workflow.errors import printable, shortened, show
 from workflow.trial import Cause, Kind, Outcome
 
 _SCORES_FILE = {"train": "val_scores.json", "infer": "test_scores.json"}
@@ -104,6 +104,7 @@ def _parse_result(line: str) -> tuple[str | None, str | None]:
 # -- outcomes --------------------------------------------------------------------------------------------------------
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
+_CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP})
 _CONTAINER_FAILED = 255
 """Apptainer's exit code for a missing image, command or bind source, and sys.exit(-1) of a model."""
 
@@ -152,7 +153,7 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
     if code == _CONTAINER_FAILED and _CONTAINER_SAYS.search(result["log_tail"]):
         return "lost", "setup", None, f"the container cannot run: {tail}"
     if code != 0:
-        return "failed", "model", None, f"exit code {code}; last line: {tail}"
+        return "failed", "model", None, f"{_exit_text(code)}; last line: {tail}"
     try:
         read_scores(stage, result["scores"])
         value = None if metric is None else read_metric(metric, stage, result["scores"], result["result_lines"])
@@ -198,6 +199,13 @@ def _signal_from_outside(code: int) -> signal.Signals | None:
     return signal.Signals(number) if number in _FROM_OUTSIDE else None
 
 
+def _exit_text(code: int) -> str:
+    """The exit code with the signal that it stands for: any of the process, those of a crash also by way of a shell."""
+    number = -code if code < 0 else code - 128
+    known = set(signal.Signals) if code < 0 else _CRASHES  # most real-time signals have no name
+    return f"exit code {code}" + (f" ({signal.Signals(number).name})" if number in known else "")
+
+
 def last_line(text: str) -> str:
     lines = [line for line in printable(text).splitlines() if line.strip()]
-    return lines[-1].strip()[:300] if lines else "(the log is empty)"
+    return shortened(lines[-1].strip()) if lines else "(the log is empty)"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ from workflow.stages import Bind, Options
 from workflow.strict import Section, is_there, literal_path
 
 
-def read_options(section: Section, *, look: bool = True) -> Options:
+def read_options(section: Section, data_dirs: Iterable[str], *, look: bool = True) -> Options:
     """The three keys of a section; every problem goes to the section's problems.
 
-    ``look`` tells to check that the sources of binds are there; they may be on another machine.
+    ``data_dirs`` are the places of data directories in containers, which no other bind may take. ``look`` tells to
+    check that the sources of binds are there; they may be on another machine.
     """
-    return Options(tuple(section.texts("extra_args")), _variables(section.section("env")), _binds(section, look))
+    binds = _binds(section, set(data_dirs), look)
+    return Options(tuple(section.texts("extra_args")), _variables(section.section("env")), binds)
 
 
 def options_data(options: Options) -> dict[str, Any]:
@@ -35,7 +39,7 @@ def _variables(section: Section) -> dict[str, str]:
     return found
 
 
-def _binds(section: Section, look: bool) -> tuple[Bind, ...]:
+def _binds(section: Section, data_dirs: set[str], look: bool) -> tuple[Bind, ...]:
     found = []
     for text in section.texts("binds"):
         host, _, rest = text.partition(":")
@@ -43,6 +47,9 @@ def _binds(section: Section, look: bool) -> tuple[Bind, ...]:
         source = Section({"binds": host}, section.place, section.problems, section.base).path("binds")
         if mode not in ("", "ro", "rw") or (inside and not inside.startswith("/")):
             section.wrong("binds", text, "write HOST_PATH, HOST_PATH:PATH_INSIDE or HOST_PATH:PATH_INSIDE:ro")
+        elif os.path.normpath(inside or source or "") in data_dirs:
+            remedy = "the data directory's place: name it as the experiment's model.data_dir, which is bound there"
+            section.wrong("binds", text, remedy)
         elif source is not None and look and not is_there(Path(source)):
             section.wrong("binds", text, f"no such file or directory: {source}")
         elif source is not None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
+import tempfile
 import time
 
 # Started by file path, with an interpreter that looks nowhere else; the end of the path, since nothing there may hide
@@ -49,6 +51,9 @@ POOL_TOKEN = "WORKFLOW_POOL"
 
 _DRAINED = "it was drained"
 
+_LONGEST_TMPDIR = 107 - len("/wf-12345678/pymp-12345678/listener-12345678")
+"""Bytes of a directory in one of which multiprocessing can make its sockets (Linux: unix(7))."""
+
 
 class NodePool(Tree):
     """Parsl's pool of workers on one node: gives each worker its GPUs, and ends with the controller or at a drain.
@@ -71,13 +76,17 @@ class NodePool(Tree):
             return 1
         block = {"slots": slots, "gpus": given, "end": self.end, "started": self.started, "drain": self.drain}
         block["node"] = os.environ.get("SLURMD_NODENAME")
-        env = {**os.environ, BLOCK: json.dumps(block), POOL_TOKEN: new_token()}
+        block["tmpdir"] = os.environ.get("TMPDIR")
+        temporary = _temporary_directory()
+        env = {**os.environ, **temporary, BLOCK: json.dumps(block), POOL_TOKEN: new_token()}
         self.leash(POOL_TOKEN, env[POOL_TOKEN])
         workers, reason = len(slots) or self.pool["workers"], ""
         if not self.fence.broken() and not self.start([*command, f"--max_workers_per_node={workers}"], env):
             reason = self.watch()
         self.stop()
         self.unleash()
+        for directory in temporary.values():
+            shutil.rmtree(directory, ignore_errors=True)
         if reason == f"stopped: {_DRAINED}":
             return 0
         return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
@@ -88,6 +97,20 @@ class NodePool(Tree):
     def _busy(self) -> bool:
         """Whether a stage runs below: each one has a supervisor, which is started by its file's path."""
         return any(b"/supervise.py" in read_bytes(f"/proc/{pid}/cmdline") for pid in self.alive())
+
+
+def _temporary_directory() -> dict[str, str]:
+    """A directory of the pool's own, as its variable: Parsl's pool ends by TERM, and leaves what multiprocessing made.
+
+    The stages get the variable back as it was. /tmp takes the place of one whose sockets would have too long a path.
+    """
+    for place in (os.environ.get("TMPDIR") or "/tmp", "/tmp"):
+        try:
+            if len(os.fsencode(place)) <= _LONGEST_TMPDIR:
+                return {"TMPDIR": tempfile.mkdtemp(prefix="wf-", dir=place)}
+        except OSError:
+            pass  # what it would hold is then left behind
+    return {}
 
 
 def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:

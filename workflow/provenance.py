@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -10,7 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +88,18 @@ def files_digest(paths: Iterable[Path], without: Iterable[Path] = ()) -> str:
     return found.hexdigest()
 
 
-def _files(path: Path, without: set[Path]) -> list[Path]:
+def holds_more_files(path: Path, number: int, without: Iterable[Path] = ()) -> bool:
+    """Whether there are more files than that at and below a path; stops to look at the first one too many."""
+    return next(itertools.islice(_files(path, set(without)), number, None), None) is not None
+
+
+def _files(path: Path, without: set[Path]) -> Iterator[Path]:
     if path.is_file():
-        return [path]
-    found = []
+        yield path
+        return
     for directory, names, files in os.walk(path):
         names[:] = sorted(n for n in names if n != "__pycache__" and Path(directory, n) not in without)
-        found += [Path(directory, name) for name in sorted(files) if Path(directory, name).is_file()]
-    return found
+        yield from (Path(directory, name) for name in sorted(files) if Path(directory, name).is_file())
 
 
 def _commit() -> str | None:

@@ -15,6 +15,7 @@ from workflow.config import Experiment
 from workflow.errors import SiteError, listing
 from workflow.findings import Finding
 from workflow.lock import RunLock
+from workflow.remedies import DRIVER_WORDS, remedy
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
 from workflow.site import Site
@@ -108,56 +109,25 @@ def _told(runner: ParslRunner, stage: str, outcome: Outcome, text: str) -> Findi
     if outcome.kind == "ok":
         return Finding("pass", stage, text)
     directory = runner.run.trial_attempt(0, 1) if stage == "train" else runner.run.stage_attempt(stage, 1)
-    return Finding("fail", stage, outcome.evidence + runner.tail_of(directory), _remedy(outcome.evidence))
+    return Finding("fail", stage, outcome.evidence + runner.tail_of(directory), _remedy(outcome.evidence, runner))
 
 
-_REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
-    (
-        (f"timeout after {_TIMEOUT:g} s",),
-        "the check gives a stage half an hour at most: give it less data, or use --fast",
-    ),
-    (("timeout after",), "raise the stage's timeout, or make the model quicker to start"),
-    (("No space left", "Disk quota exceeded"), "make room, or choose another directory by --output"),
-    (
-        ("timed out", "ConnectTimeout", "ReadTimeout", "Connection refused", "Max retries", "name resolution"),
-        "the network cannot be reached: fetch what the model downloads before, into the image or the data directory",
-    ),
-    (
-        ("libcuda.so", "NVIDIA driver", "CUDA driver"),
-        "run on a node with an NVIDIA driver, with gpu_vendor: nvidia (--nv)",
-    ),
-    (("libcudart", "libcudnn", "libcublas"), "build the image from a CUDA image, as From: pytorch/pytorch:..."),
-    (("GLIBC_", "GLIBCXX_"), "build what needs it on an older base, or the image on a newer one"),
-    (("no config file",), "check the train stage's config_file, and that its file is in the data directory"),
-    (
-        ("unrecognized arguments", "no such option", "unknown option"),
-        "let the script accept every hyperparameter of the space, or take it out of the space",
-    ),
-    (
-        ("neither", "IMPROVE_RESULT"),
-        "write the metric into val_scores.json, or print 'IMPROVE_RESULT METRIC: VALUE'; check objective.metric",
-    ),
-    (
-        ("not JSON", "holds no dictionary", "not a number", "is nan", "is inf"),
-        "write a finite number under the metric's name",
-    ),
-    (("command not found", "command was not found"), "install the program in the def file's %post, or check its name"),
-    (("out of memory",), "choose a smaller model or batch, or a node with more memory"),
-    (
-        ("Read-only file system", "Permission denied"),
-        "let the model write into its output directory alone: the image is read-only",
-    ),
-    (
-        ("No such file", "no file", "not found", "does not exist", "not there"),
-        "check the paths in the space, the stage's args and the parameter file; in a container a path must be bound",
-    ),
-    (("No module named", "ModuleNotFoundError"), "install the module in the def file's %post"),
-)
+def _remedy(evidence: str, runner: ParslRunner) -> str:
+    if f"timeout after {_TIMEOUT:g} s" in evidence:
+        return "the check gives a stage half an hour at most: give it less data, or use --fast"
+    if any(words in evidence for words in DRIVER_WORDS) and _brings_the_driver(runner):
+        return (
+            "the driver is here, and --nv brings it, but the image cannot load it: add what it needs (libdl, librt and "
+            "libpthread, of glibc), and let no LD_LIBRARY_PATH of the image hide /.singularity.d/libs"
+        )
+    return remedy(evidence) or "read the log above, mend the model, and check again"
 
 
-def _remedy(evidence: str) -> str:
-    found = next((remedy for words, remedy in _REMEDIES if any(word in evidence for word in words)), "")
-    return found or "read the log above, mend the model, and check again"
+def _brings_the_driver(runner: ParslRunner) -> bool:
+    """Whether containers on this machine get the NVIDIA driver that it has."""
+    site, runtime = runner.site, runner.experiment.model.runtime
+    here = site.scheduler in ("local", "threads") and site.gpu_vendor == "nvidia"
+    return here and runtime == "apptainer" and _has_device("nvidia")
 
 
 def _gpu(site: Site, trained: Outcome, used: Mapping[str, Any] | None) -> Finding:
@@ -212,8 +182,11 @@ def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: in
 def _estimate(experiment: Experiment, site: Site, seconds: float) -> Finding:
     """From one training, scaled by its epochs: right to a factor, since hyperparameters change a training's time."""
     budget = experiment.make_search().budget
-    hours = budget * seconds / 3600
+    share = site.gpus_per_trial / site.trials_per_gpu if site.gpus else 1
+    hours = budget * seconds * share / 3600
     wall = timedelta(seconds=math.ceil(budget * seconds / site.capacity))
     unit = "GPU-hours" if site.gpus else "worker-hours"
     trials = f"at most {budget} trials of about {timedelta(seconds=math.ceil(seconds))}"
-    return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.capacity} workers")
+    limits = experiment.budgets(gpus=bool(site.gpus), trials_per_gpu=site.trials_per_gpu).limits
+    sooner = f"; it ends sooner at {' or '.join(limits)}" if limits else ""
+    return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.capacity} workers{sooner}")

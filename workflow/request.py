@@ -22,7 +22,9 @@ from workflow.initial import write_initial
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.stages import fragile
-from workflow.strict import parse_overrides, shipped, split_overrides
+from workflow.strict import is_there, parse_overrides, shipped, split_overrides
+
+_DRAFT = ".workflow-draft."
 
 
 @dataclass(frozen=True)
@@ -87,10 +89,21 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
 def checked_request(args: argparse.Namespace) -> Request:
     """The request, with every path that the system cannot even look up as bad input. Raises InputError."""
     try:
-        return _placed(_read_request(args), in_allocation=args.in_allocation)
+        request = _read_request(args)
+        _refuse_missing_config_file(request)
+        return _placed(request, in_allocation=args.in_allocation)
     except OSError as error:
         where = error.filename or "the working directory"
         raise InputError(f"{where}: {error.strerror}\n    -> check the path and its permissions") from error
+
+
+def _refuse_missing_config_file(request: Request) -> None:
+    experiment = request.experiment
+    if request.site.endpoint is None and (path := experiment.missing_config_file(request.site.container)):
+        raise InputError(
+            f"stages.train.config_file: {experiment.stages['train'].config_file}: no such file: {path}\n"
+            "    -> put it into the data directory, or mend the name or leave it out"
+        )
 
 
 def _placed(request: Request, *, in_allocation: bool) -> Request:
@@ -143,10 +156,26 @@ def _new_run(output: Path | None, name: str) -> RunDir:
         stem = Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
         candidates = (Path(f"{stem}{suffix}") for suffix in ("", *(f"-{n}" for n in range(2, 1000))))
         output = next(path for path in candidates if not path.exists())
-    elif output.exists() and (not output.is_dir() or any(output.iterdir())):
+    refuse_file(output)
+    if output.exists() and not _is_vacant(RunDir(output)):
         resume = f", or go on with it by --resume {shlex.quote(str(output))}" if RunDir(output).journal.exists() else ""
         raise InputError(f"--output {output}: exists already\n    -> name a new directory{resume}")
     return RunDir(_writable_name("--output", output))
+
+
+def refuse_file(output: Path) -> None:
+    """Raises InputError for an output that is a file, or below one."""
+    there = next((path for path in (output, *output.absolute().parents) if is_there(path)), None)
+    if there is not None and not there.is_dir():
+        raise InputError(f"--output {output}: {there} is no directory\n    -> name a new directory")
+
+
+def _is_vacant(run: RunDir) -> bool:
+    """Whether a directory of the user's has nothing in it but what file systems and starts that were cut off leave."""
+    names = {path.name for path in run.path.iterdir()} - {"lost+found"}
+    drafts = {name for name in names if name.startswith(_DRAFT)}
+    moved = {path.name for path in (run.site, run.space, run.initial)} if drafts else set()
+    return names <= drafts | moved
 
 
 def _writable_name(option: str, path: Path) -> Path:
@@ -161,6 +190,9 @@ def _writable_name(option: str, path: Path) -> Path:
 def create(request: Request) -> Request:
     """Make the run's directory with what a resume needs, all at once: it exists whole or not at all.
 
+    An empty directory of the user's stays the one that it is. A start that is cut off there leaves a draft beside what
+    it has moved in; the next start takes such a directory for empty.
+
     A name of ours that another run has taken in the meantime is replaced by the next one. Raises InputError, also for
     an image that cannot be used.
     """
@@ -170,7 +202,7 @@ def create(request: Request) -> Request:
             read_image(Path(image))
         except ImageError as error:
             raise error.as_input(image) from error
-    draft = RunDir(request.run.path.with_name(f".{request.run.name}.{os.getpid()}"))
+    draft = _draft(request)
     try:
         draft.path.mkdir(parents=True)
         draft.experiment.write_text(request.experiment.to_yaml(), encoding="utf-8")
@@ -186,10 +218,21 @@ def create(request: Request) -> Request:
         shutil.rmtree(draft.path, ignore_errors=True)
 
 
+def _draft(request: Request) -> RunDir:
+    """Beside the run's directory, or inside of one of the user's: that may be a mount point, its parent read-only."""
+    run = request.run
+    if not (request.named and run.path.is_dir()):
+        return RunDir(run.path.with_name(f".{run.name}.{os.getpid()}"))
+    _new_run(run.path, request.experiment.name)  # which refuses a run that was made there in the meantime
+    return RunDir(run.path / f"{_DRAFT}{time.time_ns()}")
+
+
 def _move_in(draft: RunDir, request: Request) -> Request:
-    if request.run.path.is_dir() and request.named and not any(request.run.path.iterdir()):
-        for path in draft.path.iterdir():  # an empty directory of the user's stays the one that it is
-            path.rename(request.run.path / path.name)
+    if draft.path.parent == request.run.path:
+        for path in sorted(draft.path.iterdir(), key=lambda path: path.name == draft.experiment.name):
+            path.rename(request.run.path / path.name)  # what makes it a run comes last
+        for left in request.run.path.glob(f"{_DRAFT}*"):
+            shutil.rmtree(left, ignore_errors=True)
         return request
     while True:
         try:

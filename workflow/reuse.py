@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from workflow.config import Experiment
 from workflow.errors import InputError, Problems
 from workflow.journal import State, read_state
-from workflow.provenance import files_digest, model_digest
+from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
-from workflow.stages import PATH_NAMES, Options
+from workflow.stages import PATH_NAMES, Bind, Options
 from workflow.trial import Outcome, Params, Trial
 
 Key = str
+
+MOST_FILES = 2000
+"""Files of a bind's source up to which it is known by its contents; it may be a whole file system."""
 
 
 class Memo:
@@ -56,13 +61,40 @@ class Memo:
             self._found.setdefault(_key(trial.params, trial.fidelity), reused)
 
 
+class Source(NamedTuple):
+    """What the source of a bind is known by: its contents if it is known ``whole``, else its modification time."""
+
+    known_by: str
+    whole: bool
+
+
+def read_sources(binds: Iterable[Bind], written: Iterable[Path]) -> dict[str, Source]:
+    """The sources of binds, but for what the campaign has ``written`` there.
+
+    Devices and sockets have no contents; what cannot be read, or holds too much, isn't known whole.
+    """
+    return {bind.host: _read_source(Path(bind.host), [*written]) for bind in binds}
+
+
+def _read_source(path: Path, written: list[Path]) -> Source:
+    with contextlib.suppress(OSError):
+        if os.access(path, os.R_OK) and not holds_more_files(path, MOST_FILES, written):
+            return Source(files_digest([path], written), whole=True)
+    try:
+        return Source(str(path.stat().st_mtime_ns), whole=False)
+    except OSError as error:
+        return Source(str(error.strerror), whole=False)
+
+
 def inputs_digest(
-    experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: Iterable[Path]
-) -> str | None:
-    """A digest of what decides about a training beside its hyperparameters; None where that isn't known.
+    experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: Iterable[Path],
+    sources: Mapping[str, Source],
+) -> str | None:  # fmt: skip
+    """A digest of what decides about a training beside its hyperparameters; None where that cannot be known.
 
     These are the model (``record`` holds its provenance), what it and the ``site`` add to its calls, the files at
-    ``data`` but for those that the campaign has ``written``, the arguments of preprocess and train, and the metric.
+    ``data`` but for those that the campaign has ``written``, the ``sources`` of all binds, the arguments of preprocess
+    and train, and the metric.
     """
     model = model_digest(record)
     if model is None:
@@ -73,7 +105,12 @@ def inputs_digest(
     }  # fmt: skip
     config_file = experiment.stages["train"].config_file
     added = [[options.extra_args, dict(options.env), options.binds] for options in (experiment.model.options, site)]
-    parts = [model, files_digest(data, written), args, config_file, vars(experiment.objective), added]
+    try:
+        read = files_digest(data, written)
+    except OSError:
+        return None
+    parts: list[object] = [model, read, args, config_file, vars(experiment.objective), added]
+    parts += [sources] if sources else []  # without binds the digest is that of older runs
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -29,13 +29,14 @@ from workflow import supervise
 from workflow.batch import clock
 from workflow.config import Experiment
 from workflow.durations import LONGER, Expectation
-from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable
+from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
+from workflow.image import ImageWatch
 from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
 from workflow.providers import Steady
-from workflow.reuse import Memo, inputs_digest
+from workflow.reuse import MOST_FILES, Memo, Source, inputs_digest, read_sources
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
@@ -118,12 +119,15 @@ class ParslRunner:
         self.lock = lock
         self.experiment = experiment
         self.pipeline = experiment.pipeline(site.container, self.there)
+        self.image: ImageWatch | None = None
+        """What tells that the image has changed since the controller's start, where it can be seen from here."""
         self.watches_gpus = False
         """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._memo: Memo | None = None
+        self._bind_sources: dict[str, Source] = {}
         self._shunned: set[str] = set()
         self._pools: dict[str, dict[str, str]] = {}
         """Parsl's pools of workers by host, with the files that drain them, as stages' results tell."""
@@ -273,7 +277,9 @@ class ParslRunner:
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self.experiment.constants, place, self._data)
-        digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), map(Path, written))
+        without = [self.run.path, *map(Path, written)]
+        self._bind_sources = read_sources(() if self.site.endpoint else self.pipeline.binds, without)
+        digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), without, self._bind_sources)
         self._memo = Memo(self.experiment.reuse, digest)
         return digest
 
@@ -285,8 +291,18 @@ class ParslRunner:
     @property
     def notes(self) -> list[str]:
         """What the user should know about earlier runs that were to be reused."""
-        different = self._memo.different if self._memo is not None else []
-        return [f"{run}: a run with another model, data or arguments: its results are not reused" for run in different]
+        if self._memo is None or not self.experiment.reuse:
+            return []
+        coarse = [path for path, source in self._bind_sources.items() if not source.whole]
+        why = f"cannot be read, or holds more than {MOST_FILES} files: for reuse its modification time stands for them"
+        different = self._memo.different
+        return [
+            *(f"bind {path}: {why}" for path in coarse),
+            *(f"{run}: a run with another model, data or arguments: its results are not reused" for run in different),
+        ]
+
+    def image_change(self) -> str:
+        return self.image.change() if self.image is not None else ""
 
     def recall(self, trial: Trial) -> Outcome | None:
         return self._memo.find(trial) if self._memo is not None else None
@@ -310,7 +326,7 @@ class ParslRunner:
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             lines = printable(file.read().decode(errors="replace")).splitlines()[-_LOG_LINES:]
-            return "".join(f"\n    | {line}" for line in lines) + f"\n    -> see {log}"
+            return "".join(f"\n    | {shortened(line)}" for line in lines) + f"\n    -> see {log}"
         return ""
 
     def attempts(self, stage: StageName) -> list[tuple[int, int]]:

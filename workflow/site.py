@@ -21,7 +21,7 @@ from workflow.batch import BATCH_SCHEDULERS, Batch, batch_data, read_batch
 from workflow.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.options import options_data, read_options
-from workflow.stages import Container, Options
+from workflow.stages import CONTRACTS, Container, Options, data_dir_inside
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
 
 SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
@@ -208,7 +208,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
         "container_command": _read_command(top),
         "container_pid": top.boolean("container_pid", False),
         "container_fakeroot": top.boolean("container_fakeroot", False),
-        "options": read_options(top, look=endpoint is None),
+        "options": read_options(top, map(data_dir_inside, CONTRACTS), look=endpoint is None),
         "endpoint": endpoint,
         "scratch": _read_scratch(top),
         "address": _read_address(top, "auto" if is_batch else Site.address),

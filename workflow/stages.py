@@ -55,6 +55,11 @@ PATH_NAMES = frozenset(
 )
 
 
+def data_dir_inside(contract: str) -> str:
+    """Where images of a contract have their data directory."""
+    return _IMAGE_DATA_DIR[contract]
+
+
 class Bind(NamedTuple):
     """A path of the host, and where it is in the container."""
 
@@ -230,15 +235,40 @@ class Pipeline:
         With preprocess these are what that stage may read, in the data directory: what it writes follows from them.
         """
         if data is not None and "preprocess" in self.stages:
-            return [self.model.data_dir], [self._on_host(str(self._data_output(data)))]
+            return [self.model.data_dir], [self._on_host(str(self._data_output(data)), data)]
         args = self._train_args(place, params, data)
         given = [str(args[name]) for name in sorted(PATH_NAMES - set(OUTPUT_DIRS)) if name in args]
-        return [self._on_host(path) for path in dict.fromkeys(given)] or [self.model.data_dir], []
+        return [self._on_host(path, data) for path in dict.fromkeys(given)] or [self.model.data_dir], []
 
-    def _on_host(self, path: str) -> str:
-        """A path in the container on the host, where it is below the data directory."""
-        inside = path == self._data_dir or path.startswith(f"{self._data_dir}/")
-        return self.model.data_dir + path.removeprefix(self._data_dir) if inside else path
+    @property
+    def config_file(self) -> str | None:
+        """The config file of trainings on the host; None without one, or where it is the image's or preprocess's."""
+        name = self.stages["train"].config_file
+        if name is None:
+            return None
+        path = name if name.startswith("/") else f"{self._data_dir}/{name}"
+        written = self._data_output(Place("", ""))
+        if written and path.startswith(f"{written}/"):
+            return None
+        return path if self.model.runtime == "none" else self._bound(path, None)
+
+    def _on_host(self, path: str, data: Place | None) -> str:
+        return self._bound(path, data) or path
+
+    def _bound(self, path: str, data: Place | None) -> str | None:
+        """A path in the container on the host, where it is below something that is bound; the innermost counts."""
+        binds = [Bind(self.model.data_dir, self._data_dir), *self._data_binds(data), *self.binds]
+        for bind in sorted(binds, key=lambda bind: len(bind.inside), reverse=True):
+            inside = bind.inside.rstrip("/")
+            if path == inside or path.startswith(f"{inside}/"):
+                return bind.host.rstrip("/") + path.removeprefix(inside)
+        return None
+
+    @property
+    def binds(self) -> tuple[Bind, ...]:
+        """What the site and the model add to the binds of every stage."""
+        options = (self.container.options, self.model.options) if self.model.runtime != "none" else ()
+        return tuple(bind for option in options for bind in option.binds)
 
     def _names(self, args: Mapping[str, Argument]) -> str:
         """Whether the model knows the old names of directories or the new ones, by those that anyone has used."""
@@ -264,7 +294,7 @@ class Pipeline:
 
     @property
     def _data_dir(self) -> str:
-        return self.model.data_dir if self.model.runtime == "none" else _IMAGE_DATA_DIR[self.model.contract]
+        return self.model.data_dir if self.model.runtime == "none" else data_dir_inside(self.model.contract)
 
     def _command(
         self,
@@ -305,7 +335,7 @@ class Pipeline:
             return [], {**given, variable: self.model.data_dir}, ()
         writes_elsewhere = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
         binds = (Bind(self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
-        binds += tuple(bind for option in options for bind in option.binds)
+        binds += self.binds
         words = [self.container.programs[0], "exec"]
         if self.container.gpu_flag and stage != "preprocess":
             words.append(self.container.gpu_flag)

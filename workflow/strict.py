@@ -193,7 +193,8 @@ class Section:
         return f"{self.place}.{key}" if self.place else key
 
     def raw(self, key: str) -> Any:
-        self.known.append(key)
+        if key not in self.known:
+            self.known.append(key)
         return self.data.get(key)
 
     def section(self, key: str) -> Section:

@@ -369,6 +369,9 @@ class Supervisor(Tree):
         self.run_id = self._run_id()
         self.started = time.time()
         self.block: dict[str, Any] = json.loads(os.environ.get(BLOCK, "{}"))
+        if "tmpdir" in self.block:  # which the pool has one of its own instead of
+            os.environ.pop("TMPDIR", None)
+            os.environ |= {"TMPDIR": self.block["tmpdir"]} if self.block["tmpdir"] else {}
         self.gpu = self._own_gpu()
         self.scratch: str | None = None
         self.log = -1

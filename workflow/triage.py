@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workflow.errors import SetupError, SiteError
+from workflow.remedies import remedy
 from workflow.trial import Outcome
 
 _LOST_TRIALS = 3
@@ -56,14 +57,15 @@ def verdict(outcomes: Mapping[int, Outcome], same_failures: int, *, at_end: bool
     if len(lost) >= (1 if at_end else _LOST_TRIALS):
         what = "a trial was" if len(lost) == 1 else f"{len(lost)} trials were"
         text = f"{what} lost again and again, and none has succeeded: {lost[-1].evidence}"
-        remedy = "check the site: its workers, their memory, its scheduler's messages"
-        return _verdict(SiteError, text, remedy, lost[-1], lost)
+        what_helps = "check the site: its workers, their memory, its scheduler's messages"
+        return _verdict(SiteError, text, what_helps, lost[-1], lost)
     first = [outcomes[number] for number in range(same_failures) if number in outcomes]
     if 0 < same_failures == len(first) and len({signature(outcome) for outcome in first}) == 1:
         alike = [outcome for _, outcome in sorted(outcomes.items()) if signature(outcome) == signature(first[0])]
         text = f"the first {same_failures} trials failed alike, whatever their hyperparameters: {first[-1].evidence}"
-        remedy = "check image, scripts, data and arguments; if this is normal, go on with --set same_failures=0"
-        return _verdict(SetupError, text, remedy, first[-1], alike)
+        known = remedy(first[-1].evidence) or "check image, scripts, data and arguments"
+        what_helps = f"{known}; if this is normal, go on with --set same_failures=0"
+        return _verdict(SetupError, text, what_helps, first[-1], alike)
     return None
 
 

@@ -85,6 +85,11 @@ class Outcome:
         return self.kind == "deferred" and self.cause == "walltime"
 
     @property
+    def gpus(self) -> int:
+        """How many GPUs the attempt had."""
+        return 0 if self.gpu is None else self.gpu.count(",") + 1
+
+    @property
     def seconds(self) -> float:
         """Wall time of the attempt on its worker, in seconds."""
         if self.started is None or self.ended is None:

@@ -186,7 +186,7 @@ def test_an_image_that_goes_away_costs_no_trial(workflow: Workflow, toy_image: P
     assert eventually(lambda: run.exists() and len(results(run)) >= 4, 60)
     image.rename(workflow.directory / "away.sif")
     output, _ = controller.communicate(timeout=60)
-    assert controller.returncode == 5 and "cannot run" in output, output
+    assert controller.returncode == 5 and "model.sif is gone\n    -> put the old one back" in output, output
     (workflow.directory / "away.sif").rename(image)
     done = workflow.run("--resume", "run")
     assert done.returncode == 0, done.stdout

@@ -16,21 +16,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workflow.search import WITHOUT_GENERATIONS, Search, SearchSettings, make_search
+from workflow.search.halving import Fidelity
 from workflow.space import Space
 from workflow.space_file import parse_space
 from workflow.trial import Outcome, Params, Trial
 
-STRATEGIES = ("random", "simple", "mu_plus_lambda", "async")
+WHOLE = ("random", "simple", "mu_plus_lambda", "async", "optuna")
+STRATEGIES = (*WHOLE, "multi-fidelity")
+"""The last one is ``async`` with trainings of 2, 7 and 20 epochs; its configurations are asked for several times."""
 SEQUENCE_FREE_OF_ORDER = ("random", "simple", "mu_plus_lambda")
 """Searches whose asks don't depend on the order of the tells: all but the asynchronous ones that learn."""
 GENERATIONAL = ("simple", "mu_plus_lambda")
 
 each = pytest.mark.parametrize("strategy", STRATEGIES)
+each_whole = pytest.mark.parametrize("strategy", WHOLE)
 each_free_of_order = pytest.mark.parametrize("strategy", SEQUENCE_FREE_OF_ORDER)
 each_generational = pytest.mark.parametrize("strategy", GENERATIONAL)
 
+EPOCHS = {"name": "epochs", "type": "constant", "value": 20}
 ENTRIES: list[dict[str, Any]] = [
-    {"name": "epochs", "type": "constant", "value": 20},
+    EPOCHS,
     {"name": "rate", "type": "float", "lower": 1e-5, "upper": 0.1, "use_log_scale": True, "sigma": 0.5},
     {"name": "layers", "type": "int", "lower": 1, "upper": 9},
     {"name": "batch", "type": "ordered", "element_type": "int", "values": [16, 32, 64, 128], "sigma": 1},
@@ -50,6 +55,8 @@ SIX = parse_space(
 
 def make(strategy: str, space: Space = SPACE, mode: str = "min", initial: Sequence[Params] = (), **keys: Any) -> Search:
     keys = {"num_iterations": 4, "population_size": 6, **keys}
+    if strategy == "multi-fidelity":
+        strategy, keys["fidelity"] = "async", Fidelity("epochs", 2, 20)
     return make_search(space, SearchSettings(strategy=strategy, **keys), mode, initial)
 
 
@@ -114,7 +121,7 @@ def drive(search: Search, objective: Objective = number, pending: int = 4, seed:
 
 
 def genome(trial: Trial, space: Space = SPACE) -> tuple[Any, ...]:
-    return tuple(trial.params[p.name] for p in space.varying)
+    return (*(trial.params[p.name] for p in space.varying), trial.fidelity)
 
 
 def from_disk(trial: Trial) -> Trial:
@@ -176,7 +183,7 @@ one_entry = st.one_of(
     st.just({"type": "logical"}),
 )
 spaces = st.lists(one_entry, min_size=1, max_size=6).map(
-    lambda entries: [{"name": f"p{index}", **entry} for index, entry in enumerate(entries)]
+    lambda entries: [{"name": f"p{index}", **entry} for index, entry in enumerate(entries)] + [EPOCHS]
 )
 any_space = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
@@ -204,7 +211,10 @@ def test_asks_are_in_the_space_and_of_its_types(strategy: str, entries: list[dic
     for trial in trials:
         assert list(trial.params) == [entry["name"] for entry in entries]
         for entry in entries:
-            check_value(entry, trial.params[entry["name"]])
+            if entry is EPOCHS and trial.fidelity is not None:
+                assert trial.params["epochs"] == trial.fidelity in (2, 7, 20)
+            else:
+                check_value(entry, trial.params[entry["name"]])
 
 
 @each
@@ -299,7 +309,7 @@ def budget(strategy: str, iterations: int, size: int, proportion: float) -> int:
     return size + (iterations - 1) * later
 
 
-@each
+@each_whole
 @pytest.mark.parametrize(("iterations", "size", "proportion"), [(1, 5, 0.5), (4, 6, 0.5), (3, 10, 0.3), (6, 7, 0.5)])
 def test_budget_is_that_of_the_sizes_and_never_exceeded(
     strategy: str, iterations: int, size: int, proportion: float
@@ -314,7 +324,8 @@ def test_budget_is_that_of_the_sizes_and_never_exceeded(
 @each
 @pytest.mark.parametrize("pending", [1, 2, 5, 6, 50, 1000])
 def test_one_to_a_thousand_pending(strategy: str, pending: int) -> None:
-    size = min(1000, 20 * pending) if strategy == "async" else 1000  # whose asks take milliseconds
+    most = {"async": 1000, "optuna": 150}.get(strategy)  # whose asks take milliseconds
+    size = 1000 if most is None else min(most, 20 * pending)
     search = make(strategy, num_iterations=2, population_size=size)
     trials = drive(search, pending=pending)
     assert size < len(trials) <= search.budget
@@ -392,7 +403,7 @@ def test_reports_of_running_trials_are_taken(strategy: str) -> None:
 # -- configurations --------------------------------------------------------------------------------------------------
 
 
-@each
+@each_whole
 @pytest.mark.parametrize("seed", range(5))
 def test_no_configuration_twice(strategy: str, seed: int) -> None:
     trials = drive(make(strategy, SIX, seed=seed, num_iterations=50))
@@ -400,7 +411,7 @@ def test_no_configuration_twice(strategy: str, seed: int) -> None:
     assert all(trial.config_id == trial.id for trial in trials)
 
 
-@each
+@each_whole
 def test_exhausted_space_ends_with_a_message(strategy: str) -> None:
     search = make(strategy, SIX, num_iterations=300)
     trials = drive(search)
@@ -410,14 +421,14 @@ def test_exhausted_space_ends_with_a_message(strategy: str) -> None:
     assert search.ask() is None
 
 
-@each
+@each_whole
 def test_space_of_one_configuration_is_evaluated_once(strategy: str) -> None:
     search = make(strategy, parse_space(ENTRIES[:1], "constants only"))
     assert [dict(trial.params) for trial in drive(search)] == [{"epochs": 20}]
     assert search.message
 
 
-@each
+@each_whole
 def test_reevaluate_repeats_under_one_config_id(strategy: str) -> None:
     trials = drive(make(strategy, SIX, num_iterations=10, reevaluate=True))
     first: dict[tuple[Any, ...], int] = {}
@@ -431,7 +442,7 @@ def some_params(count: int, seed: int = 99) -> list[Params]:
     return [{p.name: p.draw(rng) for p in SPACE.parameters} for _ in range(count)]
 
 
-@each
+@each_whole
 @pytest.mark.parametrize("count", [1, 3, 6, 9])
 def test_initial_configurations_come_first(strategy: str, count: int) -> None:
     initial = some_params(count)
@@ -441,7 +452,7 @@ def test_initial_configurations_come_first(strategy: str, count: int) -> None:
     assert len(trials) > 6
 
 
-@each
+@each_whole
 def test_initial_configurations_given_twice_are_evaluated_once(strategy: str) -> None:
     initial = some_params(2)
     trials = drive(make(strategy, initial=[initial[0], initial[0], initial[1]]))

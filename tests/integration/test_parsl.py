@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,6 +49,13 @@ def begin(workflow: Workflow, sleep: float = 1.5, site: str = "local", **options
     return run, controller
 
 
+@pytest.fixture
+def tmpdir_of_its_own() -> Iterator[Path]:
+    """A directory for temporary files in which nothing may be left. Its path is short enough for sockets in it."""
+    with tempfile.TemporaryDirectory(prefix="wf-") as directory:
+        yield Path(directory)
+
+
 def finish(controller: subprocess.Popen[str], code: int = 0) -> str:
     output, _ = controller.communicate(timeout=120)
     assert controller.returncode == code, output
@@ -54,21 +63,24 @@ def finish(controller: subprocess.Popen[str], code: int = 0) -> str:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_terminated_controller_cleans_up_and_is_resumable(workflow: Workflow, number: signal.Signals) -> None:
-    run, controller = begin(workflow)
+def test_a_terminated_controller_cleans_up_and_is_resumable(
+    workflow: Workflow, number: signal.Signals, tmpdir_of_its_own: Path
+) -> None:
+    run, controller = begin(workflow, env={"TMPDIR": str(tmpdir_of_its_own)})
     controller.send_signal(number)
     start = time.monotonic()
     assert "resume with" in finish(controller, 130)
     assert time.monotonic() - start < 20
     assert eventually(lambda: not workflow.processes(), 10), workflow.processes()
+    assert not list(tmpdir_of_its_own.iterdir())
     done = workflow.run("--resume", run)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("site", ["local", "local-threads"])
-def test_ctrl_c_once_drains(workflow: Workflow, site: str) -> None:
+def test_ctrl_c_once_drains(workflow: Workflow, site: str, tmpdir_of_its_own: Path) -> None:
     """The whole foreground process group gets SIGINT, as from a terminal."""
-    run, controller = begin(workflow, site=site, start_new_session=True)
+    run, controller = begin(workflow, site=site, start_new_session=True, env={"TMPDIR": str(tmpdir_of_its_own)})
     os.killpg(controller.pid, signal.SIGINT)
     output = finish(controller, 130)
     assert "waiting for" in output and "Ctrl-C again" in output
@@ -76,6 +88,7 @@ def test_ctrl_c_once_drains(workflow: Workflow, site: str) -> None:
     assert ok, "the running trials were waited for"
     assert not [r for r in journal(run) if r["type"] == "outcome" and r["outcome"]["kind"] == "lost"]
     assert not workflow.processes()
+    assert not list(tmpdir_of_its_own.iterdir())
 
 
 @pytest.mark.parametrize("site", ["local", "local-threads"])

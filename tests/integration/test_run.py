@@ -405,8 +405,19 @@ def test_no_run_directory_half_made(workflow: Workflow) -> None:
     locked.touch()
     done = workflow.run("--site", "local", "--experiment", workflow.experiment(), "--output", locked / "run")
     assert done.returncode == 2
-    assert "cannot be made" in done.stdout
+    assert f"--output {locked / 'run'}: {locked} is no directory" in done.stdout
     assert not list(workflow.directory.glob(".*"))
+
+
+def test_an_empty_disk_can_be_the_run(workflow: Workflow) -> None:
+    """Nothing can be moved into it from its parent."""
+    disk = workflow.directory / "disk"
+    with small_disk(disk, "50m"):
+        (disk / "lost+found").mkdir()
+        arguments = ("--site", "local-threads", "--experiment", workflow.experiment(search=SHORT), "--output", disk)
+        done = workflow.run(*arguments)
+        assert done.returncode == 0 and (disk / "summary.json").exists(), done.stdout
+        assert not list(disk.glob(".*"))
 
 
 def test_a_reader_that_went_away_does_not_end_the_campaign(workflow: Workflow) -> None:
@@ -486,3 +497,20 @@ def test_results_on_the_disk_are_not_paired_with_another_search(workflow: Workfl
     assert refused.returncode == 2 and "seed" in refused.stdout, refused.stdout
     assert workflow.run("--resume", "run").returncode == 0
     assert (workflow.directory / "run/hpo.csv").read_text() == table
+
+
+def test_a_budget_ends_a_campaign_well_and_a_larger_one_goes_on(workflow: Workflow) -> None:
+    done = run_threads(workflow, "--set", "search.target=1e9")
+    assert done.returncode == 0, done.stdout
+    assert "at most 6 trials, val_loss <= 1e+09" in done.stdout
+    assert "the search ended early: trial" in done.stdout and "has reached the target" in done.stdout
+    summary = json.loads((workflow.directory / "run/summary.json").read_text())
+    assert summary["complete"] and summary["test_scores"] == {"mse": 0.5}
+    assert summary["message"].endswith("has reached the target, val_loss <= 1e+09")
+    before = summary["trials"]
+    assert workflow.run("--resume", "run").returncode == 0
+    assert json.loads((workflow.directory / "run/summary.json").read_text())["trials"] == before
+    done = workflow.run("--resume", "run", "--set", "search.target=null")
+    assert done.returncode == 0, done.stdout
+    after = json.loads((workflow.directory / "run/summary.json").read_text())
+    assert after["trials"]["ok"] > before["ok"] and after["message"] == ""

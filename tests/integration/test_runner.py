@@ -180,6 +180,39 @@ def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: ParslR
     assert runner.recover("train", [(0, 1)]) == []
 
 
+def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its contents; the user hears of what is too large for that, where earlier runs are to be reused."""
+    more, image, earlier = tmp_path / "more", tmp_path / "model.sif", tmp_path / "earlier"
+    for directory in (more, earlier):
+        directory.mkdir()
+    for file in (image, earlier / "journal.jsonl"):
+        file.touch()
+    (more / "table.csv").write_text("1,2\n")
+    experiment = toy_experiment(
+        model={"image": str(image), "binds": [f"{more}:/more"]}, stages={"train": {}}, reuse=[str(earlier)]
+    )
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
+
+    def look() -> tuple[str | None, str]:
+        site = load_site(find_site("local-threads"), {})
+        loaded = load_experiment(tmp_path / "experiment.yaml", {})
+        runner = ParslRunner(site, loaded, RunDir(tmp_path / "run"), RunLock(tmp_path / "lock"))
+        return runner.inputs({"image": {"sha256": "x"}}), "\n".join(runner.notes)
+
+    first, notes = look()
+    assert first and look()[0] == first and "bind" not in notes
+    (more / "table.csv").write_text("1,3\n")
+    assert look()[0] != first
+    monkeypatch.setattr("workflow.reuse.MOST_FILES", 0)
+    assert f"bind {more}: cannot be read, or holds more than" in look()[1]
+
+
+def test_long_lines_of_a_log_are_cut_in_messages(runner: ParslRunner) -> None:
+    (runner.run.path / "model.log").write_text(f"short\n{'x' * 3000}\n")
+    shown = runner.tail_of(runner.run.path).splitlines()
+    assert shown[1:3] == ["    | short", f"    | {'x' * 297}..."]
+
+
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
     """Parsl logs in the callback that ends a future: an exception there would let the campaign wait for ever."""
     handler = module._log_to(tmp_path / "no such directory" / "parsl.log")

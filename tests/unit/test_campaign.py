@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import itertools
 import json
 import random
 import zlib
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from workflow import campaign as module
+from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
@@ -39,6 +41,7 @@ SPACE = parse_space(
 )
 SETTINGS = SearchSettings(num_iterations=4, population_size=8)
 ASYNC = SearchSettings(strategy="async", evaluations=20)
+OPTUNA = replace(ASYNC, strategy="optuna")
 PLAN = Plan(preprocess=True, infer=True, mode="min")
 TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
 
@@ -149,6 +152,14 @@ class Site:
     has_ends: bool = False
     in_allocation: bool = False
     keeps_checkpoints: bool = False
+    image_changes_at: int | None = None
+    """The number of trainings after which the image is another one."""
+
+    def image_change(self) -> str:
+        trained = sum(name == "train" for name, _, _ in self.disk.started)
+        changed = self.image_changes_at is not None and trained >= self.image_changes_at
+        return "image model.sif was replaced" if changed else ""
+
     time_is_up_at: int | None = None
     """The number of trainings after which the allocation ends."""
 
@@ -256,7 +267,8 @@ class Site:
         finished = [done for done in self.disk.results if done[:2] == key[:2]]
         taken_back = {number for record in records(self.path, '"type":"retracted"') for number in record["trials"]}
         doubted = {record["outcome"]["trial_id"] for record in records(self.path, '"cause":"node"')}
-        assert not finished or trial.id in taken_back | doubted, (
+        set_aside = {record["outcome"]["trial_id"] for record in records(self.path, "image model.sif was replaced: ")}
+        assert not finished or trial.id in taken_back | doubted | set_aside, (
             f"trial {trial.id} runs again, although {finished} has finished"
         )
         assert key not in self.disk.started, f"{key} runs twice, in one directory"
@@ -918,9 +930,11 @@ def check_pairs(state: State) -> None:
 
 
 @pytest.mark.parametrize("tear", [False, True])
-@pytest.mark.parametrize("seed", range(20))
-def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(path: Path, seed: int, tear: bool) -> None:
-    state, disk = break_somewhere(path, seed, 200, tear, ASYNC)
+@pytest.mark.parametrize(("settings", "seed"), [*((ASYNC, n) for n in range(20)), *((OPTUNA, n) for n in range(8))])
+def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(
+    path: Path, settings: SearchSettings, seed: int, tear: bool
+) -> None:
+    state, disk = break_somewhere(path, seed, 200, tear, settings)
     assert len(state.trials) == 20
     check_whole(state, disk)
     check_pairs(state)
@@ -1043,6 +1057,139 @@ def test_corrupt_asked_record_of_a_finished_campaign(
     assert sorted(again.trials) == sorted(state.trials)
 
 
+# -- budgets ---------------------------------------------------------------------------------------------------------
+
+
+def within(**budgets: Any) -> Plan:
+    return replace(PLAN, budgets=Budgets(gpus=False, **budgets))
+
+
+def begun_after(path: Path, budgets: Budgets) -> list[Record]:
+    """The attempts of trials that began although a budget had been reached."""
+    state, found = State(), []
+    for record in records(path):
+        if record["type"] == "attempt" and isinstance(record["trial"], int) and budgets.reached(state):
+            found.append(record)
+        state.apply(record)
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every record of the journal is a second after the one before."""
+    seconds = itertools.count(1000)
+    monkeypatch.setattr("workflow.journal.time.time", lambda: float(next(seconds)))
+
+
+BUDGETS = [{"gpu_hours": 0.1}, {"wall_time": 12.0}, {"target": 0.6}]
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: next(iter(budget)))
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_budget_ends_every_search_well(path: Path, clock: None, strategy: str, budget: dict[str, float]) -> None:
+    plan = within(**budget)
+    faults = {("train", number, 1): lost() for number in (2, 5, 6)}
+    site = Site(path, faults=faults)
+    state, campaign = lead(site, plan, replace(SETTINGS, strategy=strategy))
+    assert plan.budgets.reached(state) == plan.budgets.cut(campaign.search, state) != ""
+    assert 1 < len(state.trials) < campaign.search.budget
+    assert not begun_after(path, plan.budgets)
+    assert not site.pending and campaign.running == {}
+    assert state.ended and state.stage_outcomes["infer"].trial_id == best(state, "min").trial_id
+
+
+def test_what_has_not_begun_when_a_budget_ends_is_held_back_and_what_has_begun_counts(path: Path) -> None:
+    site = Site(path, in_flight=20)
+    state, _ = lead(site, within(gpu_hours=0.05), replace(SETTINGS, strategy="random", evaluations=50))
+    assert site.held
+    assert 20 < len(state.outcomes) == len(site.disk.trials_started()) < 40
+    assert [line for line in site.said if "no further trial begins" in line] == [site.said[-2]]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_target_is_reached_by_the_mode_of_the_objective(path: Path, mode: str) -> None:
+    target = 0.3 if mode == "min" else 0.95
+    plan = replace(PLAN, mode=mode, budgets=Budgets(target=target, mode=mode))
+    state, campaign = lead(Site(path), plan)
+    winner = best(state, mode)
+    assert winner is not None and winner.value is not None
+    assert winner.value <= target if mode == "min" else winner.value >= target
+    assert not campaign.search.done
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: next(iter(budget)))
+def test_a_campaign_that_a_budget_ended_does_nothing_at_a_resume(
+    path: Path, clock: None, budget: dict[str, float]
+) -> None:
+    site = Site(path, faults={("train", number, 1): lost() for number in (2, 5, 6)})
+    before, _ = lead(site, within(**budget))
+    started = list(site.disk.started)
+    after, _ = lead(Site(path, site.disk), within(**budget))
+    assert site.disk.started == started
+    assert (after.trials, after.outcomes, after.ended) == (before.trials, before.outcomes, True)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_budgets_that_are_raised_again_and_again_leave_the_sequence_as_it_is(
+    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
+) -> None:
+    disk, lengths = Disk(), []
+    for hours in (0.05, 0.05, 0.1, 0.02, 0.2, None):
+        site = Site(path, disk, seed, faults={("train", number, 1): lost() for number in (2, 5, 6)})
+        state, _ = lead(site, within(gpu_hours=hours))
+        lengths.append(len(disk.trials_started()))
+    assert table(state) == unbroken[0]
+    check_whole(state, disk)
+    assert lengths[0] == lengths[1] < lengths[2] == lengths[3] < lengths[4] < lengths[5]
+
+
+def test_a_budget_that_is_lowered_at_a_resume_ends_the_campaign_with_what_there_is(
+    path: Path, unbroken: tuple[list[list[str]], int]
+) -> None:
+    site = Site(path, hook=interrupt_after(6, now=True))
+    with pytest.raises(Interrupted):
+        lead(site)
+    site.die()
+    began = site.disk.trials_started()
+    state, _ = lead(Site(path, site.disk), within(gpu_hours=0.01))
+    assert state.ended and site.disk.trials_started() == began
+    assert site.disk.stages_started()["infer"] == 1
+    state, _ = lead(Site(path, site.disk))
+    assert table(state) == unbroken[0]
+
+
+def test_wall_time_counts_over_all_controllers(path: Path, clock: None) -> None:
+    plan = within(wall_time=20.0)
+    site = Site(path, hook=interrupt_after(4, now=True))
+    with pytest.raises(Interrupted):
+        lead(site, plan)
+    spent = reread(path).elapsed
+    state, _ = lead(Site(path, site.disk), plan)
+    assert 0 < spent < 20 <= state.elapsed < 30
+    assert not begun_after(path, plan.budgets)
+
+
+def test_a_target_that_a_reused_result_reaches_ends_the_search_at_once(path: Path) -> None:
+    lead(Site(path))
+    known = reread(path)
+    site = Site(path.with_name("again.jsonl"))
+    site.memo = {
+        known.trials[number].params["rate"]: replace(outcome, source="/earlier", started=None, ended=None)
+        for number, outcome in known.outcomes.items() if outcome.kind == "ok"
+    }  # fmt: skip
+    first = next(number for number, outcome in known.outcomes.items() if outcome.kind == "ok")
+    state, _ = lead(site, within(target=1.0))
+    assert len(state.trials) <= first + 1 + site.in_flight
+    assert state.ended
+
+
+def test_trials_without_time_in_their_allocation_end_no_campaign_that_a_budget_has_ended(path: Path) -> None:
+    faults = {("train", number, 1): NO_TIME for number in range(5)}
+    site = Site(path, in_flight=8, has_ends=True, in_allocation=True, faults=faults)
+    state, _ = lead(site, within(target=0.6))
+    assert state.ended and [trial.id for trial in state.unfinished] == [0, 1, 2, 3, 4]
+
+
 # -- workers that go after a time ------------------------------------------------------------------------------------
 
 NO_TIME = {"kind": "deferred", "value": None, "cause": "walltime", "evidence": "its block ends"}
@@ -1123,3 +1270,39 @@ def test_a_controller_stops_before_its_allocation_does(path: Path) -> None:
     assert site.stopped
     state, _ = lead(Site(path, disk=site.disk))
     check_whole(state, site.disk)
+
+
+# -- an image that changes -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ends", [{"kind": "failed", "value": None, "cause": "model"}, lost(), lost("setup"), {}])
+def test_an_image_that_changes_stops_the_campaign_and_costs_no_trial(
+    path: Path, ends: dict[str, Any], unbroken: tuple[list[list[str]], int]
+) -> None:
+    """What runs may end: a success counts, a failure is nobody's and runs again after the resume."""
+    site = Site(path, image_changes_at=5, faults={("train", number, 1): ends for number in (3, 4)})
+    with pytest.raises(SetupError, match=r"image model\.sif was replaced\n    -> put the old one back"):
+        lead(site)
+    assert len(site.disk.trials_started()) == 5 and site.held and not site.stopped
+    state = Journal(path).state
+    assert set(state.outcomes) == ({0, 1, 2} if ends else {0, 1, 2, 3, 4})
+    assert not state.lost
+    state, _ = lead(Site(path, disk=site.disk))
+    check_whole(state, site.disk)
+    assert table(state) == unbroken[0]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "infer"])
+def test_no_stage_begins_with_another_image(path: Path, stage: str) -> None:
+    site = Site(path, image_changes_at=0 if stage == "preprocess" else 10_000)
+    site.hook = lambda campaign: setattr(site, "image_changes_at", 0) if campaign.search.done else None
+    with pytest.raises(SetupError, match="was replaced"):
+        lead(site)
+    assert stage not in site.disk.stages_started()
+
+
+@pytest.mark.parametrize("key", [("train", 0, 1), ("preprocess", -1, 1)])
+def test_a_scratch_that_cannot_be_used_stops_the_campaign_with_its_remedy(path: Path, key: Key) -> None:
+    fault = lost("setup", evidence="cannot start 'apptainer': scratch /x: Permission denied")
+    with pytest.raises(SetupError, match=r"scratch /x: Permission denied(.*)\n    -> let site\.scratch name"):
+        lead(Site(path, in_flight=1, faults={key: fault}))

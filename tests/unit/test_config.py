@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from workflow.config import Experiment, Objective, load_experiment
 from workflow.errors import InputError
+from workflow.journal import differences
 from workflow.run import main
 from workflow.search import SearchSettings
+from workflow.search.halving import Fidelity
 from workflow.stages import Stage
 from workflow.strict import HOME, apply_overrides, parse_overrides
 
@@ -125,6 +127,13 @@ def test_shipped_demo_loads() -> None:
     assert [p.name for p in experiment.space.varying][:2] == ["learning_rate", "num_layers"]
 
 
+@pytest.mark.parametrize("text", ["1h30m", 5400, "01:30:00"])
+def test_budgets_of_the_campaign(tmp_path: Path, text: object) -> None:
+    search = load(tmp_path, search={"gpu_hours": 0.5, "wall_time": text, "target": -1}).search
+    assert (search.gpu_hours, search.wall_time, search.target) == (0.5, 5400.0, -1.0)
+    assert load(tmp_path, "search.target=null", search={"target": -1}).search.target is None
+
+
 # -- strictness ------------------------------------------------------------------------------------------------------
 
 UNKNOWN = [
@@ -170,6 +179,31 @@ def test_all_problems_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     assert all(line.startswith(("try.yaml: ", "    -> ")) for line in message.splitlines())
 
 
+def fidelity(**changes: Any) -> dict[str, Any]:
+    return {"strategy": "async", "fidelity": {"parameter": "epochs", "min": 10, "max": 150, **changes}}
+
+
+def test_a_fidelity_takes_the_place_of_a_constant(tmp_path: Path) -> None:
+    constants = [{"name": "epochs", "type": "constant", "value": 150}, {"name": "dir", "type": "constant", "value": ""}]
+    experiment = load(tmp_path, space=[*SPACE, *constants], search=fidelity())
+    assert experiment.search.fidelity == Fidelity("epochs", 10, 150, 3)
+    assert experiment.varying == ("x", "n", "epochs")
+    trial = experiment.make_search().ask()
+    assert trial is not None
+    assert trial.params["epochs"] == trial.fidelity == 17
+    assert load(tmp_path, space=[*SPACE, *constants]).fingerprint() != experiment.fingerprint()
+    constants[1]["value"] = "{checkpoint_dir}/m"
+    resumed = load(tmp_path, space=[*SPACE, *constants], search=fidelity(eta=2)).search.fidelity
+    assert resumed == Fidelity("epochs", 10, 150, 2, resumes=True)
+
+
+def test_hours_lift_the_default_number_of_evaluations(tmp_path: Path) -> None:
+    assert load(tmp_path, search={"strategy": "async"}).search.trials_without_generations == 48
+    assert load(tmp_path, search={"strategy": "async", "gpu_hours": 5}).search.trials_without_generations > 10_000
+    both = {"strategy": "async", "wall_time": "5h", "evaluations": 9}
+    assert load(tmp_path, search=both).search.trials_without_generations == 9
+
+
 WRONG = [
     ({"objective": {"mode": "minimize"}}, "objective.mode", "'minimize'", "min"),
     ({"objective": {"metric": "a b"}}, "objective.metric", "'a b'", "write the name of a score"),
@@ -180,6 +214,20 @@ WRONG = [
     ({"search": {"reevaluate": "yes please"}}, "search.reevaluate", "'yes please'", "write true or false"),
     ({"search": {"mut_prob": 0.9, "cx_prob": 0.2}}, "search.mut_prob", "1.1", "sum to 1 at most"),
     ({"search": {"evaluations": 9}}, "search.evaluations", "mu_plus_lambda", "set num_iterations"),
+    ({"search": {"gpu_hours": 0}}, "search.gpu_hours", "0", "write hours"),
+    ({"search": {"gpu_hours": -3}}, "search.gpu_hours", "-3", "write hours"),
+    ({"search": {"gpu_hours": "12h"}}, "search.gpu_hours", "'12h'", "write a finite number"),
+    ({"search": {"wall_time": "soon"}}, "search.wall_time", "'soon'", "write a time such as 90s"),
+    ({"search": {"wall_time": 0}}, "search.wall_time", "0", "write a time such as 90s"),
+    ({"search": {"target": float("inf")}}, "search.target", "inf", "write a finite number"),
+    ({"search": fidelity(parameter=None)}, "search.fidelity.parameter", "is missing", "name a constant"),
+    ({"search": fidelity(parameter="x")}, "search.fidelity.parameter", "'x'", "write it there as one"),
+    ({"search": fidelity(min=200)}, "search.fidelity", "from 200 to 150", "write 0 < min < max"),
+    ({"search": fidelity(max=None)}, "search.fidelity", "nan", "write 0 < min < max"),
+    ({"search": fidelity(eta=1)}, "search.fidelity.eta", "1", "write a number such as 3"),
+    ({"search": fidelity(min=100)}, "search.fidelity", "between 100 and 150 / 3", "lower min or eta"),
+    ({"search": {**fidelity(), "strategy": "random"}}, "search.fidelity", "random", "set search.strategy to async"),
+    ({"search": {"sampler_options": [1]}}, "search.sampler_options", "[1]", "with keys below it"),
     ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
     ({"model": {}}, "model.scripts", "is missing", "train.sh, or an image"),
     ({"model": {"runtime": "apptainer"}}, "model.image", "is missing", ".sif"),
@@ -215,6 +263,20 @@ def test_scripts_of_all_stages_must_be_there_and_executable(tmp_path: Path) -> N
     assert "it has no infer.sh" in message
     assert "train.sh" in message.partition("not executable: chmod +x ")[2]
     assert "preprocess.sh" not in message
+
+
+def test_the_data_directory_has_its_place_for_itself(tmp_path: Path) -> None:
+    (tmp_path / "train.sh").touch(0o755)
+    message = refusal(tmp_path, model={"scripts": ".", "binds": ["/tmp:/IMPROVE_DATA_DIR"]})
+    assert message.startswith("try.yaml: model.binds: '/tmp:/IMPROVE_DATA_DIR' is not allowed\n    -> ")
+    assert "model.data_dir" in message
+    other = {"scripts": ".", "binds": ["/tmp:/candle_data_dir", "/tmp:/IMPROVE_DATA_DIR/more"]}
+    assert load(tmp_path, model=other).model.options.binds
+
+
+def test_known_keys_are_listed_once(tmp_path: Path) -> None:
+    known = refusal(tmp_path, spce=1).partition("known: ")[2].split(", ")
+    assert "space" in known and len(known) == len(set(known))
 
 
 def test_only_the_stages_of_the_experiment_need_a_script(tmp_path: Path) -> None:
@@ -580,7 +642,15 @@ FULL: dict[str, Any] = {
         {"name": "epochs", "type": "constant", "value": 150},
     ],
     "objective": {"metric": "pcc", "mode": "max"},
-    "search": {"strategy": "simple", "NUM_ITERATIONS": 7, "seed": 5, "reevaluate": True},
+    "search": {
+        "strategy": "simple",
+        "NUM_ITERATIONS": 7,
+        "seed": 5,
+        "reevaluate": True,
+        "gpu_hours": 0.1,
+        "wall_time": "1h30m",
+        "target": 0,
+    },
     "max_attempts": 5,
 }
 INITIAL = 'lr,n,flag,opt,size\n0.001,3,true,"a,b",0.1\n1e-05,9,False,"",1e-7\n'
@@ -614,7 +684,10 @@ def comparable(experiment: Experiment) -> Experiment:
     return replace(experiment, search=replace(experiment.search, initial_population=None), warnings=())
 
 
-@pytest.mark.parametrize("changes", [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, FULL, {"search": {"strategy": "random", "evaluations": 9}}, {"space": FULL["space"], "search": fidelity()}],
+)
 @pytest.mark.parametrize("folder", ["plain", "a b", "quo'te\"", "100%", "we$ird", "${x}", "ä\N{LINE SEPARATOR}", "~"])
 def test_a_resume_reads_the_same_experiment(
     tmp_path: Path, changes: dict[str, Any], folder: str, controlled: list[Experiment]
@@ -627,6 +700,7 @@ def test_a_resume_reads_the_same_experiment(
     data["model"] = {**data["model"], "scripts": "model"}
     if changes is FULL:
         write(directory, INITIAL, "initial.csv")
+        (directory / "conf.txt").touch()
         data["search"] = {**data["search"], "initial_population": "initial.csv"}
     first, second = run_and_resume(directory, write(directory, data), controlled)
     assert comparable(second) == comparable(first)
@@ -687,6 +761,7 @@ def test_fingerprint_survives_the_journal(tmp_path: Path) -> None:
 
 SAME = [
     {"search": {"num_iterations": 50}},
+    {"search": {"gpu_hours": 5, "wall_time": "2h", "target": 0.1}},
     {"name": "other"},
     {"max_attempts": 9},
     {"stages": {"train": {"timeout": "9h"}}},
@@ -695,6 +770,7 @@ SAME = [
 DIFFERENT = [
     *({"search": {name: value}} for name, value in OTHER_VALUES.items() if name != "NUM_ITERATIONS"),
     {"search": {"reevaluate": True}},
+    {"search": {"strategy": "optuna"}},
     {"objective": {"metric": "mse"}},
     {"objective": {"mode": "max"}},
     {"space": SPACE[:1]},
@@ -713,6 +789,15 @@ def test_fingerprint_ignores_budgets_and_what_does_not_change_the_search(tmp_pat
 def test_fingerprint_ignores_the_budget_of_a_random_search(tmp_path: Path) -> None:
     fingerprints = [load(tmp_path, search={"strategy": "random", "evaluations": n}).fingerprint() for n in (5, 50)]
     assert fingerprints[0] == fingerprints[1]
+
+
+def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path) -> None:
+    fingerprint = load(tmp_path).fingerprint()
+    older = {
+        **fingerprint,
+        "search": {k: v for k, v in fingerprint["search"].items() if "sampler" not in k and k != "fidelity"},
+    }
+    assert not list(differences(older, fingerprint))
 
 
 @pytest.mark.parametrize("changes", DIFFERENT)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import toy_experiment
+from tests.conftest import toy_experiment, toy_space
 from workflow import doctor
 from workflow.config import load_experiment
 from workflow.findings import Finding
 from workflow.run import main
-from workflow.site import load_site
+from workflow.site import find_site, load_site
 
 
 def findings(directory: Path, on: dict[str, Any] | None = None, **experiment: Any) -> list[Finding]:
@@ -100,6 +100,43 @@ def test_interpreters(tmp_path: Path, first: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        ("#!/bin/bash\n\n# a comment\nexit 0\n", ""),
+        ("#!/bin/bash\r\nexit 0\r\n", " has Windows line ends"),
+        ("#!/bin/bash\n\nexit 0\r\n", " (line 3) has Windows line ends"),
+        ("#!/usr/bin/env bash\nexit 0\r", " (line 2) has Windows line ends"),
+        ("#!/usr/bin/env python3\npass\r\n", ""),
+    ],
+)
+def test_line_ends(tmp_path: Path, text: str, detail: str) -> None:
+    """In any line of a shell's script; Python reads both kinds."""
+    (tmp_path / "train.sh").write_bytes(text.encode())
+    (tmp_path / "train.sh").chmod(0o755)
+    found = findings(tmp_path, model={"scripts": str(tmp_path)}, stages={"train": {}})
+    said = next(finding for finding in found if finding.subject == "train.sh")
+    assert said.level == ("fail" if detail else "pass") and f"train.sh{detail}" in said.text
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [("no-such-program", "not on the PATH"), ("/no/apptainer", "no such file"), ("/dev/null", "is not executable")],
+)
+def test_a_container_command_that_cannot_be_found(tmp_path: Path, command: str, why: str) -> None:
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({"scheduler": "threads", "container_command": command}))
+    (found,) = doctor._runtime(load_site(tmp_path / "site.yaml", {}))
+    assert (found.level, found.text) == ("fail", f"{command}: {why}")
+
+
+@pytest.mark.parametrize(("name", "expected"), [("there.txt", []), ("other.txt", ["fail"])])
+def test_a_config_file_that_is_not_in_the_data(tmp_path: Path, name: str, expected: list[str]) -> None:
+    (tmp_path / "there.txt").touch()
+    model = {**toy_experiment()["model"], "data_dir": str(tmp_path)}
+    found = findings(tmp_path, model=model, stages={"train": {"config_file": name}})
+    assert [finding.level for finding in found if finding.subject == "config file"] == expected
+
+
+@pytest.mark.parametrize(
     ("output", "expected"),
     [("{data_dir}/ml_data", "fail"), ("/scratch/elsewhere", "pass"), (None, "pass")],
 )
@@ -110,3 +147,52 @@ def test_read_only_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output:
     model = {**toy_experiment()["model"], "data_dir": str(data)}
     stages = {"preprocess": {"args": {"ml_data_outdir": output} if output else {}}, "train": {}}
     assert level(findings(tmp_path, model=model, stages=stages), "data") == expected
+
+
+def test_read_only_data_that_trainings_read_what_preprocess_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that has to go for the directories of the run to take their place."""
+    data = tmp_path / "data"
+    data.mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path) == data and mode == os.W_OK))
+    constants = {"train_ml_data_dir": "/IMPROVE_DATA_DIR/ml_data", "input_dir": "{data_dir}/raw"}
+    found = findings(
+        tmp_path,
+        model={**toy_experiment()["model"], "data_dir": str(data)},
+        stages={
+            "preprocess": {"args": {"ml_data_outdir": "{data_dir}/ml_data"}},
+            "train": {"args": {"val_ml_data_dir": "{data_dir}/ml_data/"}},
+        },
+        space=[*toy_space(), *({"name": name, "type": "constant", "value": v} for name, v in constants.items())],
+    )
+    remedy = next(finding.remedy for finding in found if finding.subject == "data")
+    assert "leave out ml_data_outdir, val_ml_data_dir, train_ml_data_dir: they then" in remedy
+
+
+@pytest.mark.parametrize(
+    ("gpus", "answer", "expected"),
+    [
+        (["0"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "pass"),
+        (["GPU-a"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "pass"),
+        (["0", "1"], "echo 'GPU 0: NVIDIA A100 (UUID: GPU-a)'", "fail"),
+        (["1"], "echo 'no driver'; exit 9", "pass"),
+    ],
+)
+def test_gpus_that_the_machine_has_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: list[str], answer: str, expected: str
+) -> None:
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/bash\n{answer}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump({"scheduler": "threads", "gpus": gpus}))
+    found = next(f for f in doctor._machine(load_site(tmp_path / "site.yaml", {})) if f.subject == "GPUs")
+    assert found.level == expected
+    assert expected == "pass" or found.text == "1: not on this machine, whose GPUs are 0 (nvidia-smi -L)"
+
+
+def test_a_sandbox_has_no_size(tmp_path: Path) -> None:
+    (tmp_path / "model" / ".singularity.d").mkdir(parents=True)
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(toy_experiment(model={"image": str(tmp_path / "model")})))
+    found = next(doctor._image(load_experiment(tmp_path / "e.yaml", {}), load_site(find_site("local-threads"), {})))
+    assert found.text == f"{tmp_path / 'model'}: sandbox, architecture unknown"

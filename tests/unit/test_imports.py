@@ -28,12 +28,17 @@ ALLOWED = {
     "search.base": "errors space trial search.*",
     "search.genetic": "errors space trial search.*",
     "search.random_search": "errors space trial search.*",
-    "search.asynchronous": "space trial search.*",
+    "search.asynchronous": "trial search.*",
+    "search.optuna_search": "errors space trial search.*",
+    "search.halving": "",
+    "search.screening": "search.*",
+    "search.steady": "space trial search.*",
     "search.cube": "space trial",
     "search.gaussian_process": "",
     "stages": "errors trial",
     "metrics": "errors trial",
-    "triage": "errors trial",
+    "remedies": "",
+    "triage": "errors remedies trial",
     "strict": "errors",
     "options": "errors stages strict",
     "image": "errors",
@@ -45,15 +50,16 @@ ALLOWED = {
     "commands": "batch",
     "providers": "batch commands site",
     "initial": "errors rundir space strict trial",
-    "config": "errors initial options rundir search space space_file stages strict trial",
+    "config": "budgets errors initial options rundir search search.halving space space_file stages strict trial",
     "journal": "errors trial",
     "lock": "errors supervise",
-    "campaign": "durations errors journal search stages triage trial",
+    "budgets": "errors journal search trial",
+    "campaign": "budgets durations errors journal remedies search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "batch errors lock pool providers rundir site",
     "runner": (
-        "batch config durations errors executors globus journal lock metrics providers reuse rundir site stages"
+        "batch config durations errors executors globus image journal lock metrics providers reuse rundir site stages"
         " supervise triage trial"
     ),
     "remote": "",
@@ -61,8 +67,8 @@ ALLOWED = {
         "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
     ),
     "report": "",
-    "report.tables": "campaign errors initial journal rundir search stages trial",
-    "report.progress": "campaign config report.tables search",
+    "report.tables": "budgets campaign errors initial journal rundir search stages trial",
+    "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
     "request": "allocation config durations errors image initial rundir site stages strict",
@@ -71,8 +77,8 @@ ALLOWED = {
     "findings": "commands",
     "terminal": "errors",
     "site_doctor": "batch commands errors findings rundir site strict",
-    "doctor": "config durations endpoint errors findings globus image rundir site site_doctor strict",
-    "rehearsal": "config errors findings lock rundir runner site trial",
+    "doctor": "config durations endpoint errors findings globus image rundir site site_doctor space stages strict",
+    "rehearsal": "config errors findings lock remedies rundir runner site trial",
     "check": "config doctor errors findings rehearsal request rundir site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
@@ -81,7 +87,7 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "triage", *SEARCHES}
+PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "remedies", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",
@@ -128,7 +134,7 @@ def own_imports(path: Path) -> set[str]:
 def test_modules_are_found() -> None:
     assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
     assert own_imports(PACKAGE / "report" / "progress.py") == {
-        "campaign", "config", "report.tables", "search"
+        "budgets", "campaign", "config", "report.tables", "search"
     }  # fmt: skip
 
 
@@ -204,6 +210,15 @@ def test_import_loads_no_parsl(module: str) -> None:
     found = loaded(f"import {module}")
     assert "workflow" in found
     assert not found & set(PARSL)
+
+
+def test_optuna_is_imported_by_its_own_strategy_alone() -> None:
+    asks = (
+        "from workflow.search import *; from workflow.space_file import parse_space as p; import workflow.config; "
+        "make_search(p([{'name': 'a', 'type': 'logical'}], ''), SearchSettings(strategy='%s'), 'min').ask()"
+    )
+    assert "optuna" not in loaded(asks % "async")
+    assert "optuna" in loaded(asks % "optuna")
 
 
 def test_import_of_the_package_is_cheap() -> None:

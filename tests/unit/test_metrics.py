@@ -318,11 +318,13 @@ def test_gpu_seconds_are_counted_on_a_gpu() -> None:
     assert (outcome.gpu, outcome.gpu_seconds, outcome.seconds) == ("3", 60.5, 60.5)
 
 
-@pytest.mark.parametrize("code", [1, 2, 3, 124, 125, 134, 139, 255, -signal.SIGSEGV, -signal.SIGABRT, -signal.SIGFPE])
+@pytest.mark.parametrize("code", [1, 2, 3, 124, 125, 134, 139, 150, 255, -signal.SIGSEGV, -signal.SIGFPE, -40])
 def test_a_failing_exit_code_is_the_models_fault(code: int) -> None:
+    """The signal of a crash is named."""
+    names = {134: " (SIGABRT)", 139: " (SIGSEGV)", -signal.SIGSEGV: " (SIGSEGV)", -signal.SIGFPE: " (SIGFPE)"}
     outcome = verdict(exit_code=code)
     assert (outcome.kind, outcome.cause, outcome.value, outcome.metrics) == ("failed", "model", None, {})
-    assert outcome.evidence == f"exit code {code}; last line: Boom: it broke"
+    assert outcome.evidence == f"exit code {code}{names.get(code, '')}; last line: Boom: it broke"
 
 
 FROM_OUTSIDE = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
@@ -477,7 +479,7 @@ def test_infer_with_garbage_scores_failed() -> None:
         ("a\nb", "b"),
         ("a\n  b  \n\n", "b"),
         ("10%\r100%\n", "100%"),
-        ("x" * 1000, "x" * 300),
+        ("x" * 1000, "x" * 297 + "..."),
     ],
 )
 def test_last_line_of_a_log(text: str, line: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,13 @@ from workflow import rehearsal as module
 from workflow.rehearsal import _gpu, _remedy
 from workflow.site import load_site
 from workflow.trial import Outcome
+
+
+def runner(directory: Path, vendor: str, runtime: str) -> Any:
+    """As much of a runner as a remedy looks at."""
+    (directory / "here.yaml").write_text(f"scheduler: local\ngpus: 0\ngpu_vendor: {vendor}\n")
+    model = SimpleNamespace(runtime=runtime)
+    return SimpleNamespace(site=load_site(directory / "here.yaml", {}), experiment=SimpleNamespace(model=model))
 
 
 @pytest.mark.parametrize(
@@ -24,11 +32,40 @@ from workflow.trial import Outcome
         ("exit code 1; last line: ImportError: libc.so.6: version `GLIBC_2.38' not found", "older base"),
         ("exit code 1; last line: OSError: [Errno 28] No space left on device: 'x'", "make room"),
         ("exit code 1; last line: error: no config file /data/x.txt", "config_file"),
-        ("exit code 1; last line: RuntimeError: Found no NVIDIA driver on your system.", "NVIDIA driver"),
+        (
+            "exit code 1; last line: RuntimeError: Found no NVIDIA driver on your system.",
+            "on a node with an NVIDIA driver",
+        ),
+        (
+            "exit code 126: a command is not executable; last line: sh: Input/output error",
+            "pull or build the image again",
+        ),
+        ("exit code 126: a command is not executable; last line: x: Permission denied", "chmod a+x it"),
+        ("cannot start 'apptainer': No such file or directory: it is not on the worker's PATH", "container_command"),
+        ("cannot start 'apptainer': scratch /x: No space left on device", "let site.scratch name"),
     ],
 )
-def test_the_remedy_fits_the_evidence(evidence: str, remedy: str) -> None:
-    assert remedy in _remedy(evidence)
+def test_the_remedy_fits_the_evidence(tmp_path: Path, evidence: str, remedy: str) -> None:
+    assert remedy in _remedy(evidence, runner(tmp_path, "none", "none"))
+
+
+@pytest.mark.parametrize(
+    ("vendor", "runtime", "device", "remedy"),
+    [
+        ("nvidia", "apptainer", True, "let no LD_LIBRARY_PATH of the image hide /.singularity.d/libs"),
+        ("nvidia", "apptainer", False, "run on a node with an NVIDIA driver"),
+        ("nvidia", "none", True, "run on a node with an NVIDIA driver"),
+        ("none", "apptainer", True, "with gpu_vendor: nvidia (--nv)"),
+    ],
+)
+def test_a_driver_that_is_there_is_the_images_trouble(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, vendor: str, runtime: str, device: bool, remedy: str
+) -> None:
+    monkeypatch.setattr(module, "_has_device", lambda vendor: device)
+    evidence = (
+        "exit code 1; last line: OSError: libcuda.so.1: cannot open shared object file: No such file or directory"
+    )
+    assert remedy in _remedy(evidence, runner(tmp_path, vendor, runtime))
 
 
 TRAINED = Outcome(0, 1, "ok", 0.5, host="node7", gpu="1")

@@ -403,6 +403,11 @@ def test_additions_to_every_call(tmp_path: Path) -> None:
         ({"env": {"A": [1]}}, "env.A: [1] is not allowed"),
         ({"env": ["A=1"]}, "env: is ['A=1'], not a section"),
         ({"binds": ["/tmp:/a:r"]}, "binds: '/tmp:/a:r' is not allowed\n    -> write HOST_PATH, HOST_PATH:"),
+        (
+            {"binds": ["/tmp:/IMPROVE_DATA_DIR/"]},
+            "-> the data directory's place: name it as the experiment's model.data",
+        ),
+        ({"binds": ["/tmp:/candle_data_dir"]}, "binds: '/tmp:/candle_data_dir' is not allowed"),
         ({"binds": ["/tmp:inside"]}, "binds: '/tmp:inside' is not allowed"),
         ({"binds": ["/nowhere/at/all"]}, "no such file or directory: /nowhere/at/all"),
     ],

@@ -615,3 +615,43 @@ def test_options_without_a_container_are_variables() -> None:
     command = trained(pipeline(model=model))
     assert command.env == {"A": "1", "IMPROVE_DATA_DIR": "/data"}
     assert command.unset == ()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/IMPROVE_DATA_DIR/ml", "/data/ml"),
+        ("/more/ml", "/host/more/ml"),
+        ("/more", "/host/more"),
+        ("/more/inner/ml", "/host/inner/ml"),
+        ("/more_of_it/ml", "/more_of_it/ml"),
+        ("/IMPROVE_DATA_DIR/extra/ml", "/host/extra/ml"),
+    ],
+)
+def test_what_is_bound_is_found_on_the_host(path: str, expected: str) -> None:
+    """The innermost bind counts, as in the container."""
+    binds = (
+        Bind("/host/more", "/more"), Bind("/host/inner", "/more/inner/"), Bind("/host/extra", "/IMPROVE_DATA_DIR/extra")
+    )  # fmt: skip
+    stages = pipeline(model=replace(IMAGE, options=Options(binds=binds)))
+    assert stages.inputs({"train_ml_data_dir": path}, TRIAL, None) == ([expected], [])
+    on_host = pipeline(model=replace(ON_HOST, options=Options(binds=binds)))
+    assert on_host.inputs({"train_ml_data_dir": path}, TRIAL, None) == ([path], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "expected"),
+    [
+        ("conf.txt", None, "/data/conf.txt"),
+        ("/IMPROVE_DATA_DIR/conf.txt", None, "/data/conf.txt"),
+        ("bound/conf.txt", None, "/host/bound/conf.txt"),
+        ("/opt/model/conf.txt", None, None),
+        ("ml/conf.txt", "{data_dir}/ml", None),
+        ("conf.txt", "{data_dir}/ml", "/data/conf.txt"),
+    ],
+)
+def test_where_the_config_file_is_on_the_host(name: str, output: str | None, expected: str | None) -> None:
+    """That of an image or of preprocess cannot be seen."""
+    model = replace(IMAGE, options=Options(binds=(Bind("/host/bound", "/IMPROVE_DATA_DIR/bound"),)))
+    stages = pipeline(preprocess={"ml_data_outdir": output} if output else None, model=model)
+    assert replace(stages, stages={**stages.stages, "train": Stage(config_file=name)}).config_file == expected

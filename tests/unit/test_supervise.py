@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -862,6 +863,32 @@ def test_block_passes_output_and_exit_code_on(bench: Bench, controller: Controll
     process = block(bench, controller, *bash(f"echo hello; exit {code}"))
     assert process.communicate(timeout=SOON)[0] == "hello\n"
     assert process.returncode == code
+
+
+def test_block_removes_what_its_command_left_in_its_own_temporary_directory(
+    bench: Bench, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(prefix="t-") as outer:
+        monkeypatch.setenv("TMPDIR", outer)
+        code = "mkdir $TMPDIR/pymp-1; echo $TMPDIR; echo $WORKFLOW_BLOCK"
+        own, shown = block(bench, controller, *bash(code)).communicate(timeout=SOON)[0].splitlines()
+        assert Path(own).parent == Path(outer) and not list(Path(outer).iterdir())
+        assert json.loads(shown)["tmpdir"] == outer
+
+
+def test_block_makes_none_whose_sockets_would_have_too_long_a_path(
+    bench: Bench, controller: Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outer = bench.directory / ("x" * 80)
+    outer.mkdir(parents=True)
+    monkeypatch.setenv("TMPDIR", str(outer))
+    assert block(bench, controller, *bash("echo $TMPDIR")).communicate(timeout=SOON)[0].startswith("/tmp/wf-")
+    assert not list(outer.iterdir())
+
+
+def test_a_stage_gets_the_temporary_directory_of_its_node(bench: Bench) -> None:
+    worker = {"TMPDIR": "/of/the/pool", "WORKFLOW_BLOCK": json.dumps({"tmpdir": "/of/the/node"})}
+    assert bench.run(*bash("echo $TMPDIR"), worker=worker)["log_tail"] == "/of/the/node\n"
 
 
 @pytest.mark.parametrize("change", [take_over, lambda controller: controller.path.unlink()], ids=["replaced", "ended"])

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from workflow.budgets import Use
 from workflow.campaign import Campaign, best
 from workflow.config import Experiment
 from workflow.report.tables import counts
@@ -39,6 +40,8 @@ class Progress:
         self.workers = workers
         generational = experiment.search.strategy not in WITHOUT_GENERATIONS
         self.generations = experiment.search.num_iterations if generational else None
+        self.fidelity = experiment.search.fidelity
+        self.evaluations = experiment.search.trials_without_generations
         self.quiet = quiet
         self.refresh: Callable[[Campaign], None] = lambda campaign: None
         self._live: Live | None = None
@@ -88,13 +91,24 @@ class Progress:
         done = number["ok"] + number["failed"] + number["stopped"]
         budget = max(len(state.trials) if campaign.search.done else campaign.search.budget, done)
         running = min(len(campaign.running), self.workers)
-        parts = [f"{done}/{budget} trials, {running} running, {number['failed']} failed"]
+        total, part = f"/{budget}", done / budget if budget else 1.0
+        if self.fidelity is not None:
+            worth = (
+                sum(state.trials[i].fidelity or 0.0 for i in state.outcomes if i in state.trials) / self.fidelity.max
+            )
+            total, part = f" (worth {worth:.1f}/{self.evaluations})", worth / self.evaluations
+        parts = [f"{done}{total} trials, {running} running, {number['failed']} failed"]
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"gen {generation}/{self.generations}")
+        budgets = campaign.plan.budgets
+        nearest = max([Use(part, ""), *budgets.uses(state)], key=lambda use: use.part)
+        if nearest.text:
+            parts.append(nearest.text)
         if (winner := best(state, self.mode)) is not None and winner.value is not None:
-            parts.append(f"best {winner.value:.6g} (#{winner.trial_id})")
-        if done and not campaign.search.done:
-            per_trial = sum(last - first for first, last in state.spans) / done  # with all that passes between trials
-            parts.append(f"{timedelta(seconds=round((budget - done) * per_trial))} left")
+            target = f", target {budgets.target:g}" if budgets.target is not None else ""
+            parts.append(f"best {winner.value:.6g} (#{winner.trial_id}){target}")
+        if done and not campaign.search.done and not campaign.reached:
+            so_far = sum(last - first for first, last in state.spans)  # with all that passes between trials
+            parts.append(f"{timedelta(seconds=round(so_far * max(0.0, 1 - nearest.part) / nearest.part))} left")
         return " | ".join(parts)

@@ -7,10 +7,11 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from workflow.budgets import Budgets
 from workflow.campaign import best, hall_of_fame
 from workflow.errors import SiteError, disk_remedy
 from workflow.initial import cell, csv_line
@@ -36,6 +37,7 @@ class Table:
     """Hyperparameters as a training got them."""
     there: RunDir | None = None
     """The run as the workers see it, if they do so elsewhere."""
+    budgets: Budgets = field(default_factory=Budgets)
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
@@ -99,7 +101,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "utilization": round(state.seconds / available, 4) if available > 0 else None,
         "generations": [vars(s) for s in getattr(search, "statistics", [])],
         "complete": state.ended,
-        "message": search.message,
+        "message": table.budgets.cut(search, state) or search.message,
     }
 
 

@@ -32,4 +32,8 @@ def make_search(space: Space, settings: SearchSettings, mode: str, initial: Sequ
         from workflow.search.asynchronous import AsyncSearch  # with scipy, which other strategies need not wait for
 
         return AsyncSearch(space, settings, mode, initial)
+    if settings.strategy == "optuna":
+        from workflow.search.optuna_search import OptunaSearch  # with Optuna, an extra
+
+        return OptunaSearch(space, settings, mode, initial)
     return GeneticSearch(space, settings, mode, initial)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from workflow.errors import Problems, did_you_mean
+from workflow.errors import Problems, did_you_mean, listing, show
+from workflow.search.halving import Fidelity
 from workflow.trial import Outcome, Trial
 
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
 
 MODES = ("min", "max")
-STRATEGIES = ("mu_plus_lambda", "simple", "random", "async")
-WITHOUT_GENERATIONS = ("async", "random")
+STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
+WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
+
+
+Seconds = float
+"""A duration as experiment files have it: a number, or a text such as 12h."""
 
 
 class Search(Protocol):
@@ -60,7 +67,10 @@ class SearchSettings:
     are the shares of offspring that mutate and cross; ``mut_indpb`` and ``cx_indpb`` the probabilities for each
     hyperparameter of such an offspring; ``tournsize`` the individuals of a selection tournament. ``evaluations``
     is the budget of searches without generations, by default that of mu_plus_lambda with the same sizes.
-    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory.
+    ``initial_population`` is the path of a CSV of hyperparameters or of an earlier run's directory. ``sampler`` is the
+    name of a class of Optuna's, by default TPESampler, and ``sampler_options`` are its keyword arguments.
+    ``gpu_hours``, ``wall_time`` and ``target`` are the campaign's to watch: no search knows of them.
+    With a ``fidelity`` trainings may be smaller ones, and ``evaluations`` counts whole ones.
     """
 
     strategy: str = "mu_plus_lambda"
@@ -76,8 +86,14 @@ class SearchSettings:
     reevaluate: bool = False
     evaluations: int | None = None
     initial_population: str | None = None
+    sampler: str | None = None
+    sampler_options: Mapping[str, Any] | None = None
+    gpu_hours: float | None = None
+    wall_time: Seconds | None = None
+    target: float | None = None
+    fidelity: Fidelity | None = None
 
-    BUDGETS = ("num_iterations", "evaluations")
+    BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
 
     @property
@@ -87,7 +103,9 @@ class SearchSettings:
 
     @property
     def trials_without_generations(self) -> int:
-        """The budget of a search without generations."""
+        """The budget of a search without generations; no limit of its own where hours are given instead."""
+        if self.evaluations is None and (self.gpu_hours is not None or self.wall_time is not None):
+            return _LARGEST
         if self.evaluations is not None:
             return self.evaluations
         return self.population_size + (self.num_iterations - 1) * self.offspring
@@ -110,10 +128,28 @@ class SearchSettings:
         if self.evaluations is not None and self.evaluations < 1:
             problems.add("search.evaluations", f"{self.evaluations} is below 1", "write at least 1")
         if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
-            what = f"is a budget of strategies {' and '.join(WITHOUT_GENERATIONS)}, not of {self.strategy}"
+            what = f"is a budget of strategies {listing(WITHOUT_GENERATIONS)}, not of {self.strategy}"
             problems.add("search.evaluations", what, "set num_iterations and population_size")
+        if self.gpu_hours is not None and self.gpu_hours <= 0:
+            problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
+        if self.fidelity is not None:
+            self._check_fidelity(self.fidelity, problems)
         if self.strategy == "mu_plus_lambda":
             self._check_mu_plus_lambda(problems)
+        self._check_sampler(problems)
+
+    def _check_fidelity(self, fidelity: Fidelity, problems: Problems) -> None:
+        if self.strategy != "async":
+            what = f"does not go with strategy {self.strategy}"
+            problems.add("search.fidelity", what, "set search.strategy to async, or leave it out")
+        if not 0 < fidelity.min < fidelity.max < math.inf:
+            what = f"goes from {fidelity.min:g} to {fidelity.max:g}"
+            problems.add("search.fidelity", what, "write 0 < min < max")
+        elif not 1 < fidelity.eta < math.inf:
+            problems.add("search.fidelity.eta", f"{fidelity.eta:g} is not above 1", "write a number such as 3")
+        elif len(fidelity.rungs) < 2:
+            what = f"has no smaller training between {fidelity.min:g} and {fidelity.max:g} / {fidelity.eta:g}"
+            problems.add("search.fidelity", what, "lower min or eta")
 
     def _check_mu_plus_lambda(self, problems: Problems) -> None:
         if self.mut_prob + self.cx_prob > 1 + 1e-12:
@@ -122,6 +158,37 @@ class SearchSettings:
         if self.num_iterations > 1 and not 1 <= self.offspring < self.population_size:
             what = f"gives {self.offspring} offspring for a population of {self.population_size}"
             problems.add("search.offspring_proportion", what, "leave at least one parent and one offspring")
+
+    def _check_sampler(self, problems: Problems) -> None:
+        for key in ("sampler", "sampler_options"):
+            if getattr(self, key) is not None and self.strategy != "optuna":
+                what = f"is a setting of strategy optuna, not of {self.strategy}"
+                problems.add(f"search.{key}", what, "leave it out, or set strategy: optuna")
+        options = self.sampler_options or {}
+        if "seed" in options:
+            problems.add("search.sampler_options.seed", "is given to every sampler", "set search.seed instead")
+        elif not _is_plain(options):
+            what = f"{show(dict(options))} holds values that cannot be written down"
+            problems.add("search.sampler_options", what, "write strings, finite numbers, true/false, and lists of them")
+        elif self.strategy == "optuna":
+            self._check_optuna(problems)
+
+    def _check_optuna(self, problems: Problems) -> None:
+        try:
+            from workflow.search.optuna_search import check_sampler
+        except ImportError as error:
+            what = f"'optuna' needs the package of that name, which cannot be used ({error})"
+            problems.add("search.strategy", what, 'pip install "workflow[optuna]"')
+        else:
+            check_sampler(self, problems)
+
+
+def _is_plain(options: Mapping[str, Any]) -> bool:
+    try:
+        json.dumps(options, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:

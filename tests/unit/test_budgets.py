@@ -1,0 +1,162 @@
+"""GPU-hours, wall time and targets: what is used of them, and what the user reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from workflow.budgets import Budgets
+from workflow.config import Experiment, Objective
+from workflow.journal import State
+from workflow.rehearsal import _estimate
+from workflow.report.progress import Progress
+from workflow.report.tables import Table, summary
+from workflow.rundir import RunDir
+from workflow.search import SearchSettings
+from workflow.site import Site
+from workflow.space_file import parse_space
+from workflow.stages import Model
+from workflow.trial import Outcome, Trial
+
+HOUR = 3600.0
+
+
+def ended(number: int, hours: float, value: float | None = 0.5, **keys: Any) -> Outcome:
+    return Outcome(number, 1, keys.pop("kind", "ok"), value, started=0.0, ended=hours * HOUR, **keys)
+
+
+def state(*outcomes: Outcome, elapsed: float = 0.0) -> State:
+    """Trials of one controller, whose last record comes after ``elapsed`` seconds."""
+    folded = State()
+    folded.apply({"type": "campaign", "at": 0.0})
+    for outcome in outcomes:
+        folded.apply(
+            {"type": "asked", "at": 0.0, "trial": Trial(outcome.trial_id, outcome.trial_id, {"x": 1}).to_json()}
+        )
+        folded.apply({"type": "outcome", "at": 0.0, "outcome": outcome.to_json()})
+    folded.apply({"type": "note", "at": elapsed})
+    return folded
+
+
+@dataclass
+class Search:
+    done: bool = False
+    message: str = ""
+    budget: int = 40
+
+
+# -- what is used ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpu", "trials_per_gpu", "hours"), [("0", 1, 3.0), ("0,1,2,3", 1, 12.0), ("0", 2, 1.5), (None, 1, 3.0)]
+)
+def test_gpu_hours_are_wall_time_by_gpus(gpu: str | None, trials_per_gpu: int, hours: float) -> None:
+    lost = ended(1, 2.0, None, kind="lost", cause="infrastructure", gpu=gpu)
+    spent = state(ended(0, 1.0, gpu=gpu), lost)
+    budgets = Budgets(gpu_hours=100.0, trials_per_gpu=trials_per_gpu)
+    assert [(use.part, use.text) for use in budgets.uses(spent)] == [(hours / 100, f"{hours:g}/100 GPU-hours")]
+    assert budgets.reached(spent) == ""
+    assert Budgets(gpu_hours=hours, trials_per_gpu=trials_per_gpu).reached(spent)
+
+
+def test_without_gpus_they_are_hours_of_workers() -> None:
+    assert (
+        Budgets(gpu_hours=1.0, gpus=False, trials_per_gpu=2).reached(state(ended(0, 1.5)))
+        == "1.5/1 worker-hours are used"
+    )
+
+
+def test_wall_time_is_that_of_the_controllers() -> None:
+    budgets = Budgets(wall_time=HOUR)
+    assert budgets.reached(state(ended(0, 9.0), elapsed=3599.0)) == ""
+    assert budgets.reached(state(elapsed=3700.0)) == "1:01:40/1:00:00 of wall time are used"
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "kind", "met"),
+    [("min", 0.2, "ok", True), ("min", 0.3, "ok", False), ("max", 0.2, "ok", True), ("max", 0.1, "ok", False),
+     ("min", None, "failed", False)],
+)  # fmt: skip
+def test_a_target_is_met_by_a_success_at_or_beyond_it(mode: str, value: float | None, kind: str, met: bool) -> None:
+    sign = "<=" if mode == "min" else ">="
+    reached = Budgets(target=0.2, metric="mse", mode=mode).reached(state(ended(7, 1.0, value, kind=kind)))
+    assert reached == (f"trial 7 has reached the target, mse {sign} 0.2" if met else "")
+
+
+def test_an_outcome_without_its_trial_meets_no_target() -> None:
+    folded = state(ended(0, 1.0, 0.9))
+    folded.apply({"type": "outcome", "at": 0.0, "outcome": ended(5, 1.0, 0.1).to_json()})
+    assert Budgets(target=0.2).reached(folded) == ""
+
+
+def test_a_search_that_was_done_was_ended_by_no_budget() -> None:
+    budgets, folded = Budgets(gpu_hours=1.0), state(ended(0, 2.0))
+    assert budgets.cut(Search(done=False), folded) == "2/1 GPU-hours are used"
+    assert budgets.cut(Search(done=True), folded) == ""
+    folded.apply({"type": "asked", "at": 0.0, "trial": Trial(1, 1, {"x": 1}).to_json()})
+    assert budgets.cut(Search(done=True), folded), "a trial that was asked for didn't run"
+
+
+# -- what the user reads ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", ["", "the space holds only 6 configurations"])
+def test_the_summary_says_which_budget_ended_the_search(message: str) -> None:
+    table = Table(("x",), "mse", "min", 8, 2, budgets=Budgets(gpu_hours=1.0))
+    said = summary(table, state(ended(0, 2.0)), Search(message=message), RunDir(Path("run")))["message"]
+    assert said == "2/1 GPU-hours are used"
+    assert summary(table, state(ended(0, 0.5)), Search(message=message), RunDir(Path("run")))["message"] == message
+
+
+def experiment(**search: Any) -> Experiment:
+    settings = SearchSettings(strategy="random", evaluations=40, **search)
+    space = parse_space([{"name": "x", "type": "float", "lower": 0, "upper": 1}], "test")
+    return Experiment("try", Model("none", "improve", "", None, "."), {}, space, Objective("mse"), settings)
+
+
+@pytest.mark.parametrize(
+    ("search", "elapsed", "parts"),
+    [
+        ({}, 60.0, ["best 0.5 (#0)", "19:00:00 left"]),
+        ({"gpu_hours": 10.0}, 60.0, ["2/10 GPU-hours", "best 0.5 (#0)", "4:00:00 left"]),
+        (
+            {"gpu_hours": 10.0, "wall_time": 2 * HOUR}, HOUR,
+            ["1:00:00/2:00:00 of wall time", "best 0.5 (#0)", "1:00:00 left"],
+        ),
+        ({"gpu_hours": 100.0}, 60.0, ["best 0.5 (#0)", "19:00:00 left"]),
+        ({"target": 0.1}, 60.0, ["best 0.5 (#0), target 0.1", "19:00:00 left"]),
+        ({"gpu_hours": 1.0}, 60.0, ["2/1 GPU-hours", "best 0.5 (#0)"]),
+    ],
+)  # fmt: skip
+def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elapsed: float, parts: list[str]) -> None:
+    made, folded = experiment(**search), state(ended(0, 1.0), ended(1, 1.0), elapsed=elapsed)
+    budgets = made.budgets(gpus=True, trials_per_gpu=1)
+    campaign: Any = SimpleNamespace(
+        state=folded,
+        search=Search(),
+        running={},
+        plan=SimpleNamespace(budgets=budgets),
+        reached=budgets.reached(folded),
+    )
+    assert Progress(2, made)._line(campaign).split(" | ") == ["2/40 trials, 0 running, 0 failed", *parts]
+
+
+@pytest.mark.parametrize(
+    ("search", "site", "text"),
+    [
+        ({}, {"gpus": ("0", "1")}, "at most 40 trials of about 0:30:00: 20 GPU-hours, 10:00:00 on 2 workers"),
+        ({"gpu_hours": 4.0, "wall_time": 7200.0}, {"gpus": ("0", "1")},
+         "10:00:00 on 2 workers; it ends sooner at 4 GPU-hours or 2:00:00 of wall time"),
+        ({"gpu_hours": 4.0, "target": 0.1}, {}, "on 2 workers; it ends sooner at 4 worker-hours or mse <= 0.1"),
+        ({}, {"gpus": ("0", "1", "2", "3"), "gpus_per_trial": 2}, "40 GPU-hours, 10:00:00 on 2 workers"),
+        ({}, {"trials_per_gpu": 2}, "20 worker-hours, 10:00:00 on 2 workers"),
+        ({}, {"gpus": ("0",), "trials_per_gpu": 2}, "10 GPU-hours, 10:00:00 on 2 workers"),
+    ],
+)  # fmt: skip
+def test_the_estimate_of_the_check_mentions_budgets(search: dict[str, Any], site: dict[str, Any], text: str) -> None:
+    assert text in _estimate(experiment(**search), Site("here", "local", workers=2, **site), 1800.0).text

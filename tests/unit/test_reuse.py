@@ -1,0 +1,71 @@
+"""What is bound decides about a result, too: by its contents, as far as they can be read."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from workflow import reuse as module
+from workflow.reuse import Source, read_sources
+from workflow.stages import Bind
+
+
+def read(path: Path, *written: Path) -> Source:
+    return read_sources([Bind(str(path), "/inside")], written)[str(path)]
+
+
+def test_contents_count_and_times_do_not(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "table.csv").write_text("1,2\n")
+    before = read(source)
+    assert before.whole and read(source / "table.csv").whole
+    os.utime(source / "table.csv", ns=(1, 1))
+    assert read(source) == before
+    (source / "table.csv").write_text("1,3\n")
+    assert read(source) != before
+
+
+def test_what_the_campaign_writes_does_not_count(tmp_path: Path) -> None:
+    before = read(tmp_path, tmp_path / "run")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "journal").touch()
+    assert read(tmp_path, tmp_path / "run") == before
+
+
+def test_a_large_source_counts_by_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    for number in range(2):
+        (tmp_path / f"{number}").touch()
+    assert read(tmp_path).whole
+    (tmp_path / "2").touch()
+    large = read(tmp_path)
+    assert large == (str(tmp_path.stat().st_mtime_ns), False)
+    (tmp_path / "2").write_text("changed")
+    assert read(tmp_path) == large
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+@pytest.mark.parametrize("make", [a_socket, os.mkfifo, lambda path: path.symlink_to("/dev/null")])
+def test_what_is_no_file_has_no_contents(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "x")
+    assert read(tmp_path / "x").whole and read(tmp_path).whole
+
+
+def test_what_cannot_be_read_breaks_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert read(tmp_path) == (str(tmp_path.stat().st_mtime_ns), False)
+    assert read(tmp_path / "gone") == ("No such file or directory", False)

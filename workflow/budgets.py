@@ -1,0 +1,88 @@
+"""What ends a campaign beside its number of trials: GPU-hours, wall time, a value of the objective.
+
+All of it follows from the journal's state, so that a resume finds what the campaign before it found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from workflow.errors import listing
+from workflow.journal import State
+from workflow.search import Search
+from workflow.trial import Outcome
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of a budget is used: as a part of it, and as text."""
+
+    part: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """None where there is no such budget; ``wall_time`` is in seconds, ``target`` in the metric's own unit.
+
+    ``gpus`` says whether trials have any: else ``gpu_hours`` are hours of workers. A GPU that ``trials_per_gpu`` share
+    counts once.
+    """
+
+    gpu_hours: float | None = None
+    wall_time: float | None = None
+    target: float | None = None
+    metric: str = ""
+    mode: str = "min"
+    gpus: bool = True
+    trials_per_gpu: int = 1
+
+    @property
+    def limits(self) -> list[str]:
+        found = []
+        if self.gpu_hours is not None:
+            found.append(f"{self.gpu_hours:g} {self._unit}")
+        if self.wall_time is not None:
+            found.append(f"{_clock(self.wall_time)} of wall time")
+        if self.target is not None:
+            found.append(f"{self.metric} {'<=' if self.mode == 'min' else '>='} {self.target:g}")
+        return found
+
+    def uses(self, state: State) -> list[Use]:
+        """Of the budgets that are used up bit by bit; a target is none of them."""
+        found = []
+        if self.gpu_hours is not None:
+            hours = state.charged / (self.trials_per_gpu if self.gpus else 1) / 3600
+            found.append(Use(hours / self.gpu_hours, f"{hours:.4g}/{self.gpu_hours:g} {self._unit}"))
+        if self.wall_time is not None:
+            text = f"{_clock(state.elapsed)}/{_clock(self.wall_time)} of wall time"
+            found.append(Use(state.elapsed / self.wall_time, text))
+        return found
+
+    def reached(self, state: State) -> str:
+        """Which one has been reached; empty while none has."""
+        if used_up := [use.text for use in self.uses(state) if use.part >= 1]:
+            return f"{listing(used_up)} are used"
+        if self.target is None:
+            return ""
+        met = [number for number, outcome in state.outcomes.items() if number in state.trials and self._is_met(outcome)]
+        return f"trial {met[0]} has reached the target, {self.limits[-1]}" if met else ""
+
+    def cut(self, search: Search, state: State) -> str:
+        """Which one ended the search before it was done; empty if it was, and while no budget has been reached."""
+        reason = self.reached(state)
+        return reason if reason and (not search.done or state.unfinished) else ""
+
+    @property
+    def _unit(self) -> str:
+        return "GPU-hours" if self.gpus else "worker-hours"
+
+    def _is_met(self, outcome: Outcome) -> bool:
+        if outcome.kind != "ok" or outcome.value is None or self.target is None:
+            return False
+        return outcome.value <= self.target if self.mode == "min" else outcome.value >= self.target
+
+
+def _clock(seconds: float) -> timedelta:
+    return timedelta(seconds=round(seconds))

@@ -1,0 +1,155 @@
+"""Children of the best configurations, screened by a Gaussian process.
+
+Children come by mutation, crossover and differential evolution (Storn & Price 1997) in the unit cube, and are taken in
+the order of expected improvement (Jones et al. 1998), an upper confidence bound or the probability of improvement.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr
+
+from workflow.search.cube import Cube, Rows
+from workflow.search.gaussian_process import GaussianProcess
+
+_FITTED = 150
+"""The most results that the model is fitted on and predicts from."""
+
+_PENDING = 80
+"""The most pending trials that narrow its variance."""
+
+_REFIT = 1.15
+"""Growth of the number of results after which the model's parameters are fitted anew."""
+
+_CHILDREN, _ROUNDS = 120, 3
+_SURVIVORS = 12
+_CAP = 0.75
+"""Quantile of the losses at which those above are capped: diverged trainings would bend the model."""
+
+_DIFFERENTIAL = 0.25
+"""Share of asks that take the model's best of a few differential children: robust where the model is wrong."""
+
+_FEW = 5
+
+
+@dataclass(frozen=True)
+class Observations:
+    """Results and pending trials, one a row of ``rows``; ``context`` holds what else a result depends on.
+
+    ``losses`` has one entry for each result, infinite for a failed one. The rows after them are of pending trials.
+    """
+
+    rows: Rows
+    context: Rows
+    losses: NDArray[np.float64]
+
+
+class Screen:
+    """``context`` tells which columns of the observations' context have no order, ``target`` what is wanted of them."""
+
+    def __init__(self, cube: Cube, context: Sequence[bool] = (), target: Sequence[float] = ()) -> None:
+        self._cube = cube
+        self._target = np.array(target, dtype=float)
+        self._model = GaussianProcess(np.concatenate([cube.categorical, np.array(context, dtype=bool)]))
+        self._fitted_at = 0
+
+    def learn(self, known: Observations) -> bool:
+        """Fit the model where that is due, and condition it; False where that is impossible, as on a plateau."""
+        try:
+            self._learn(known)
+        except np.linalg.LinAlgError:
+            return False
+        return True
+
+    def means(self, rows: Rows) -> NDArray[np.float64]:
+        """What the model expects at ``rows``, in the wanted context. After ``learn``."""
+        return self._model.predict(self._as_wanted(rows))[0]
+
+    def children(self, rng: np.random.Generator, elite: Rows) -> Rows:
+        """Children of ``elite`` (rows in the order of their losses), the most promising first. After ``learn``."""
+        best = float(self.means(elite).min())
+        rule, weight = rng.random(), rng.exponential(2.0)
+        if rng.random() < _DIFFERENTIAL:
+            few = self._differential(rng, elite, _FEW)
+            return few[np.argsort(-self._worth(few, best, rule, weight), kind="stable")]
+        pool = self._bred(rng, elite, _CHILDREN)
+        for _ in range(_ROUNDS - 1):
+            order = np.argsort(-self._worth(pool, best, rule, weight), kind="stable")
+            parents = pool[order[:_SURVIVORS]]
+            children = self._cube.mutate(np.repeat(parents, _CHILDREN // _SURVIVORS // 2, axis=0), rng)
+            crossed = self._cube.cross(children, self._picked(rng, parents, len(children)), rng)
+            pool = np.vstack([parents, children, crossed])
+        return pool[np.argsort(-self._worth(pool, best, rule, weight), kind="stable")]
+
+    def bred(self, rng: np.random.Generator, elite: Rows) -> Rows:
+        """Children of ``elite`` in no order, for want of a model."""
+        found = self._bred(rng, elite, _CHILDREN)
+        rng.shuffle(found)
+        return found
+
+    def _bred(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
+        """Mutants, crossed mutants, differential children and immigrants."""
+        mutants = self._cube.mutate(self._picked(rng, elite, count // 3), rng)
+        crossed = self._cube.cross(self._picked(rng, elite, count // 3), self._picked(rng, elite, count // 3), rng)
+        crossed = np.where(rng.random((len(crossed), 1)) < 0.5, self._cube.mutate(crossed, rng), crossed)
+        immigrants = self._cube.uniform(rng, count // 12)
+        return np.vstack([mutants, crossed, self._differential(rng, elite, count // 4), immigrants])
+
+    def _differential(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
+        base, plus, minus = (self._picked(rng, elite, count) for _ in range(3))
+        return self._cube.differ(base, plus, minus, rng)
+
+    def _picked(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
+        """Rows of the elite, better ones more often."""
+        return elite[np.minimum(*rng.integers(len(elite), size=(2, count)))]
+
+    def _learn(self, known: Observations) -> None:
+        if known.rows.shape[1] == 0:
+            raise np.linalg.LinAlgError("nothing varies")
+        rows = np.hstack([known.rows, known.context])
+        number = len(known.losses)
+        capped = np.minimum(known.losses, np.quantile(known.losses[np.isfinite(known.losses)], _CAP))
+        chosen = _chosen(capped)
+        values = capped[chosen]
+        deviation = values.std()
+        if not deviation > 1e-12 * max(1.0, abs(float(values.mean()))) or not np.isfinite(deviation):
+            raise np.linalg.LinAlgError("a plateau")
+        values = (values - values.mean()) / deviation
+        if number >= _REFIT * self._fitted_at:
+            self._fitted_at = number
+            self._model.fit(rows[chosen], values)
+        self._model.condition(rows[chosen], values, rows[number:][-_PENDING:])
+
+    def _as_wanted(self, rows: Rows) -> Rows:
+        return np.hstack([rows, np.tile(self._target, (len(rows), 1))])
+
+    def _worth(self, rows: Rows, best: float, rule: float, weight: float) -> NDArray[np.float64]:
+        """Half of the asks by expected improvement, a quarter each by a confidence bound and by its probability."""
+        mean, deviation = self._model.predict(self._as_wanted(rows))
+        better = (best - mean) / deviation
+        if rule < 0.5:
+            return _log_expected_improvement(better) + np.log(deviation)
+        return weight * deviation - mean if rule < 0.75 else log_ndtr(better)
+
+
+def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
+    """The results that the model sees: all, or the best and the last."""
+    if len(losses) <= _FITTED:
+        return np.arange(len(losses))
+    best = np.argsort(losses, kind="stable")[: _FITTED // 2]
+    others = np.setdiff1d(np.arange(len(losses)), best)[-(_FITTED - len(best)) :]
+    return np.sort(np.concatenate([best, others]))
+
+
+def _log_expected_improvement(better: NDArray[np.float64]) -> NDArray[np.float64]:
+    """log(phi(z) + z Phi(z)); far below by its asymptote, phi(z) / z^2."""
+    density = np.exp(-0.5 * better**2) / math.sqrt(2 * math.pi)
+    far = better < -5.0
+    near = np.where(far, 1.0, density + better * ndtr(better))
+    tail = -0.5 * better**2 - 0.5 * math.log(2 * math.pi) - 2 * np.log(np.where(far, -better, 1.0))
+    return np.where(far, tail, np.log(near))

@@ -1,0 +1,142 @@
+"""What the searches share that learn without generations: budget, ids, lost records, no configuration twice.
+
+Every ask takes the state of that moment, so that the asks depend on the order of the tells.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from workflow.search.base import SearchSettings, keyed_rng
+from workflow.space import Space
+from workflow.trial import Outcome, Params, Trial, Value
+
+_LARGEST_GRID = 20_000
+
+Genome = tuple[Value, ...]
+
+
+@dataclass
+class SteadySearch:
+    """A strategy says what to try (``_suggest``), and hears of trials (``_added``) and of their outcomes (``tell``).
+
+    ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
+    ``reevaluate``.
+    """
+
+    space: Space
+    settings: SearchSettings
+    mode: str = "min"
+    initial: Sequence[Params] = ()
+    message: str = ""
+    repeatable: bool = False
+
+    def __post_init__(self) -> None:
+        self._initial = deque(tuple(params[p.name] for p in self.space.varying) for params in self.initial)
+        self._next_id = 0
+        self._gaps: deque[int] = deque()
+        """Ids of trials whose record was lost: whatever is asked for next takes them."""
+        self._exhausted = False
+        self._known: dict[Genome, int] = {}
+
+    @property
+    def budget(self) -> int:
+        ceiling = math.inf if self.settings.reevaluate else self.space.size
+        return int(min(self.settings.trials_without_generations, ceiling))
+
+    @property
+    def done(self) -> bool:
+        if not self._exhausted and (self._gaps or self._has_budget):
+            return False
+        if self._exhausted or self.budget < self.settings.trials_without_generations:
+            self.message = f"the space holds only {len(self._known)} configurations, and each one was asked for"
+        return True
+
+    @property
+    def _has_budget(self) -> bool:
+        return self._next_id < self.budget
+
+    @property
+    def _may_go_on(self) -> bool:
+        """Whether what runs may lead to further trials, though there is no new configuration."""
+        return False
+
+    @property
+    def _free_id(self) -> int:
+        return self._gaps[0] if self._gaps else self._next_id
+
+    def ask(self) -> Trial | None:
+        if self.done:
+            return None
+        trial_id = self._free_id
+        genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
+        if genome is None:
+            self._exhausted = not self._may_go_on
+            return None
+        return self._record(genome, trial_id, self._first_fidelity())
+
+    def tell(self, outcome: Outcome) -> None:
+        raise NotImplementedError
+
+    def restore(self, trial: Trial, outcome: Outcome | None) -> None:
+        """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
+        self._gaps.extend(range(self._next_id, trial.id))
+        genome = tuple(trial.params[p.name] for p in self.space.varying)
+        if genome in self._initial:
+            self._initial.remove(genome)
+        self._record(genome, trial.id, trial.fidelity)
+        if outcome is not None:
+            self.tell(outcome)
+
+    def report(self, trial_id: int, step: int, value: float) -> bool:
+        return True
+
+    def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
+        """The strategy's next configuration, a new one; None if it has found none."""
+        raise NotImplementedError
+
+    def _first_fidelity(self) -> float | None:
+        """Of a new configuration; None for whole trainings."""
+        return None
+
+    def _added(self, trial: Trial, genome: Genome) -> None:
+        """A trial was asked for, or restored."""
+        raise NotImplementedError
+
+    def _record(self, genome: Genome, trial_id: int, fidelity: float | None) -> Trial:
+        if self._gaps and self._gaps[0] == trial_id:
+            self._gaps.popleft()
+        self._next_id = max(self._next_id, trial_id + 1)
+        config_id = self._known.setdefault(genome, trial_id)
+        params = self.space.complete(dict(zip((p.name for p in self.space.varying), genome, strict=True)))
+        if fidelity is not None and self.settings.fidelity is not None:
+            params = {**params, self.settings.fidelity.parameter: fidelity}
+        trial = Trial(trial_id, config_id, params, fidelity=fidelity)
+        self._added(trial, genome)
+        return trial
+
+    def _propose(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
+        """None if there is no configuration left."""
+        while self._initial:
+            genome = self._initial.popleft()
+            if self._is_new(genome):
+                return genome
+        suggested = self._suggest(rng, trial_id)
+        return self._rest(rng) if suggested is None else suggested
+
+    def _is_new(self, genome: Genome) -> bool:
+        return self.settings.reevaluate or genome not in self._known
+
+    def _rest(self, rng: np.random.Generator) -> Genome | None:
+        """Any configuration that is left, where all that were suggested are known."""
+        if self.space.size <= _LARGEST_GRID:
+            left = [genome for genome in self.space.grid() if self._is_new(genome)]
+            return left[int(rng.integers(len(left)))] if left else None
+        drawn = (tuple(p.draw(rng) for p in self.space.varying) for _ in itertools.count())
+        return next(filter(self._is_new, itertools.islice(drawn, 1000)), None)
