@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from workflow.errors import InputError
+from workflow.commands import plain_environ
+from workflow.errors import InputError, show
 
 _TIMEOUT = 60.0
 
@@ -28,12 +29,22 @@ class Allocation:
 def find_allocation(environ: Mapping[str, str] = os.environ) -> Allocation:
     """The job of Slurm or PBS around this process. Raises InputError if there is none."""
     if job := environ.get("SLURM_JOB_ID"):
-        return Allocation(job, int(environ.get("SLURM_JOB_NUM_NODES", "1")), _slurm_end(job, environ))
+        return Allocation(job, _slurm_nodes(environ), _slurm_end(job, environ))
     if job := environ.get("PBS_JOBID"):
         return Allocation(job, _pbs_nodes(environ), _pbs_end(job))
     raise InputError(
         "--in-allocation: this is no job of Slurm or PBS (SLURM_JOB_ID and PBS_JOBID are not set)\n"
         "    -> submit one with python -m workflow.submit, or leave the option out"
+    )
+
+
+def _slurm_nodes(environ: Mapping[str, str]) -> int:
+    text = environ.get("SLURM_JOB_NUM_NODES", "1")
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise InputError(
+        f"--in-allocation: SLURM_JOB_NUM_NODES is {show(text)}, not a number of nodes\n"
+        "    -> leave Slurm's variables as they are in the job"
     )
 
 
@@ -69,6 +80,9 @@ def _pbs_end(job: str) -> float | None:
 
 def _output(*command: str) -> str:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT, check=False).stdout
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TIMEOUT, check=False, env=plain_environ()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    return done.stdout

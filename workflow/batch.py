@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,7 +17,17 @@ _USUAL_LAUNCHER = {"slurm": "srun", "pbs": "mpiexec", "torque": "single"}
 _ONE_NODE = "single"
 """The launcher that knows one node only: on several it would start everything on the first."""
 
-_LEAST_WALLTIME = 60.0
+_LEAST_WALLTIME, _MOST_WALLTIME = 60.0, 366 * 86400.0
+
+BLOCK_START = "WORKFLOW_BLOCK_START"
+"""The variable of a block's script with the time at which it began, in seconds since the epoch."""
+
+_ONE_LINE = (
+    "account", "queue", "qos", "constraint", "gres", "launcher_options", "launcher_bind", "select_options", "interface",
+    "proxy", "modules", "scheduler_options",
+)  # fmt: skip
+"""Keys that stand in a line of the job's script: what came after a line break would be a command of its own."""
+
 _PERSONAL = ("account", "partition", "queue", "qos", "constraint")
 
 
@@ -92,8 +103,8 @@ class Batch:
     def beginning(self) -> str:
         """Lines of bash before the workers start."""
         proxies = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY") if self.proxy else ()
-        lines = [f"module {word if word.startswith('use ') else f'load {word}'}" for word in self.modules]
-        lines += [f"export {name}={self.proxy}" for name in proxies]
+        lines = [_module_line(words) for words in self.modules]
+        lines += [f"export {name}={shlex.quote(str(self.proxy))}" for name in proxies]
         return "\n".join([*lines, *filter(None, [self.worker_init.strip()])])
 
     def gpus_per_node(self, gpus: int) -> int | None:
@@ -112,6 +123,17 @@ class Batch:
     def place(self) -> str:
         """How PBS spreads the chunks of a job: without it, several may lie on one node."""
         return "scatter:excl" if self.exclusive else "scatter"
+
+
+def _module_line(words: str) -> str:
+    """Ends the script where a module cannot be loaded, since everything after it would fail for unclear reasons.
+
+    Some module commands fail although they have loaded a module; what counts then is the list of what is loaded.
+    """
+    if words.startswith("use "):
+        return f"module {words}"
+    loaded = f'[[ ":${{LOADEDMODULES:-}}:" == *:{shlex.quote(words)}[:/]* ]]'
+    return f"module load {words} || {loaded} || {{ echo {shlex.quote(f'module load {words} failed')} >&2; exit 1; }}"
 
 
 def clock(seconds: float) -> str:
@@ -160,7 +182,9 @@ def _read_walltime(top: Section, default: float) -> float:
     walltime = top.duration("walltime", default) or default
     if walltime < _LEAST_WALLTIME:
         top.wrong("walltime", top.data.get("walltime"), "write at least 1m: schedulers count in minutes")
-    return max(_LEAST_WALLTIME, walltime)
+    elif walltime > _MOST_WALLTIME:
+        top.wrong("walltime", top.data.get("walltime"), "write at most 366d")
+    return min(max(_LEAST_WALLTIME, walltime), _MOST_WALLTIME)
 
 
 def _read_queues(section: Section) -> dict[str, Queue]:
@@ -176,6 +200,8 @@ def _read_queue(section: Section) -> Queue:
         section.text("source", "") or "",
         section.text("verified", "no") or "no",
     )
+    if queue.max_nodes is not None and queue.max_nodes < queue.min_nodes:
+        section.wrong("max_nodes", queue.max_nodes, f"write at least min_nodes, {queue.min_nodes}")
     section.finish()
     return queue
 
@@ -186,6 +212,11 @@ def _check(top: Section, batch: Batch) -> None:
     if batch.launcher == _ONE_NODE and batch.nodes_per_block > 1:
         remedy = "write srun or mpiexec: single starts everything on the first node"
         top.wrong("launcher", batch.launcher, remedy)
+    for key in _ONE_LINE:
+        given = getattr(batch, key)
+        for text in [given] if isinstance(given, str) else given or ():
+            if set(text) & set("\n\r"):
+                top.wrong("partition" if key == "queue" and "partition" in top.data else key, text, "write one line")
     for option in batch.scheduler_options:
         if not option.startswith("-"):
             top.wrong("scheduler_options", option, "write one option of sbatch or qsub each, such as --mail-type=END")

@@ -10,8 +10,8 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from workflow.budgets import Budgets
-from workflow.durations import Durations
-from workflow.errors import OutOfTime, SetupError, SiteError, listing
+from workflow.durations import LONGER, Durations, Expectation
+from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError, listing
 from workflow.journal import Journal, Record, State
 from workflow.remedies import remedy
 from workflow.search import Search
@@ -44,8 +44,8 @@ class Runner(Protocol):
     def has_ends(self) -> bool:
         """Whether workers go after a time, so that it counts how long a training takes."""
 
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: float | None) -> Future[Outcome]:
-        """A training that shall not run on the hosts to be avoided, and will take the expected seconds at most."""
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None) -> Future[Outcome]:
+        """A training that shall not run on the hosts to be avoided, and will take as long as expected at most."""
 
     @property
     def in_allocation(self) -> bool:
@@ -138,6 +138,9 @@ class Campaign:
         self.durations = Durations(plan.timeout)
         self.parked: list[Trial] = []
         """Trials that no longer fit into the allocation in which the controller runs."""
+        self._why_parked = ""
+        self._got_further = False
+        """Whether something has ended that need not run again, or goes on where it was."""
         self._on_disk: dict[int, int] = {}
         self.set_back: deque[Trial] = deque()
         """Trials that could not run, which others go before: they show whether it is the trial or the set-up."""
@@ -257,7 +260,9 @@ class Campaign:
                     return self._stop_if_broken(at_end=True)
                 self._stop_if_image_changed()
                 if self.parked:
-                    raise OutOfTime(f"{len(self.parked)} trials no longer fit into this allocation")
+                    raise self._out_of_time(
+                        f"{len(self.parked)} trials no longer fit into this allocation, the last one {self._why_parked}"
+                    )
                 if self.draining:
                     raise Interrupted
                 raise AssertionError("the search waits for a trial that nobody runs")
@@ -341,10 +346,17 @@ class Campaign:
             self.runner.hold()
         if reason := self.runner.out_of_time():
             self.runner.stop()
-            raise OutOfTime(reason)
+            self._got_further = self._got_further or (self.runner.keeps_checkpoints and bool(self.running))
+            raise self._out_of_time(reason)
         if failure := self.runner.failure():
             raise SiteError(f"the site failed: {failure}")
         return [future for future in ended if future is not None]
+
+    def _out_of_time(self, reason: str) -> WorkflowError:
+        """An end after which another job goes on, unless it would get no further than this one."""
+        if self._got_further:
+            return OutOfTime(reason)
+        return SiteError(f"{reason}, and nothing has ended in it: another one would get no further\n    -> {LONGER}")
 
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
@@ -358,6 +370,7 @@ class Campaign:
         self._learn_duration(trial, outcome)
         if node := self.nodes.learn(outcome):
             self._shun(node)
+        self._got_further |= outcome.final or (outcome.was_cut_off and self.runner.keeps_checkpoints)
         if outcome.final:
             self.search.tell(outcome)
             return self._stop_if_broken()
@@ -365,6 +378,7 @@ class Campaign:
             raise _broken(f"trial {trial.id} cannot run", outcome, self.runner.log_tail(outcome))
         if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
+            self._why_parked = outcome.evidence
         elif outcome.cause == "setup":
             self.set_back.append(trial)
         else:
@@ -489,6 +503,7 @@ class Campaign:
             if outcome.cause == "site":
                 raise SiteError(f"{stage}: {outcome.evidence}")
             self.journal.append(_stage_record(stage, outcome))
+            self._got_further |= outcome.kind == "ok"
             if outcome.kind != "ok":
                 self._stop_if_image_changed()
             if outcome.final or outcome.cause == "setup":

@@ -17,6 +17,7 @@ from workflow.doctor import examine
 from workflow.errors import EXIT_DONE, InputError, WorkflowError
 from workflow.findings import Finding
 from workflow.request import SiteHelp, refuse_file
+from workflow.rundir import whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.strict import parse_overrides, shipped, split_overrides
 from workflow.terminal import run_command
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _findings(args: argparse.Namespace, experiment: Experiment, site: Site) -> Generator[Finding]:
-    output = args.output.absolute()
+    output = whole_path(args.output)
     failed = False
     for finding in examine(experiment, site, output):
         failed = failed or finding.level == "fail"

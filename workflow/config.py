@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from workflow.stages import (
     unfilled,
 )
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Outcome, Params
+from workflow.trial import Outcome, Params, Value
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -100,8 +101,20 @@ class Experiment:
 
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
-        constants = frozenset(p.name for p in self.space.parameters if isinstance(p, Constant))
-        return Pipeline(model, self.stages, constants, container)
+        return Pipeline(model, self.stages, frozenset(self.constants), container)
+
+    @property
+    def constants(self) -> dict[str, Value]:
+        """Hyperparameters that have one value."""
+        return {p.name: p.value for p in self.space.parameters if isinstance(p, Constant)}
+
+    def too_long_for(self, walltime: float) -> str:
+        """How a training may outlast a job of so many seconds; empty if it can't, or would go on where it was."""
+        timeout = self.stages["train"].timeout or 0.0
+        if timeout <= walltime or self.pipeline(Container(), RunDir(Path())).keeps_checkpoints(self.constants):
+            return ""
+        most, job = timedelta(seconds=timeout), timedelta(seconds=walltime)
+        return f"the time-out of train is {most}, and the walltime of a job {job}"
 
     def missing_config_file(self, container: Container) -> str:
         """Where the config file of trainings should be on this machine and isn't; empty if it is there, or may be."""

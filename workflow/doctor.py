@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from workflow.config import Experiment
+from workflow.durations import LONGER
+from workflow.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.errors import listing, printable
 from workflow.findings import Finding, probe
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
-from workflow.site import Site
+from workflow.site import OTHER_ADDRESS, Site, foreign_address
 from workflow.site_doctor import examine_site
-from workflow.space import Constant
 from workflow.stages import OUTPUT_DIRS, PATH_NAMES
 from workflow.strict import is_there
 
@@ -73,10 +74,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
     """All checks that don't run the model; ``output`` is where the run's directory would be made."""
     yield from _definition(experiment)
     if site.endpoint is not None:
-        text = (
-            f"image, scripts and data are on endpoint {site.endpoint.id}: the model's run below tells whether they fit"
-        )
-        yield Finding("pass", "endpoint", text)
+        yield from _endpoint(site.endpoint)
         yield from _disk(output)
         return
     usable = True
@@ -88,8 +86,28 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
         yield from _scripts(experiment, site)
     yield from _data(experiment)
     yield from _config_file(experiment, site)
+    if reason := foreign_address(site):
+        yield Finding("fail", "address", reason, OTHER_ADDRESS)
+    if site.batch is not None and (reason := experiment.too_long_for(site.batch.walltime)):
+        yield Finding("warn", "walltime", reason, LONGER)
     yield from examine_site(site, site.batch, output) if site.batch is not None else _machine(site)
     yield from _disk(output)
+
+
+def _endpoint(endpoint: Endpoint) -> Iterator[Finding]:
+    """What can be known of it without asking the service."""
+    if endpoint.is_placeholder:
+        remedy = "set the site's endpoint to yours, as globus-compute-endpoint list shows it"
+        yield Finding("fail", "endpoint", f"{endpoint.id} is the shipped file's placeholder", remedy)
+    else:
+        text = f"image, scripts and data are on endpoint {endpoint.id}: the model's run below tells whether they fit"
+        yield Finding("pass", "endpoint", text)
+    if reason := sdk_trouble():
+        yield Finding("fail", "SDK", reason, INSTALL_SDK)
+        return
+    from workflow.globus import look_for_login  # which needs it
+
+    yield look_for_login()
 
 
 def _definition(experiment: Experiment) -> Iterator[Finding]:
@@ -205,7 +223,7 @@ def _config_file(experiment: Experiment, site: Site) -> Iterator[Finding]:
 
 def _read_from(experiment: Experiment, output: str, data_dirs: tuple[str, ...]) -> list[str]:
     """Arguments and constants by which trainings read what preprocess writes to ``output``, in the data directory."""
-    constants = {p.name: p.value for p in experiment.space.parameters if isinstance(p, Constant)}
+    constants = experiment.constants
     given = {**experiment.stages["train"].args, **constants}
     written = _below(output, data_dirs)
     return [

@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from workflow.trial import Trial, Value
 
+LONGER = "set a longer walltime, let trainings go on from {checkpoint_dir}, or lower the time-out of train"
+"""The remedy where a job is too short for a training."""
+
 _ENOUGH = 12
 """Trainings from which a model is fitted; with fewer, the longest one counts."""
 
@@ -30,6 +33,14 @@ _AFTER_A_CUT = 1.5
 """A training that was cut off is expected to take so many times what it had; where it may resume, it takes less."""
 
 _RIDGE = 1e-2
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """A training will most probably end within ``seconds``; ``measured`` if trainings told so, not its time-out."""
+
+    seconds: float
+    measured: bool
 
 
 @dataclass
@@ -52,14 +63,13 @@ class Durations:
     def cut(self, trial: Trial, seconds: float) -> None:
         self._cut[trial.config_id] = max(seconds, self._cut.get(trial.config_id, 0.0))
 
-    def expect(self, trial: Trial) -> float | None:
-        """Seconds within which the training will most probably end; None if nothing is known."""
+    def expect(self, trial: Trial) -> Expectation | None:
+        """None if nothing is known."""
         bound = self._bound(trial)
         if trial.config_id in self._cut:
             bound = max(bound or 0.0, _AFTER_A_CUT * self._cut[trial.config_id])
-        if bound is None or self.timeout is None:
-            return bound if bound is not None else self.timeout
-        return min(bound, self.timeout)
+        known = [seconds for seconds in (bound, self.timeout) if seconds is not None]
+        return Expectation(min(known), measured=bound is not None) if known else None
 
     def _bound(self, trial: Trial) -> float | None:
         if not self._samples:

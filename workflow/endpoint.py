@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import posixpath
 import uuid
@@ -14,6 +15,8 @@ from workflow.rundir import RunDir
 from workflow.strict import Section
 
 ENDPOINT_SCHEDULER = "globus_compute"
+
+INSTALL_SDK = "pip install 'globus-compute-sdk>=4.19,<5'"
 
 _DAY = 86400.0
 _KEYS = ("endpoint", "user_endpoint_config", "endpoint_directory", "queue_timeout")
@@ -32,9 +35,23 @@ class Endpoint:
     config: Mapping[str, Any] | None = None
     queue_timeout: float = _DAY
 
+    @property
+    def is_placeholder(self) -> bool:
+        """Whether it is the one of the shipped site file, which is nobody's."""
+        return uuid.UUID(self.id).int == 0
+
     def run(self, run: RunDir) -> RunDir:
         """The run as the endpoint's workers see it."""
         return RunDir(Path(self.directory, run.name))
+
+
+def sdk_trouble() -> str:
+    """Why the SDK cannot be used here; empty if it can."""
+    try:
+        importlib.import_module("globus_compute_sdk")
+    except ImportError as error:
+        return f"Globus Compute's SDK cannot be used here ({error})"
+    return ""
 
 
 def read_endpoint(top: Section, scheduler: str | None) -> Endpoint | None:

@@ -32,6 +32,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 
 from workflow import pool
+from workflow.batch import BLOCK_START
 from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
 from workflow.providers import launcher, provider
@@ -277,7 +278,7 @@ def _workers(
         heartbeat_period=site.heartbeat_period,
         heartbeat_threshold=site.heartbeat_threshold,
         # exec: a shell in between would die of the TERM that is for the pool, and its job step with it.
-        launch_cmd=_launch_command(f"exec {shlex.join(watch)} {_end(site, end)} {workers}"),
+        launch_cmd=_launch_command(f"exec {shlex.join(watch)} {block_end(site, end)} {workers}"),
         provider=_provider(site, lock),
     )
 
@@ -307,17 +308,19 @@ def _pool(site: Site, lock: RunLock, drains: Path) -> pool.Pool:
         "gpus_per_trial": site.gpus_per_trial,
         "trials_per_gpu": site.trials_per_gpu,
         "workers": site.workers,
-        "length": site.batch.walltime if site.batch and not site.allocated_nodes else None,
         "drains": str(drains),
         "grace": max(3.0, site.grace),
     }
 
 
-def _end(site: Site, end: float | None) -> str:
-    """When a block ends, in seconds since the epoch, as a word of its script; 0 if it has no end."""
+def block_end(site: Site, end: float | None) -> str:
+    """When a block ends, in seconds since the epoch, as a word of its script; 0 if it has no end.
+
+    Slurm tells from version 23.02 on; a job's time begins before its script does.
+    """
     if site.batch is None or site.allocated_nodes:
         return f"{end or 0:.0f}"
-    return f"$(( $(date +%s) + {site.batch.walltime // 60 * 60:.0f} ))"
+    return f"${{SLURM_JOB_END_TIME:-$(( {BLOCK_START} + {site.batch.walltime // 60 * 60:.0f} ))}}"
 
 
 def _address(site: Site) -> str:

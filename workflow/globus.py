@@ -42,6 +42,7 @@ from workflow.config import Experiment
 from workflow.endpoint import Endpoint
 from workflow.errors import SiteError, printable
 from workflow.executors import LABEL, config_of
+from workflow.findings import Finding
 from workflow.lock import RunLock
 from workflow.report.tables import write_text
 from workflow.rundir import RunDir
@@ -277,6 +278,18 @@ def make_client() -> Client:
         config = replace(app.config, login_flow_manager=Unattended)
         app = globus_sdk.UserApp(app.app_name, client_id=app.client_id, config=config)
     return Client(app=app, do_version_check=False)
+
+
+def look_for_login() -> Finding:
+    """Whether somebody is logged in on this machine; the service is asked only where a login has expired."""
+    try:
+        app = make_client().app
+        if app is None or not app.login_required():
+            return Finding("pass", "login", "somebody is logged in to Globus here")
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Finding("warn", "login", f"whether somebody is logged in to Globus cannot be told: {text}", _LOG_IN)
+    return Finding("fail", "login", "nobody is logged in to Globus here", _LOG_IN)
 
 
 def connect(endpoint: Endpoint) -> Executor:

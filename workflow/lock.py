@@ -158,6 +158,20 @@ class RunLock:
                     file.write(self._content())
 
 
+def leader(path: Path) -> str:
+    """Who leads the run with this lock file now; empty if nobody does.
+
+    Of a controller on another host a beat is waited for, which may take some seconds.
+    """
+    lock = RunLock(path)
+    owner = lock._read()
+    alive = is_alive(owner) if owner else False
+    if owner and alive is None:
+        time.sleep(2 * BEAT + 1)
+        alive = lock._read() not in (owner, None)
+    return _named(owner) if owner and alive else ""
+
+
 @contextlib.contextmanager
 def _queue_at(path: Path) -> Iterator[None]:
     """One newcomer at a time at a dead owner's file, where the file system has locks; others wait a moment at most."""

@@ -144,6 +144,8 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
     if code != 0 and (shortage := _out_of_memory(result, code)):
         return "failed", "model", None, f"out of memory: {shortage}; last line: {tail}"
     if (number := _signal_from_outside(code)) is not None:
+        if result.get("block_ends"):
+            return "lost", "walltime", None, f"killed by {number.name} at the end of its block"
         memory = f"its memory was {_memory(result)}, no sign of a shortage"
         return "lost", "infrastructure", None, f"killed by {number.name} from outside; {memory}; last line: {tail}"
     if code in _NOT_RUN:

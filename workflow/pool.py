@@ -13,6 +13,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 
 # Started by file path, with an interpreter that looks nowhere else; the end of the path, since nothing there may hide
 # a module of the standard library.
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         """How the workers of a node share its GPUs.
 
         ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
-        ``scheduled``. ``length`` is that of the block's walltime in seconds. Files in ``drains`` tell a pool to end.
+        ``scheduled``. Files in ``drains`` tell a pool to end.
         """
 
         controller: Controller
@@ -41,7 +42,6 @@ if TYPE_CHECKING:
         gpus_per_trial: int
         trials_per_gpu: int
         workers: int
-        length: float | None
         drains: str
         grace: float
 
@@ -64,7 +64,7 @@ class NodePool(Tree):
     def __init__(self, pool: Pool, end: float | None) -> None:
         super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
         self.pool = pool
-        self.end = end
+        self.started, self.end = time.time(), end
         self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
 
     def run(self, command: list[str]) -> int:
@@ -74,7 +74,7 @@ class NodePool(Tree):
             wanted = f"a trial needs {self.pool['gpus_per_trial']}"
             print(f"{socket.gethostname()}: the scheduler gave this job the GPUs {given}, {wanted}", file=sys.stderr)
             return 1
-        block = {"slots": slots, "gpus": given, "end": self.end, "length": self.pool["length"], "drain": self.drain}
+        block = {"slots": slots, "gpus": given, "end": self.end, "started": self.started, "drain": self.drain}
         block["node"] = os.environ.get("SLURMD_NODENAME")
         block["tmpdir"] = os.environ.get("TMPDIR")
         temporary = _temporary_directory()
@@ -114,9 +114,14 @@ def _temporary_directory() -> dict[str, str]:
 
 
 def given_gpus(pool: Pool, environ: Mapping[str, str]) -> list[str]:
-    """The GPUs of this node that belong to this job, at most as many as the site names."""
+    """The GPUs of this node that belong to this job, at most as many as the site names.
+
+    A scheduler names whole GPUs also where the site names their tiles, as 0.1: those of the given ones are kept.
+    """
     mask = environ.get(pool["mask"]) if pool["scheduled"] else None
     names = pool["gpus"] if mask is None else [name.strip() for name in mask.split(",")]
+    if pool["gpus"] and all("." in name for name in pool["gpus"]) and all(name.isdigit() for name in names):
+        names = [tile for tile in pool["gpus"] if tile.partition(".")[0] in names]
     return [name for name in names if name not in ("", "-1", "NoDevFiles")][: len(pool["gpus"])]
 
 

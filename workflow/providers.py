@@ -7,11 +7,12 @@ were asked for once a minute. Only what is known to have ended counts as ended h
 
 from __future__ import annotations
 
-import getpass
 import itertools
 import json
 import logging
+import os
 import re
+import shlex
 import subprocess
 import tempfile
 import threading
@@ -26,7 +27,8 @@ from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.launchers.base import Launcher
 from parsl.providers import PBSProProvider, SlurmProvider, TorqueProvider
 
-from workflow.batch import Batch, clock
+from workflow.batch import BLOCK_START, Batch, clock
+from workflow.commands import overriding, plain_environ, user_name
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class Steady(ABC):
     interval = 30.0
     patience = 900.0
     closing: threading.Event
+    trouble = ""
+    """What the scheduler last had against a question; empty once it answers."""
     resources: dict[str, Any]
 
     def settle(self, prefix: str, batch: Batch) -> None:
@@ -98,7 +102,7 @@ class Steady(ABC):
         active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
         code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
         if code != 0:
-            logger.warning("%s: %s", self.cancel_command[0], error)
+            logger.warning(_trouble(self.cancel_command[0], code, error))
         for job in active if code == 0 else ():
             self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
         return [job not in active or code == 0 for job in job_ids]
@@ -120,6 +124,12 @@ class Steady(ABC):
         None if the scheduler doesn't answer.
         """
 
+    def _note_trouble(self, text: str) -> None:
+        """Warn of what a scheduler says instead of an answer, not again at each question while it says the same."""
+        if text and text != self.trouble:
+            logger.warning("%s", text)
+        self.trouble = text
+
     def clear(self) -> None:
         """Cancel what an earlier controller of this run has left in the queue, or what was submitted unnoticed.
 
@@ -140,13 +150,18 @@ class Steady(ABC):
         try:
             done = subprocess.run(
                 command, capture_output=True, text=True, errors="replace", timeout=_COMMAND_TIMEOUT, check=False,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, start_new_session=True, env=plain_environ(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             return 124, "", "no answer"
         except OSError as error:
             return 127, "", str(error)
         return done.returncode, done.stdout, done.stderr
+
+
+def _trouble(command: str, code: int, error: str) -> str:
+    """What went wrong with a command, in one line; empty if nothing did."""
+    return f"{command}: exit code {code}: {' '.join(error.split())}" if code != 0 else ""
 
 
 def _waits() -> Iterable[float]:
@@ -176,14 +191,21 @@ class SteadySlurm(Steady, SlurmProvider):
         "DEADLINE": JobState.TIMEOUT, "PREEMPTED": JobState.TIMEOUT,
     }  # fmt: skip
 
+    hidden: tuple[str, ...] = ()
+    """Variables that sbatch shall not see."""
+
     def execute_wait(self, cmd: str, timeout: int | None = None) -> tuple[int, str, str]:
         """As the original, but for its question whether there is accounting: it isn't needed, and may take minutes."""
-        return (1, "", "") if cmd.startswith("sacct") else super().execute_wait(cmd, timeout)
+        if cmd.startswith("sacct"):
+            return 1, "", ""
+        hide = [word for name in self.hidden for word in ("-u", name)]
+        code, output, error = super().execute_wait(shlex.join(["env", *hide]) + f" {cmd}", timeout)
+        return code, output, error
 
     def _ask(self, jobs: list[str]) -> Mapping[str, JobState]:
         code, output, error = self._squeue("--states=all", "--format=%i|%T")
+        self._note_trouble(_trouble("squeue", code, error))
         if code != 0:
-            logger.warning("squeue: exit code %d: %s", code, error)
             return {}
         said = dict(line.split("|", 1) for line in output.splitlines() if "|" in line)
         # A job that squeue has forgotten is over, for whatever reason.
@@ -205,7 +227,7 @@ class SteadySlurm(Steady, SlurmProvider):
         return [job for job, name in jobs if name.startswith(f"{self.prefix}.")]
 
     def _squeue(self, *options: str) -> tuple[int, str, str]:
-        return self._run("squeue", "--noheader", f"--user={getpass.getuser()}", *options)
+        return self._run("squeue", "--noheader", f"--user={os.getuid()}", *options)
 
 
 class SteadyPBS(Steady, PBSProProvider):
@@ -235,8 +257,7 @@ class SteadyPBS(Steady, PBSProProvider):
         code, output, error = self._run("qstat", "-f", "-F", "json", *jobs)
         over = ["".join(match) for match in self._OVER.findall(error)]
         states = self._read(output)
-        if code != 0 and not over:
-            logger.warning("qstat: exit code %d: %s", code, error)
+        self._note_trouble("" if over else _trouble("qstat", code, error))
         said = {**dict.fromkeys(over, JobState.COMPLETED), **states}
         return {job: state for job in jobs for name, state in said.items() if _same_job(job, name)}
 
@@ -254,7 +275,7 @@ class SteadyPBS(Steady, PBSProProvider):
         lines = [line for line in error.splitlines() if line.strip()]
         about = {job: line for line in lines for job in active if any(_same_job(job, word) for word in line.split())}
         if code != 0:
-            logger.warning("qdel: exit code %d: %s", code, error)
+            logger.warning(_trouble("qdel", code, error))
         for job in active:
             if self._OVER.search(about.get(job, "")):
                 self.resources[job]["status"] = JobStatus(JobState.COMPLETED)
@@ -263,7 +284,7 @@ class SteadyPBS(Steady, PBSProProvider):
         return [self.resources[job]["status"].state in TERMINAL_STATES for job in job_ids]
 
     def named_jobs(self) -> list[str] | None:
-        code, output, _ = self._run("qselect", "-u", getpass.getuser())
+        code, output, _ = self._run("qselect", "-u", user_name())
         if code != 0:
             return None
         jobs = output.split()
@@ -323,7 +344,7 @@ class SteadyTorque(Steady, TorqueProvider):
             elif self._UNKNOWN.search(output + error) or code == 0:
                 found[job] = JobState.COMPLETED
             else:
-                logger.warning("qstat: exit code %d: %s", code, error)
+                self._note_trouble(_trouble("qstat", code, error))
         return found
 
     def named_jobs(self) -> list[str]:
@@ -341,8 +362,10 @@ def launcher(batch: Batch) -> Launcher:
     """
     if batch.launcher == "srun":
         # Since 22.05 srun doesn't take --cpus-per-task over from the job. A node that is lost ends its own pool only.
+        # A job that was submitted with --export=NONE hands that on to srun, which then finds no program.
         cores = f"--cpus-per-task={batch.cores_per_node} " if batch.cores_per_node else ""
-        options = f"--ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none {batch.launcher_options}"
+        options = f"--export=ALL --ntasks-per-node=1 {cores}--no-kill --kill-on-bad-exit=0 --cpu-bind=none"
+        options = f"{options} {batch.launcher_options}"
         return SrunLauncher(overrides=options.strip())
     if batch.launcher == "mpiexec":
         return MpiExecLauncher(bind_cmd=batch.launcher_bind, overrides=batch.launcher_options)
@@ -377,7 +400,8 @@ def _common(batch: Batch) -> dict[str, Any]:
         "min_blocks": batch.min_blocks,
         "max_blocks": batch.max_blocks,
         "walltime": clock(batch.walltime),
-        "worker_init": batch.beginning,
+        # Modules and worker_init may take minutes, which are a part of the walltime.
+        "worker_init": f"{BLOCK_START}=$(date +%s)\n{batch.beginning}",
         "launcher": launcher(batch),
         "cmd_timeout": _COMMAND_TIMEOUT,
         "account": batch.account,
@@ -389,25 +413,27 @@ def _options(word: str, batch: Batch, *more: str) -> str:
 
 
 def _slurm(site: Site, batch: Batch) -> SteadySlurm:
-    return SteadySlurm(
+    made = SteadySlurm(
         partition=batch.queue,
         qos=batch.qos,
         constraint=batch.constraint,
         cores_per_node=batch.cores_per_node,
-        gpus_per_node=batch.gpus_per_node(len(site.gpus)),
+        gpus_per_node=batch.gpus_per_node(site.gpu_count),
         gres=batch.gres,
         exclusive=batch.exclusive,
         # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
         scheduler_options=_options("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
         **_common(batch),
     )
+    made.hidden = tuple(overriding(batch))
+    return made
 
 
 def _pbs(site: Site, batch: Batch) -> SteadyPBS:
     return SteadyPBS(
         queue=batch.queue,
         cpus_per_node=batch.cores_per_node or 1,
-        select_options=batch.chunk(len(site.gpus)),
+        select_options=batch.chunk(site.gpu_count),
         scheduler_options=_options("PBS", batch, "-r n", f"-l place={batch.place}"),
         **_common(batch),
     )
@@ -416,6 +442,6 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
     made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
     # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
-    wanted = batch.node_properties(len(site.gpus))
+    wanted = batch.node_properties(site.gpu_count)
     made.template_string = made.template_string.replace("ppn=${tasks_per_node}", wanted)
     return made

@@ -15,11 +15,13 @@ from typing import Any, NoReturn
 
 from workflow.allocation import find_allocation
 from workflow.config import Experiment, load_experiment
+from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.initial import write_initial
-from workflow.rundir import RunDir, is_plain
+from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
+from workflow.stages import fragile
 from workflow.strict import is_there, parse_overrides, shipped, split_overrides
 
 _DRAFT = ".workflow-draft."
@@ -39,6 +41,16 @@ class Request:
     accept_image: bool = False
     end: float | None = None
     """When the allocation ends in which this process runs, in seconds since the epoch."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """Of what may go wrong with this experiment on this site."""
+        found = list(self.experiment.warnings)
+        if self.experiment.model.runtime == "apptainer" and (reason := fragile(str(self.run.path))):
+            found.append(f"run directory {self.run.path}: {reason}")  # published scripts don't quote theirs
+        if self.site.batch is not None and (reason := self.experiment.too_long_for(self.site.batch.walltime)):
+            found.append(f"{reason}\n    -> {LONGER}")
+        return found
 
 
 class SiteHelp(argparse.Action):
@@ -99,7 +111,7 @@ def _placed(request: Request, *, in_allocation: bool) -> Request:
     if request.site.batch is not None and not is_plain(request.run.path):
         raise InputError(
             f"--output {request.run.path}: schedulers take no path with blanks or other special characters\n"
-            "    -> choose a directory named by letters, digits and ./_-+=@% only"
+            f"    -> {PLAIN_NAMES}"
         )
     if not in_allocation:
         return request
@@ -168,10 +180,11 @@ def _is_vacant(run: RunDir) -> bool:
 
 def _writable_name(option: str, path: Path) -> Path:
     """The absolute path of a run, which stands in files and command lines of all trials."""
-    if reason := unusable_text(str(path.absolute())):
+    whole = whole_path(path)
+    if reason := unusable_text(str(whole)):
         shown = str(path).encode(errors="surrogateescape")
         raise InputError(f"{option} {shown!r}: {reason}\n    -> give a path in UTF-8")
-    return path.absolute()
+    return whole
 
 
 def create(request: Request) -> Request:
@@ -210,6 +223,7 @@ def _draft(request: Request) -> RunDir:
     run = request.run
     if not (request.named and run.path.is_dir()):
         return RunDir(run.path.with_name(f".{run.name}.{os.getpid()}"))
+    _new_run(run.path, request.experiment.name)  # which refuses a run that was made there in the meantime
     return RunDir(run.path / f"{_DRAFT}{time.time_ns()}")
 
 
@@ -225,6 +239,7 @@ def _move_in(draft: RunDir, request: Request) -> Request:
             draft.path.rename(request.run.path)
             return request
         except OSError as error:
-            if request.named or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            request = replace(request, run=_new_run(None, request.experiment.name))
+            again = request.run.path if request.named else None  # which refuses a directory that is there by now
+            request = replace(request, run=_new_run(again, request.experiment.name))

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow import __version__
-from workflow.errors import EXIT_DONE
+from workflow.endpoint import INSTALL_SDK, sdk_trouble
+from workflow.errors import EXIT_DONE, InputError
 from workflow.request import Request, checked_request, create, parser
-from workflow.stages import Command, Place, fragile
+from workflow.site import OTHER_ADDRESS, foreign_address
+from workflow.stages import Command, Place
 from workflow.terminal import run_command
 
 _EXIT_CODES = """\
@@ -31,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(args: argparse.Namespace) -> int:
     request = checked_request(args)
-    for warning in (*request.experiment.warnings, *_warnings(request)):
+    for warning in request.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     return _dry_run(request) if args.dry_run else _execute(request)
 
@@ -49,12 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--quiet", action="store_true", help="print errors and warnings only")
     run.add_argument("--version", action="version", version=f"workflow {__version__}")
     return run
-
-
-def _warnings(request: Request) -> list[str]:
-    """The run's path is an argument of every trial, and published scripts don't quote theirs."""
-    reason = fragile(str(request.run.path)) if request.experiment.model.runtime == "apptainer" else ""
-    return [f"run directory {request.run.path}: {reason}"] if reason else []
 
 
 # -- a dry run -------------------------------------------------------------------------------------------------------
@@ -109,6 +105,10 @@ def _print_command(title: str, command: Command, request: Request) -> None:
 
 def _execute(request: Request) -> int:
     """Own the run from its first file to its last; everything heavy is imported here, after the input was checked."""
+    if reason := foreign_address(request.site):
+        raise InputError(f"--site {request.site.name}: {reason}\n    -> {OTHER_ADDRESS}")
+    if request.site.endpoint is not None and (reason := sdk_trouble()):
+        raise InputError(f"--site {request.site.name}: {reason}\n    -> {INSTALL_SDK}")
     from workflow.controller import control
 
     if not request.resume:

@@ -5,12 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@%")
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@")
+
+PLAIN_NAMES = "choose one named by letters, digits and ./_-+=@ only"
+"""The remedy where a path is not plain."""
 
 
 def is_plain(path: Path) -> bool:
-    """Whether Parsl's unquoted shell commands and a scheduler's directives can carry a path."""
+    """Whether Parsl's unquoted shell commands and a scheduler's directives can carry a path.
+
+    Slurm takes %j and the like for a job's number.
+    """
     return set(str(path)) <= _PLAIN
+
+
+def whole_path(path: Path) -> Path:
+    """The absolute path, without ``..``: a directory on the way to it need neither be plain nor be there."""
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import time
 import types
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,9 @@ from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
+from workflow.batch import clock
 from workflow.config import Experiment
+from workflow.durations import LONGER, Expectation
 from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.image import ImageWatch
@@ -37,9 +39,9 @@ from workflow.providers import Steady
 from workflow.reuse import MOST_FILES, Memo, Source, inputs_digest, read_sources
 from workflow.rundir import RunDir
 from workflow.site import Site
-from workflow.space import Constant
 from workflow.stages import Argument, Command, Place, StageName
-from workflow.trial import Outcome, Trial, Value
+from workflow.triage import ShortBlocks
+from workflow.trial import Outcome, Trial
 
 _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
@@ -65,6 +67,9 @@ _WORTH_TELLING = 3.0
 
 _COLLECTORS = 32
 """Threads that take results; after a loss most of them wait for the attempt's end."""
+
+_SHORT_BLOCKS = 3
+"""Blocks in a row that only handed trials back, after which no trial counts as fitting into one."""
 
 _RESERVE = 20.0
 """Seconds before the end of its allocation, beside the grace, at which a controller stops."""
@@ -130,6 +135,9 @@ class ParslRunner:
         """What the scheduler calls a host."""
         self._drained: set[str] = set()
         self._poor: set[str] = set()
+        self._submitted: dict[Path, float] = {}
+        """When what runs was submitted, in seconds since the epoch."""
+        self._short = ShortBlocks(_SHORT_BLOCKS * site.nodes_per_block)
         self._alias: Path | None = None
         self._kernel: DataFlowKernel | None = None
 
@@ -155,7 +163,7 @@ class ParslRunner:
 
     @property
     def keeps_checkpoints(self) -> bool:
-        return self.pipeline.keeps_checkpoints(self._constants)
+        return self.pipeline.keeps_checkpoints(self.experiment.constants)
 
     def out_of_time(self) -> str:
         left = self.end - time.time() if self.end else math.inf
@@ -222,7 +230,7 @@ class ParslRunner:
         self._hold_pools(host)
 
     def train(
-        self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: float | None = None
+        self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: Expectation | None = None
     ) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
         title = f"trial {trial.id}, attempt {attempt}: train"
@@ -256,20 +264,24 @@ class ParslRunner:
         executor = self._kernel.executors[LABEL]
         if isinstance(executor, WatchedExecutor) and executor.bad_state_is_set:
             return str(executor.executor_exception)
-        return ""
+        return self._no_trial_fits()
+
+    def _no_trial_fits(self) -> str:
+        """Why not; empty as long as something runs that shows the contrary, or may."""
+        why, batch = self._short.evidence, self.site.batch
+        begun = (directory / supervise.HEARTBEAT for directory in list(self._running.values()))
+        if not why or batch is None or any(beat.exists() for beat in begun):
+            return ""
+        return f"no trial fits into blocks of {clock(batch.walltime)}; the last one was {why}\n    -> {LONGER}"
 
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
-        read, written = self.pipeline.inputs(self._constants, place, self._data)
+        read, written = self.pipeline.inputs(self.experiment.constants, place, self._data)
         without = [self.run.path, *map(Path, written)]
         self._bind_sources = read_sources(() if self.site.endpoint else self.pipeline.binds, without)
         digest = inputs_digest(self.experiment, record, self.site.options, map(Path, read), without, self._bind_sources)
         self._memo = Memo(self.experiment.reuse, digest)
         return digest
-
-    @property
-    def _constants(self) -> dict[str, Value]:
-        return {p.name: p.value for p in self.experiment.space.parameters if isinstance(p, Constant)}
 
     @property
     def remains(self) -> str:
@@ -354,7 +366,7 @@ class ParslRunner:
 
     def _submit(
         self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str] = frozenset(),
-        expected: float | None = None,
+        expected: Expectation | None = None,
     ) -> Future[Outcome]:  # fmt: skip
         directory = self._directory(command.stage, trial_id, attempt)
         payload = self._payload(self._spec(command, trial_id, attempt, title, avoid, expected))
@@ -367,7 +379,7 @@ class ParslRunner:
                 f"{directory}: cannot be made ({error.strerror}); {disk_remedy(error)}, then resume"
             ) from error
         outcome: Future[Outcome] = Future()
-        self._running[outcome] = directory
+        self._running[outcome], self._submitted[directory] = directory, time.time()
 
         def collect(done: Future[Any]) -> None:
             # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
@@ -433,11 +445,13 @@ class ParslRunner:
 
     def _note_node(self, directory: Path) -> None:
         """What a stage's result tells of its node: the pool in which it ran, its GPUs, and whether its block ends."""
-        result = _load(directory)
+        result, submitted = _load(directory), self._submitted.pop(directory, math.inf)
         if result is None or not result.get("pool"):
             return
         block = result.get("block") or {}
         self._note_gpus(result["host"], block)
+        if not self.in_allocation and block:
+            self._short.learn(result, submitted)
         if result.get("block_ends") and not self.in_allocation and block.get("drain") not in self._drained:
             self._drain(result["pool"], block["drain"])
         self._node_names[result["host"]] = block.get("node") or ""
@@ -489,8 +503,9 @@ class ParslRunner:
         return judge(result, stage, metric, trial_id, attempt)
 
     def _spec(
-        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str], expected: float | None
-    ) -> dict[str, Any]:
+        self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str],
+        expected: Expectation | None,
+    ) -> dict[str, Any]:  # fmt: skip
         return {
             "title": title,
             "trial": trial_id,
@@ -507,7 +522,7 @@ class ParslRunner:
             "stall_timeout": command.stall_timeout,
             "avoid": sorted(avoid),
             "avoid_delay": _AVOID_DELAY,
-            "expected": expected,
+            "expected": None if expected is None else asdict(expected),
             "checkpoints": command.checkpoints,
             "scratch": self.site.scratch,
             "watch_gpus": self.watches_gpus,

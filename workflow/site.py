@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import ipaddress
 import itertools
 import os
+import re
 import shutil
+import socket
+import struct
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,6 +29,11 @@ VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
 """Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
+
+_SIOCGIFADDR = 0x8915
+"""netdevice(7): the address of an interface."""
+
+OTHER_ADDRESS = "set the site's address to one of these, or to auto"
 
 _GPU_MASKS = {
     "nvidia": "CUDA_VISIBLE_DEVICES",
@@ -93,6 +103,11 @@ class Site:
     def unset_masks(self) -> tuple[str, ...]:
         """Masks that a training must not see beside it."""
         return _UNSET_MASKS[self.gpu_vendor] if self.gpu_unset is None else self.gpu_unset
+
+    @property
+    def gpu_count(self) -> int:
+        """GPUs of a node, of which the names may be those of tiles, as 0.1."""
+        return len({name.partition(".")[0] for name in self.gpus})
 
     @property
     def renumbered(self) -> bool:
@@ -186,8 +201,7 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
     beats = _BATCH_BEATS if is_batch else (Site.heartbeat_period, Site.heartbeat_threshold)
     settings: dict[str, Any] = {
-        "gpu_mask": top.text("gpu_mask"),
-        "gpu_unset": tuple(top.texts("gpu_unset")) if "gpu_unset" in data else None,
+        **_read_masks(top),
         "gpus_per_trial": per_trial,
         "trials_per_gpu": per_gpu,
         "workers_without_gpu": without_gpu,
@@ -255,9 +269,19 @@ def _read_gpus(top: Section, vendor: str | None, *, is_batch: bool) -> tuple[str
         return ()
     for reason in filter(None, (unusable_text(str(name)) for name in names)):
         top.problems.add(top.at("gpus"), f"{show(value)} {reason}", "remove that character")
+    if odd := next((str(name) for name in names if re.search(r"[\s,]", str(name))), None):
+        top.wrong("gpus", odd, 'write each name by itself, as in ["0", "1"]: gpus_per_trial gives a trial several')
     if len({str(n) for n in names}) < len(names):
         top.wrong("gpus", value, "name each GPU once: two workers on one would slow each other")
     return tuple(str(n) for n in names)
+
+
+def _read_masks(top: Section) -> dict[str, Any]:
+    mask, unset = top.text("gpu_mask"), top.texts("gpu_unset")
+    for key, name in (*([("gpu_mask", mask)] if mask is not None else []), *(("gpu_unset", name) for name in unset)):
+        if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
+            top.wrong(key, name, "write the name of an environment variable, such as CUDA_VISIBLE_DEVICES")
+    return {"gpu_mask": mask, "gpu_unset": tuple(unset) if "gpu_unset" in top.data else None}
 
 
 def _read_shares(top: Section, gpus: tuple[str, ...]) -> tuple[int, int]:
@@ -280,6 +304,30 @@ def _read_workers(top: Section, slots: int, gpus: tuple[str, ...], without_gpu: 
         remedy = f"write at most {slots}, one GPU for each worker, or set gpus or trials_per_gpu"
         top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
     return workers
+
+
+def foreign_address(site: Site) -> str:
+    """Why workers cannot find a controller here at the site's address: it is not this machine's. Empty if it is."""
+    if site.address == "auto" or (site.batch is not None and site.batch.interface):
+        return ""
+    family = socket.AF_INET6 if ":" in site.address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((site.address, 0))
+    except OSError as error:
+        return f"address {site.address} is not this machine's ({error.strerror}); it has {listing(_own_addresses())}"
+    return ""
+
+
+def _own_addresses() -> list[str]:
+    """The IPv4 addresses of the interfaces."""
+    found = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):
+                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
+                found.append(socket.inet_ntoa(answer[20:24]))
+    return found
 
 
 def _read_address(top: Section, default: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 import shutil
 import socket
@@ -12,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from workflow.batch import Batch, clock
+from workflow.commands import user_name
 from workflow.errors import did_you_mean, listing, printable
 from workflow.findings import Finding, probe
-from workflow.rundir import is_plain
+from workflow.rundir import PLAIN_NAMES, is_plain
 from workflow.site import Site
 from workflow.strict import HOME
 
@@ -23,6 +23,9 @@ _COMMANDS = {
     "pbs": ("qsub", "qstat", "qdel", "qselect"),
     "torque": ("qsub", "qstat", "qdel"),
 }
+_ANSWER = 15.0
+"""Seconds that a scheduler has for an answer: without its configuration, Slurm's commands try for a minute."""
+
 _NODE_LOCAL = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm", "/run")))
 """Places that each machine has for itself."""
 
@@ -94,7 +97,7 @@ def _places(output: Path) -> Iterator[Finding]:
             yield Finding("warn", subject, text, remedy)
         elif not is_plain(path):
             text = f"{path}: schedulers take no path with blanks or other special characters"
-            yield Finding("fail", subject, text, "choose one named by letters, digits and ./_-+=@% only")
+            yield Finding("fail", subject, text, PLAIN_NAMES)
         else:
             yield Finding("pass", subject, str(path))
 
@@ -128,7 +131,7 @@ def _command(name: str) -> Finding:
 
 
 def _slurm(batch: Batch) -> Iterator[Finding]:
-    code, said = probe(["sinfo", "--noheader", "--format=%P|%l|%D|%a"])
+    code, said = probe(["sinfo", "--noheader", "--format=%P|%l|%D|%a"], timeout=_ANSWER)
     if code:
         yield Finding("fail", "scheduler", f"sinfo: {_last(said, code)}", "ask the site whether Slurm is up")
         return
@@ -160,8 +163,9 @@ def _slurm_account(batch: Batch) -> Iterator[Finding]:
     """Only clusters that account for their jobs can tell."""
     if batch.account is None:
         return
-    user = f"user={getpass.getuser()}"
-    code, said = probe(["sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account"])
+    user = f"user={user_name()}"
+    question = ["sacctmgr", "--noheader", "--parsable2", "show", "associations", user, "format=account"]
+    code, said = probe(question, timeout=_ANSWER)
     accounts = sorted(set(said.split()))
     if code or not accounts:
         yield Finding("pass", "account", f"{batch.account} (sacctmgr does not tell whether it is yours)")
@@ -175,7 +179,7 @@ def _slurm_account(batch: Batch) -> Iterator[Finding]:
 
 
 def _pbs(batch: Batch) -> Iterator[Finding]:
-    code, said = probe(["qstat", "-Q", "-f"])
+    code, said = probe(["qstat", "-Q", "-f"], timeout=_ANSWER)
     if code:
         yield Finding("fail", "scheduler", f"qstat: {_last(said, code)}", "ask the site whether PBS is up")
         return

@@ -111,6 +111,9 @@ def parse_overrides(settings: Sequence[str]) -> dict[str, Any]:
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+)*", key):
             problems.add(show(setting), "is not key=value", "write --set search.population_size=8")
             continue
+        if not text.strip():
+            problems.add(show(setting), "has no value", f"write a value, {key}=null for the default, or {key}='\"\"'")
+            continue
         try:
             value = yaml.load(text, _Loader)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -311,13 +314,14 @@ class Section:
             name = match.group(1) or match.group(2)
             if name is None:
                 return "$"
-            if name not in variables:
+            if not variables.get(name):
                 missing.append(name)
             return variables.get(name, "")
 
         expanded = re.sub(r"\$(?:\$|(\w+)|\{(\w+)\})", one, text)
         for name in missing:
-            what = f"{show(text)} needs the environment variable {name}, which is not set"
+            state = "empty" if name in variables else "not set"
+            what = f"{show(text)} needs the environment variable {name}, which is {state}"
             self.problems.add(self.at(key), what, f"export {name}=..., or write the value itself")
         return None if missing else expanded
 

@@ -12,7 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from workflow.batch import Batch, clock
+from workflow.commands import overriding
 from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
+from workflow.findings import probe
+from workflow.lock import leader
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
 from workflow.site import Site
@@ -25,7 +28,7 @@ _TIMEOUT = 120.0
 
 _EPILOG = """\
 The run's directory is made now, with the job's script in it (job.sh). The job stops early enough for all results to be
-kept; with --chain N it is then submitted again, at most N times, until the campaign is done.
+kept; with --chain N it is then submitted again, at most N times, until the campaign is done or a job got no further.
 exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
 
 
@@ -36,10 +39,34 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _submit_or_print(args: argparse.Namespace) -> int:
     request = _read_request(args)
+    for warning in request.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.dry_run:
         print(job_script(request.site, request.run), end="")
         return EXIT_DONE
+    if request.resume:
+        _refuse_second(request)
     return _submit(request if request.resume else create(request), args.chain)
+
+
+def _refuse_second(request: Request) -> None:
+    """Raises InputError for a run that is led, or that a job in Slurm's queue will lead, as another one could not."""
+    if name := leader(request.run.lock):
+        who = f"{name} leads this run"
+    elif job := _queued(request):
+        who = f"job {job} is queued for this run, or leads it"
+    else:
+        return
+    raise InputError(f"--resume {request.run.path}: {who}\n    -> wait until it ends, or stop it (scancel, qdel, kill)")
+
+
+def _queued(request: Request) -> str:
+    """The user's job in Slurm's queue that has the run's script, if there is one."""
+    if request.site.scheduler != "slurm":
+        return ""
+    _, said = probe(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%o"])
+    jobs = [line.partition("|") for line in said.splitlines()]
+    return next((job for job, _, command in jobs if command.strip() == str(request.run.job_script)), "")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
 def _read_request(args: argparse.Namespace) -> Request:
     if args.chain < 0:
         raise InputError(f"--chain {args.chain}: below 0\n    -> write how many jobs may follow the first one")
+    if args.walltime is not None and not args.walltime.strip():
+        raise InputError("--walltime: is empty\n    -> write a time such as 4h, or leave it out for the site's")
     given = {"nodes_per_block": args.nodes, "walltime": args.walltime}
     args.settings += [f"site.{key}={value}" for key, value in given.items() if value is not None]
     request = checked_request(args)
@@ -76,8 +105,8 @@ def job_script(site: Site, run: RunDir) -> str:
         *filter(None, [site.batch.beginning]),
         f"cd {shlex.quote(str(Path.cwd()))} || exit 3",
         *([f"export PYTHONPATH={shlex.quote(path)}"] if path else []),
-        f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation",
-        "code=$?",
+        "code=0",  # worker_init may have said set -e
+        f"{shlex.quote(sys.executable)} -m workflow.run --resume {run.path} --in-allocation || code=$?",
         f'if [ $code -eq {OutOfTime.exit_code} ] && [ "${{{CHAIN}:-0}}" -gt 0 ]; then',
         f"    {again} {run.job_script} || echo 'the next job of the chain was refused; resume by hand' >&2",
         "fi",
@@ -111,7 +140,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "ntasks-per-node": 1,
         "cpus-per-task": batch.cores_per_node,
         "gres": batch.gres,
-        "gpus-per-node": batch.gpus_per_node(len(site.gpus)),
+        "gpus-per-node": batch.gpus_per_node(site.gpu_count),
     }
     yield from (f"#SBATCH --{name}={value}" for name, value in options.items() if value is not None)
     # A node that fails ends its trials only, and a job that Slurm began anew would meet the one that follows.
@@ -121,7 +150,7 @@ def _slurm(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
 
 def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     cores = f"ncpus={batch.cores_per_node or 1}"
-    chunk = ":".join(filter(None, [f"{batch.nodes_per_block}", cores, batch.chunk(len(site.gpus))]))
+    chunk = ":".join(filter(None, [f"{batch.nodes_per_block}", cores, batch.chunk(site.gpu_count)]))
     options = {
         "-N": _job_name(run),
         "-o": f"{run.path}/",
@@ -135,7 +164,7 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
         "-l place": batch.place,
     }
     if site.scheduler == "torque":
-        options["-l nodes"] = f"{batch.nodes_per_block}:{batch.node_properties(len(site.gpus))}"
+        options["-l nodes"] = f"{batch.nodes_per_block}:{batch.node_properties(site.gpu_count)}"
         for key in ("-l select", "-l place", "-k"):
             del options[key]
     for name, value in options.items():
@@ -144,24 +173,36 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     yield from (f"#PBS {option}" for option in batch.scheduler_options)
 
 
+def _output(site: Site, run: RunDir, said: str) -> Path:
+    """The file with the job's output, by what the command said of its submission."""
+    number = said.rpartition(" ")[2]
+    if site.scheduler == "slurm":
+        return run.path / f"job-{number}.out"
+    return run.path / f"{number}.OU" if site.scheduler == "pbs" else run.path
+
+
 def _submit(request: Request, chain: int) -> int:
     run, site = request.run, request.site
     path = run.job_script
     path.write_text(job_script(site, run), encoding="utf-8")
     path.chmod(0o755)
     command = _submission(site, str(chain))
+    hidden = overriding(site.batch) if site.batch is not None else []
+    env = {name: value for name, value in os.environ.items() if name not in hidden}
     try:
-        done = subprocess.run([*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False)
+        done = subprocess.run(
+            [*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False, env=env
+        )
     except FileNotFoundError:
         raise SiteError(f"{command[0]} is not on the PATH\n    -> submit from a login node of {site.name}") from None
     except subprocess.TimeoutExpired:
         remedy = f"see whether the job is queued, then submit {path}"
         raise SiteError(f"{command[0]} gives no answer\n    -> {remedy}") from None
+    said = ((done.stderr if done.returncode else "") or done.stdout).strip()
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()
         raise SiteError(f"{command[0]} refuses the job: {said}\n    -> mend {path} or the site, then submit it")
-    print(f"{done.stdout.strip()}: run {run.path} on site {site.name}")
-    print(f"its output: {run.path}/job-*; after its end: python -m workflow.run --resume {run.path}")
+    print(f"{said}: run {run.path} on site {site.name}")
+    print(f"its output: {_output(site, run, said)}; after its end: python -m workflow.run --resume {run.path}")
     return EXIT_DONE
 
 

@@ -43,6 +43,12 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         unset: list[str]
         renumbered: bool
 
+    class Expected(TypedDict):
+        """Seconds that a stage may take, and whether trainings have told so, not only the time-out."""
+
+        seconds: float
+        measured: bool
+
     class Spec(TypedDict):
         """What to run. Times are in seconds; ``gpu_index`` is the word of argv that becomes the GPU's number.
 
@@ -66,7 +72,7 @@ if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
         stall_timeout: float | None
         avoid: list[str]
         avoid_delay: float
-        expected: float | None
+        expected: Expected | None
         checkpoints: str | None
         scratch: str | None
         watch_gpus: bool
@@ -91,8 +97,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 BLOCK_ENDS = "its block ends"
 
-_FRESH = 0.9
-"""The share of a block's time that a training which would need more waits for: no other block has more."""
+_FRESH, _HALF = 0.9, 0.5
+"""The share of what a block had when its pool started that a training which would need more waits for: no other block
+has more. The second one is for a training of which only the time-out is known: it may well take less, and tells."""
 
 _BLOCK_MARGIN = 5.0
 """Seconds before the end of a block, beside the grace, at which everything has to be over."""
@@ -433,10 +440,10 @@ class Supervisor(Tree):
             return "the campaign asked for it"
         return super().interrupted() or (BLOCK_ENDS if self._time_left() <= 0 else "")
 
-    def _time_left(self) -> float:
-        """Seconds until the stage has to be over, before its block ends."""
+    def _time_left(self, at: float | None = None) -> float:
+        """Seconds from a time (now) until the stage has to be over, before its block ends."""
         end = self.block.get("end")
-        return end - self.grace - _BLOCK_MARGIN - time.time() if end else float("inf")
+        return end - self.grace - _BLOCK_MARGIN - (at or time.time()) if end else float("inf")
 
     def _own_gpu(self) -> str | None:
         """The GPUs of this worker's number; without a pool of ours those that the mask already shows."""
@@ -540,10 +547,10 @@ class Supervisor(Tree):
         expected, left = self.spec["expected"], self._time_left()
         if expected is None or left == float("inf"):
             return ""
-        needed = min(expected, _FRESH * (self.block.get("length") or expected))
-        if needed <= left:
+        most = self._time_left(self.block["started"]) * (_FRESH if expected["measured"] else _HALF)
+        if min(expected["seconds"], most) <= left:
             return ""
-        return self._hesitate() or f"{BLOCK_ENDS} in {left:.0f} s, and it may take {needed:.0f} s"
+        return self._hesitate() or f"{BLOCK_ENDS} in {left:.0f} s, and it may take {expected['seconds']:.0f} s"
 
     def _hesitate(self) -> str:
         """Keep the task for a while, for workers of other nodes to take it; why it has to end meanwhile, if it has."""
@@ -593,7 +600,8 @@ class Supervisor(Tree):
             "pid": self.child,
             "pool": os.environ.get("PARSL_WORKER_POOL_ID"),
             "block": self.block or None,
-            "block_ends": BLOCK_ENDS in ended_by,
+            # A scheduler that ends the block may be faster than the look at the clock.
+            "block_ends": BLOCK_ENDS in ended_by or self._time_left() <= 0,
             "peak_memory": max(self.peak_memory, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024),
             "memory_limit": _memory_limit(),
             "oom_kills": max(0, _oom_kills() - self.oom_kills),

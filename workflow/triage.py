@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from workflow.errors import SetupError, SiteError
 from workflow.remedies import remedy
@@ -149,6 +150,34 @@ class Nodes:
     def _is_quick(self, outcome: Outcome) -> bool:
         typical = self._seconds[len(self._seconds) // 2] if self._seconds else 4 * _QUICK
         return outcome.seconds < min(typical / 4, _QUICK) or outcome.cause == "setup"
+
+
+class ShortBlocks:
+    """Tells blocks in which no trial fits: by several in a row that handed back what had waited for them.
+
+    One that had idled before is no such block: another one would have had the time. ``pools`` is how many of them, one
+    a node, tell enough.
+    """
+
+    def __init__(self, pools: int) -> None:
+        self._enough = pools
+        self._ran: set[str] = set()
+        self._handed_back: dict[str, str] = {}
+        """The last evidence by pool."""
+
+    def learn(self, result: Mapping[str, Any], submitted: float) -> None:
+        """Take the result of a stage that was submitted at a time (seconds since the epoch), and ran in a pool."""
+        pool, back = result["pool"], result["ended_by"].startswith("stopped before it started")
+        if not back:
+            self._ran.add(pool)
+            self._handed_back.clear()
+        elif result.get("block_ends") and pool not in self._ran and submitted < result["block"].get("started", 0.0):
+            self._handed_back[pool] = result["ended_by"]
+
+    @property
+    def evidence(self) -> str:
+        """How the last trial came back; empty as long as trials may fit."""
+        return list(self._handed_back.values())[-1] if len(self._handed_back) >= self._enough else ""
 
 
 def signature(outcome: Outcome) -> str:

@@ -420,8 +420,8 @@ def test_budget_is_that_of_the_sizes_and_never_exceeded(
 @each
 @pytest.mark.parametrize("pending", [1, 2, 5, 6, 50, 1000])
 def test_one_to_a_thousand_pending(strategy: str, pending: int) -> None:
-    most = {"async": 1000, "optuna": 150}.get(strategy)  # whose asks take milliseconds
-    size = 1000 if most is None else min(most, 20 * pending)
+    most = {"async": 20 * pending, "optuna": min(150, 20 * pending), "multi-fidelity": min(80, 4 * pending)}
+    size = min(1000, most.get(strategy, 1000))  # of those whose asks take milliseconds
     search = make(strategy, num_iterations=2, population_size=size)
     trials = drive(search, pending=pending)
     assert size < len(trials) <= search.budget

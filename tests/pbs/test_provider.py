@@ -34,7 +34,7 @@ Make = Callable[..., SteadyPBS]
 @pytest.fixture
 def make(pbs: FakePbs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Providers of a site, for the user whose jobs the fake's are; keywords change the site's keys."""
-    monkeypatch.setenv("LOGNAME", "hpc")
+    monkeypatch.setattr(providers, "user_name", lambda: "hpc")
     monkeypatch.setattr(providers, "_FIRST_WAIT", 0.1)
 
     def made(prefix: str = "workflow-test", directory: str = "scripts", **changes: Any) -> SteadyPBS:

@@ -147,6 +147,16 @@ def test_a_block_that_cannot_start_ends_the_campaign_with_its_errors(on_slurm: W
     check_all_done(on_slurm)
 
 
+def test_a_users_own_variables_change_nothing(on_slurm: Workflow, slurm: SlurmLab) -> None:
+    """Filters of squeue, another name than the user's, no environment for jobs, another partition."""
+    env = {"SQUEUE_PARTITION": "short", "LOGNAME": "nobody", "SBATCH_EXPORT": "NONE", "SBATCH_PARTITION": "nowhere"}
+    options = (*campaign(on_slurm, trials=4, sleep=0.2), "--set", "site.partition=gpu", "--set", "site.max_blocks=1")
+    done = on_slurm.run(*options, env=env)
+    assert done.returncode == 0, done.stdout
+    check_all_done(on_slurm, 4)
+    check_nothing_left(on_slurm, slurm)
+
+
 def test_a_refused_job_is_told_with_the_schedulers_words(on_slurm: Workflow) -> None:
     done = on_slurm.run(*campaign(on_slurm), "--set", "site.partition=nowhere")
     assert done.returncode == 3, done.stdout

@@ -23,6 +23,11 @@ def test_no_job_is_bad_input() -> None:
         find_allocation({})
 
 
+def test_a_number_of_nodes_that_is_none_is_bad_input() -> None:
+    with pytest.raises(InputError, match=r"SLURM_JOB_NUM_NODES is 'x', not a number of nodes"):
+        find_allocation({"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "x"})
+
+
 def test_slurm_tells_in_the_environment() -> None:
     """From version 23.02 on."""
     environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "3", "SLURM_JOB_END_TIME": "1795000000"}

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +14,9 @@ import pytest
 import yaml
 
 from workflow.batch import clock
-from workflow.errors import InputError
+from workflow.errors import InputError, OutOfTime
+from workflow.executors import block_end
+from workflow.providers import block_script
 from workflow.rundir import RunDir
 from workflow.site import Site, load_site
 from workflow.submit import job_script
@@ -74,11 +81,31 @@ def test_capacity_is_that_of_all_blocks(tmp_path: Path) -> None:
         ({"partition": "a", "queue": "b"}, "write partition or queue, not both"),
         ({"scheduler_options": ["mail-type=END"]}, "write one option of sbatch or qsub each"),
         ({"queues": {"debug": {"max_node": 3}}}, "queues.debug.max_node: is not a known key\n    -> did you mean"),
+        ({"walltime": 1e300}, "walltime: 1e+300 is not allowed\n    -> write at most 366d"),
+        (
+            {"scheduler_options": ["--mail-type=END\nrm -rf x"]},
+            "'--mail-type=END\\nrm -rf x' is not allowed",
+        ),
+        ({"partition": "a\nb"}, "partition: 'a\\nb' is not allowed\n    -> write one line"),
+        ({"modules": ["cuda\r"]}, "modules: 'cuda\\r' is not allowed\n    -> write one line"),
+        ({"gpu_mask": "A B"}, "gpu_mask: 'A B' is not allowed\n    -> write the name of an environment variable"),
+        ({"gpu_unset": ["1A"]}, "gpu_unset: '1A' is not allowed"),
+        ({"gpus": ["0,1", "2,3"]}, "gpus: '0,1' is not allowed\n    -> write each name by itself"),
+        (
+            {"queues": {"q": {"min_nodes": 4, "max_nodes": 1}}},
+            "queues.q.max_nodes: 1 is not allowed",
+        ),
         ({"walltme": "1h"}, "walltme: is not a known key\n    -> did you mean 'walltime'?"),
     ],
 )
 def test_what_is_wrong_is_named_with_the_remedy(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     assert said in refusal(tmp_path, **changes)
+
+
+def test_a_personal_value_that_is_empty_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINE", "")
+    said = "account: '$MINE' needs the environment variable MINE, which is empty\n    -> export MINE="
+    assert said in refusal(tmp_path, account="$MINE")
 
 
 QUEUES = {
@@ -120,6 +147,52 @@ def test_times_are_in_whole_minutes(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
+def said_by_a_block(site: Site, command: str, **env: str) -> str:
+    """What a block's script prints where its node runs ``command``."""
+    script = block_script(site, command)
+    return subprocess.run(["bash", "-c", script], env={**os.environ, **env}, capture_output=True, text=True).stdout
+
+
+def test_a_block_ends_a_walltime_after_its_scripts_first_line(tmp_path: Path) -> None:
+    """Whatever modules and worker_init take; the clock of this one stands still at 0."""
+    site = load(tmp_path, scheduler="torque", walltime="2h", worker_init="date() { echo 0; }")
+    before = int(time.time())
+    end = int(re.findall(r"END (\d+)", said_by_a_block(site, f"echo END {block_end(site, None)}"))[0])
+    assert before + 7200 <= end <= time.time() + 7200
+
+
+def test_slurm_knows_best_when_a_block_ends(tmp_path: Path) -> None:
+    site = load(tmp_path, scheduler="torque")
+    assert "END 77\n" in said_by_a_block(site, f"echo END {block_end(site, None)}", SLURM_JOB_END_TIME="77")
+
+
+@pytest.mark.parametrize(
+    ("module", "goes_on"),
+    [
+        ("module() { return 0; }", True),
+        ("module() { echo unknown module >&2; return 1; }", False),
+        ("module() { LOADEDMODULES=gcc/12:cuda/12.1; return 1; }", True),
+        (":", False),
+    ],
+    ids=["loaded", "refused", "loaded with a bad exit code", "no module command"],
+)
+def test_a_block_ends_where_its_modules_cannot_be_loaded(tmp_path: Path, module: str, goes_on: bool) -> None:
+    site = load(tmp_path, modules=["use /opt/modules", "cuda"], proxy="http://a b")
+    assert site.batch is not None
+    done = subprocess.run(
+        ["bash", "-c", f"{module}\n{site.batch.beginning}\necho $http_proxy"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == ((0, "http://a b\n") if goes_on else (1, ""))
+    assert goes_on or done.stderr.endswith("module load cuda failed\n")
+
+
+def test_tiles_are_asked_for_as_gpus(tmp_path: Path) -> None:
+    site = load(tmp_path, gpu_vendor="intel", gpus=["0.0", "0.1", "1.0", "1.1"])
+    assert site.workers == 4
+    assert "#SBATCH --gpus-per-node=2\n" in job_script(site, RunDir(Path("/runs/mine")))
+    assert "#SBATCH --gpus-per-node=2\n" in block_script(site, "true")
+
+
 def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINE", "project")
     monkeypatch.delenv("PYTHONPATH", raising=False)
@@ -139,7 +212,23 @@ def test_the_job_of_a_whole_campaign(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "#PBS -l place=scatter",
         "#PBS -l filesystems=home",
         "",
-        "module load x",
+        "module load x || [[ \":${LOADEDMODULES:-}:\" == *:x[:/]* ]] || { echo 'module load x failed' >&2; exit 1; }",
     ]
     assert "qsub -v WORKFLOW_CHAIN=$((WORKFLOW_CHAIN - 1)) /runs/mine/job.sh" in script
-    assert " -m workflow.run --resume /runs/mine --in-allocation\n" in script
+    assert " -m workflow.run --resume /runs/mine --in-allocation || code=$?\n" in script
+
+
+@pytest.mark.parametrize("worker_init", ["", "set -eu -o pipefail"])
+def test_a_chain_goes_on_whatever_worker_init_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worker_init: str
+) -> None:
+    """Programs that note how they were called stand for the interpreter, out of time, and for sbatch."""
+    for name, code in (("python", OutOfTime.exit_code), ("sbatch", 0)):
+        (tmp_path / name).write_text(f'#!/bin/bash\necho {name} "$@"\nexit {code}\n')
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    script = job_script(load(tmp_path, worker_init=worker_init), RunDir(Path("/runs/mine")))
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "WORKFLOW_CHAIN": "2"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True)
+    assert done.returncode == OutOfTime.exit_code, done.stderr
+    assert "sbatch --export=ALL,WORKFLOW_CHAIN=1 /runs/mine/job.sh" in done.stdout

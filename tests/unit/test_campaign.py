@@ -21,6 +21,7 @@ import pytest
 from workflow import campaign as module
 from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan, best
+from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
 from workflow.report.tables import Table, hpo_csv
@@ -115,7 +116,7 @@ class Site:
         self.in_flight_seen = 0
         self.shunned: list[str] = []
         self.memo: dict[Any, Outcome] = {}
-        self.expected: dict[int, float | None] = {}
+        self.expected: dict[int, Expectation | None] = {}
 
     def event(self) -> None:
         self.events += 1
@@ -167,7 +168,7 @@ class Site:
         return "the allocation ends" if self.time_is_up_at is not None and trained >= self.time_is_up_at else ""
 
     def train(
-        self, trial: Trial, attempt: int, avoid: frozenset[str], expected: float | None = None
+        self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None = None
     ) -> Future[Outcome]:
         self.event()
         self.expected[trial.id] = expected
@@ -1198,9 +1199,9 @@ CUT_OFF = lost("walltime", evidence="stopped: its block ends")
 def test_expected_times_are_given_where_blocks_end(path: Path) -> None:
     site = Site(path, has_ends=True)
     lead(site, replace(PLAN, timeout=500.0))
-    assert site.expected[0] == 500.0, "before there is a history, the time-out"
+    assert site.expected[0] == Expectation(500.0, measured=False), "before there is a history, the time-out"
     latest = site.expected[max(site.expected)]
-    assert latest is not None and latest <= 250.0
+    assert latest is not None and latest.measured and latest.seconds <= 250.0
     other = Site(path.with_name("other"))
     lead(other, replace(PLAN, timeout=500.0))
     assert set(other.expected.values()) == {None}
@@ -1239,6 +1240,27 @@ def test_an_allocation_is_left_once_only_trials_remain_that_do_not_fit(path: Pat
     assert not site.pending
     state, _ = lead(Site(path, disk=site.disk))
     check_whole(state, site.disk)
+
+
+def test_an_allocation_in_which_nothing_ends_is_followed_by_no_other(path: Path) -> None:
+    """Out of time would be what a chain goes on after."""
+    faults = {("train", number, 1): NO_TIME for number in range(99)}
+    plan = replace(PLAN, preprocess=False)
+    with pytest.raises(
+        SiteError, match=r"nothing has ended in it: another one .*\n    -> set a longer walltime"
+    ) as caught:
+        lead(Site(path, has_ends=True, in_allocation=True, faults=faults), plan)
+    assert "trials no longer fit into this allocation, the last one its block ends" in str(caught.value)
+    assert "\n    -> set a longer walltime" in str(caught.value)
+
+
+@pytest.mark.parametrize(("checkpoints", "error"), [(False, SiteError), (True, OutOfTime)])
+def test_trainings_that_the_allocations_end_stops_go_on_only_from_checkpoints(
+    path: Path, checkpoints: bool, error: type[Exception]
+) -> None:
+    site = Site(path, time_is_up_at=1, in_flight=1, keeps_checkpoints=checkpoints)
+    with pytest.raises(error, match="the allocation ends"):
+        lead(site, replace(PLAN, preprocess=False))
 
 
 def test_a_controller_stops_before_its_allocation_does(path: Path) -> None:

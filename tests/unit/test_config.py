@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -425,7 +426,7 @@ def test_a_path_too_long_for_the_system(tmp_path: Path, key: str, path: str) -> 
 
 
 def test_settings_are_yaml() -> None:
-    pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=", "k=a=b", "l=1e-3"]
+    pairs = ["a=5", "b=1.5", "c=true", "d=null", "e=[1, x]", "f={g: 2}", "h=text", "i='5'", "j=null", "k=a=b", "l=1e-3"]
     assert parse_overrides(pairs) == {
         "a": 5, "b": 1.5, "c": True, "d": None, "e": [1, "x"], "f": {"g": 2}, "h": "text", "i": "5", "j": None,
         "k": "a=b", "l": 0.001,
@@ -843,3 +844,26 @@ def test_a_search_too_large_to_compute_is_refused(tmp_path: Path, key: str) -> N
 
 def test_aliases_in_a_whole_section_on_the_command_line(tmp_path: Path) -> None:
     assert load(tmp_path, "search={POPULATION_SIZE: 4}").search.population_size == 4
+
+
+# -- trainings and jobs ----------------------------------------------------------------------------------------------
+
+
+def test_a_training_that_may_outlast_a_job_is_told(tmp_path: Path) -> None:
+    stages: dict[str, Any] = {"train": {"timeout": "2h"}}
+    experiment = load(tmp_path, stages=stages)
+    assert experiment.too_long_for(7200) == ""
+    assert experiment.too_long_for(3600) == "the time-out of train is 2:00:00, and the walltime of a job 1:00:00"
+    stages["train"]["args"] = {"ckpt": "{checkpoint_dir}"}
+    assert load(tmp_path, stages=stages).too_long_for(3600) == ""
+
+
+@pytest.mark.parametrize("command", ["run", "submit"])
+def test_it_is_told_before_anything_is_submitted(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = write(tmp_path, {"scheduler": "slurm", "gpus": 1}, "here.yaml")
+    path = write(tmp_path, {**MINIMAL, "stages": {"train": {"timeout": "2h"}}})
+    main = importlib.import_module(f"workflow.{command}").main
+    assert main(["--site", str(site), "--experiment", str(path), "--dry-run", "--output", "/runs/plain"]) == 0
+    assert "warning: the time-out of train is 2:00:00" in capsys.readouterr().err

@@ -48,9 +48,10 @@ ALLOWED = {
     "provenance": "image site stages strict",
     "reuse": "config errors journal provenance rundir stages trial",
     "durations": "trial",
-    "allocation": "errors",
+    "allocation": "commands errors",
     "batch": "errors strict",
-    "providers": "batch site",
+    "commands": "batch",
+    "providers": "batch commands site",
     "initial": "errors rundir space strict trial",
     "config": "budgets errors initial options rundir search search.halving space space_file stages strict trial",
     "journal": "errors trial",
@@ -59,27 +60,29 @@ ALLOWED = {
     "campaign": "budgets durations errors journal remedies search stages triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
-    "executors": "errors lock pool providers rundir site",
+    "executors": "batch errors lock pool providers rundir site",
     "runner": (
-        "config errors executors globus image journal lock metrics providers reuse rundir site space stages supervise "
-        "trial"
+        "batch config durations errors executors globus image journal lock metrics providers reuse rundir site stages"
+        " supervise triage trial"
     ),
     "remote": "",
-    "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",
+    "globus": (
+        "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
+    ),
     "report": "",
     "report.tables": "budgets campaign errors initial journal rundir search stages trial",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
-    "request": "allocation config errors image initial rundir site strict",
-    "submit": "batch errors request rundir site terminal",
+    "request": "allocation config durations errors image initial rundir site stages strict",
+    "submit": "batch commands errors findings lock request rundir site terminal",
     "init": "errors strict",
-    "findings": "",
+    "findings": "commands",
     "terminal": "errors",
-    "site_doctor": "batch errors findings rundir site strict",
-    "doctor": "config errors findings image rundir site site_doctor space stages strict",
+    "site_doctor": "batch commands errors findings rundir site strict",
+    "doctor": "config durations endpoint errors findings globus image rundir site site_doctor space stages strict",
     "rehearsal": "config errors findings lock remedies rundir runner site trial",
-    "check": "config doctor errors findings rehearsal request site strict terminal",
+    "check": "config doctor errors findings rehearsal request rundir site strict terminal",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

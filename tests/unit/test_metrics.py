@@ -338,6 +338,12 @@ def test_a_signal_from_outside_loses_the_attempt_only(number: signal.Signals, by
     assert number.name in outcome.evidence
 
 
+def test_a_kill_at_the_end_of_the_block_is_the_walltimes() -> None:
+    outcome = verdict(exit_code=-15, block_ends=True)
+    assert (outcome.kind, outcome.cause) == ("lost", "walltime")
+    assert outcome.evidence == "killed by SIGTERM at the end of its block"
+
+
 @pytest.mark.parametrize(("code", "reason"), [(126, "not executable"), (127, "not found")])
 def test_a_command_that_did_not_run_is_the_set_ups_fault(code: int, reason: str) -> None:
     outcome = verdict(exit_code=code)

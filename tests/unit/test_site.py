@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from workflow.errors import InputError
-from workflow.site import Site, find_site, load_site, visible_gpus
+from workflow.run import main
+from workflow.site import Site, find_site, foreign_address, load_site, visible_gpus
 from workflow.stages import Bind, Options
 from workflow.strict import parse_overrides
 
@@ -418,3 +419,25 @@ def test_wrong_additions_are_refused(tmp_path: Path, added: dict[str, Any], prob
 @pytest.mark.parametrize(("key", "value"), [("poll", 1e300), ("grace", 1e9), ("patience", 1e9)])
 def test_times_without_bounds_are_refused(tmp_path: Path, key: str, value: float) -> None:
     assert f"here.yaml: {key}: {value} is not allowed\n    -> write at most" in refusal(tmp_path, **{key: value})
+
+
+# -- the address at which workers find the controller ----------------------------------------------------------------
+
+DOCUMENTATION = "203.0.113.9"
+"""Nobody's (RFC 5737)."""
+
+
+def test_an_address_of_another_machine_is_named_with_those_that_are_there(tmp_path: Path) -> None:
+    reason = foreign_address(load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": DOCUMENTATION}))
+    assert f"address {DOCUMENTATION} is not this machine's" in reason and "it has 127.0.0.1" in reason
+    for own in ("127.0.0.1", "auto"):
+        assert foreign_address(load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": own})) == ""
+
+
+def test_a_run_does_not_begin_at_such_an_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["--site", "local", "--set", f"site.address={DOCUMENTATION}", "--output", "run"]) == 2
+    assert "-> set the site's address to one of these" in capsys.readouterr().err
+    assert not Path("run").exists()

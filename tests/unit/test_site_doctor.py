@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from workflow import site_doctor
 from workflow.findings import Finding
 from workflow.site import load_site
 from workflow.site_doctor import Queue, examine_site, pbs_queues, slurm_seconds
@@ -95,6 +96,14 @@ def test_what_pbs_would_refuse(machine: Path, keys: dict[str, object], text: str
 def test_a_pbs_that_does_not_answer(machine: Path) -> None:
     pbs(machine, "Connection refused\nqstat: cannot connect to server login1 (errno=111)", code=111)
     assert told(examine(machine, "pbs", queue="debug"), "scheduler").text.endswith("login1 (errno=111)")
+
+
+def test_a_scheduler_that_takes_long_is_given_up(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slurm's commands try for a minute where there is no configuration."""
+    slurm(machine, "")
+    (machine / "sinfo").write_text("#!/bin/bash\nexec sleep 30\n")
+    monkeypatch.setattr(site_doctor, "_ANSWER", 0.2)
+    assert told(examine(machine, queue="gpu"), "scheduler").text == "sinfo: no answer within 0.2 s"
 
 
 def test_missing_commands_are_named_and_nothing_is_asked(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

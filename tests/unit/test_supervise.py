@@ -846,7 +846,7 @@ def block(
     pool = {
         "controller": {"lock": str(controller.path), "nonce": controller.nonce, "patience": patience},
         "gpus": [], "mask": "CUDA_VISIBLE_DEVICES", "scheduled": True, "gpus_per_trial": 1, "trials_per_gpu": 1,
-        "workers": 2, "length": None, "drains": str(bench.directory), "grace": GRACE,
+        "workers": 2, "drains": str(bench.directory), "grace": GRACE,
     }  # fmt: skip
     file = bench.directory / "pool.json"
     file.write_text(json.dumps(pool | changes))
@@ -923,6 +923,8 @@ def test_fenced_block_starts_nothing(bench: Bench, controller: Controller) -> No
     [
         ("2,3", {"gpus": ["0", "1"]}, ["2", "3"]),
         (None, {"gpus": ["0.0", "0.1"]}, ["0.0", "0.1"]),
+        ("0,1", {"gpus": ["0.0", "0.1", "1.0", "1.1", "2.0"], "workers": 5}, ["0.0", "0.1", "1.0", "1.1"]),
+        ("0.1", {"gpus": ["0.0", "0.1"]}, ["0.1"]),
         ("6,7", {"gpus": ["0", "1"], "scheduled": False}, ["0", "1"]),
         ("4", {"gpus": ["0", "1"]}, ["4"]),
         ("0,1,2,3", {"gpus": ["0", "1"]}, ["0", "1"]),
@@ -949,9 +951,10 @@ def test_a_pool_without_gpus_says_so_and_ends(bench: Bench, controller: Controll
     assert process.returncode == 1
 
 
-def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: Bench) -> None:
-    worker = in_pool(0, "0", end=time.time() + 60, length=3600, drain="there")
-    result = bench.run(*bash("touch started"), worker=worker, expected=120.0)
+@pytest.mark.parametrize("measured", [False, True])
+def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: Bench, measured: bool) -> None:
+    worker = in_pool(0, "0", end=time.time() + 60, started=time.time() - 3540, drain="there")
+    result = bench.run(*bash("touch started"), worker=worker, expected={"seconds": 120.0, "measured": measured})
     assert result["ended_by"].startswith("stopped before it started: its block ends in 5")
     assert result["block_ends"] and result["block"]["drain"] == "there"
     assert not (bench.directory / "started").exists()
@@ -960,14 +963,18 @@ def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: B
 
 
 @pytest.mark.parametrize(
-    ("left", "length", "expected"),
-    [(60, 3600, 20.0), (60, 3600, None), (3590, 3600, 9999.0), (None, None, 9999.0)],
-    ids=["short", "unknown", "longer than any block", "no end"],
-)
+    ("left", "age", "seconds", "measured"),
+    [
+        (60, 3540, 20.0, True), (60, 3540, None, True), (3500, 100, 9999.0, True), (1900, 1700, 9999.0, False),
+        (50, 2, 7200.0, False), (None, 100, 9999.0, True),
+    ],
+    ids=["short", "unknown", "longer than any block", "only a time-out", "a slow start of a short block", "no end"],
+)  # fmt: skip
 def test_what_fits_or_fits_nowhere_better_is_started(
-    bench: Bench, left: float | None, length: float | None, expected: float | None
+    bench: Bench, left: float | None, age: float, seconds: float | None, measured: bool
 ) -> None:
-    worker = in_pool(0, "0", end=left and time.time() + left, length=length)
+    worker = in_pool(0, "0", end=left and time.time() + left, started=time.time() - age)
+    expected = None if seconds is None else {"seconds": seconds, "measured": measured}
     assert bench.run("true", worker=worker, expected=expected)["ended_by"] == "exit"
 
 
@@ -977,6 +984,12 @@ def test_a_stage_ends_before_its_block_does(bench: Bench) -> None:
     assert result["ended_by"] == "stopped: its block ends"
     outcome = judge(result, "train", "mse", 7, 1)
     assert (outcome.kind, outcome.cause) == ("lost", "walltime")
+
+
+def test_a_stage_that_ends_with_its_block_says_so(bench: Bench) -> None:
+    """The scheduler's kill may come before the look at the clock."""
+    ends = in_pool(0, "0", end=time.time() + 5.5 + GRACE)
+    assert bench.run(*bash("sleep 1; kill $$"), worker=ends, poll=5.0)["block_ends"] is True
 
 
 def test_a_drained_pool_ends_once_no_stage_runs(bench: Bench, controller: Controller) -> None:

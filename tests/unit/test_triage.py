@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from workflow.errors import SetupError, SiteError
-from workflow.triage import Nodes, signature, verdict
+from workflow.triage import Nodes, ShortBlocks, signature, verdict
 from workflow.trial import Outcome
 
 
@@ -194,3 +194,32 @@ def test_shunned_nodes_alone_are_a_broken_site() -> None:
         for _ in range(30):
             assert nodes.avoided(0) == {"a"}
             nodes.learn(outcome(0, "deferred"))
+
+
+# -- blocks that are too short ---------------------------------------------------------------------------------------
+
+
+def back(pool: str, started: float = 100.0) -> dict[str, Any]:
+    """A stage's result that was handed back by a pool of that start."""
+    why = "stopped before it started: its block ends in 5 s, and it may take 60 s"
+    return {"pool": pool, "ended_by": why, "block_ends": True, "block": {"started": started}}
+
+
+def test_blocks_that_only_hand_trials_back_are_too_short() -> None:
+    blocks = ShortBlocks(3)
+    for pool in "aabbb":
+        blocks.learn(back(pool), submitted=50.0)
+    assert blocks.evidence == ""
+    blocks.learn(back("c"), submitted=50.0)
+    assert blocks.evidence.endswith("it may take 60 s")
+    blocks.learn(back("d") | {"ended_by": "exit"}, submitted=50.0)
+    assert blocks.evidence == ""
+
+
+def test_a_block_that_had_idled_or_run_something_tells_nothing() -> None:
+    blocks = ShortBlocks(1)
+    blocks.learn(back("idle"), submitted=150.0)
+    blocks.learn(back("busy") | {"ended_by": "exit"}, submitted=50.0)
+    blocks.learn(back("busy"), submitted=50.0)
+    blocks.learn(back("avoided") | {"block_ends": False}, submitted=50.0)
+    assert blocks.evidence == ""

@@ -89,7 +89,7 @@ class Progress:
         state = campaign.state
         number = counts(state)
         done = number["ok"] + number["failed"] + number["stopped"]
-        budget = done if campaign.search.done else max(campaign.search.budget, done)
+        budget = max(len(state.trials) if campaign.search.done else campaign.search.budget, done)
         running = min(len(campaign.running), self.workers)
         total, part = f"/{budget}", done / budget if budget else 1.0
         if self.fidelity is not None:

@@ -12,7 +12,8 @@
 #SBATCH --gres=gpu:4
 #SBATCH --cpus-per-task=128
 
-module load modtree/gpu
+WORKFLOW_BLOCK_START=$(date +%s)
+module load modtree/gpu || [[ ":${LOADEDMODULES:-}:" == *:modtree/gpu[:/]* ]] || { echo 'module load modtree/gpu failed' >&2; exit 1; }
 export PARSL_CORES=128
 
 
@@ -33,7 +34,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=128 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=128 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

@@ -11,7 +11,8 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:flare
 
-module load apptainer
+WORKFLOW_BLOCK_START=$(date +%s)
+module load apptainer || [[ ":${LOADEDMODULES:-}:" == *:apptainer[:/]* ]] || { echo 'module load apptainer failed' >&2; exit 1; }
 export http_proxy=http://proxy.alcf.anl.gov:3128
 export https_proxy=http://proxy.alcf.anl.gov:3128
 export HTTP_PROXY=http://proxy.alcf.anl.gov:3128

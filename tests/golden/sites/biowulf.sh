@@ -11,7 +11,8 @@
 #SBATCH --gres=gpu:a100:4,lscratch:100
 #SBATCH --cpus-per-task=32
 
-module load singularity
+WORKFLOW_BLOCK_START=$(date +%s)
+module load singularity || [[ ":${LOADEDMODULES:-}:" == *:singularity[:/]* ]] || { echo 'module load singularity failed' >&2; exit 1; }
 export PARSL_CORES=32
 
 
@@ -32,7 +33,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=32 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=32 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

@@ -13,6 +13,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=64
 
+WORKFLOW_BLOCK_START=$(date +%s)
 
 export PARSL_CORES=64
 
@@ -34,7 +35,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=64 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=64 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

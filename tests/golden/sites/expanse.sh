@@ -12,8 +12,9 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=40
 
-module load gpu/0.15.4
-module load singularitypro
+WORKFLOW_BLOCK_START=$(date +%s)
+module load gpu/0.15.4 || [[ ":${LOADEDMODULES:-}:" == *:gpu/0.15.4[:/]* ]] || { echo 'module load gpu/0.15.4 failed' >&2; exit 1; }
+module load singularitypro || [[ ":${LOADEDMODULES:-}:" == *:singularitypro[:/]* ]] || { echo 'module load singularitypro failed' >&2; exit 1; }
 export PARSL_CORES=40
 
 
@@ -34,7 +35,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=40 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=40 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

@@ -13,8 +13,9 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=56
 
-module load olcf-container-tools
-module load apptainer-enable-gpu
+WORKFLOW_BLOCK_START=$(date +%s)
+module load olcf-container-tools || [[ ":${LOADEDMODULES:-}:" == *:olcf-container-tools[:/]* ]] || { echo 'module load olcf-container-tools failed' >&2; exit 1; }
+module load apptainer-enable-gpu || [[ ":${LOADEDMODULES:-}:" == *:apptainer-enable-gpu[:/]* ]] || { echo 'module load apptainer-enable-gpu failed' >&2; exit 1; }
 export PARSL_CORES=56
 
 
@@ -35,7 +36,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=56 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=56 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

@@ -11,9 +11,10 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:eagle
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module use /soft/modulefiles
-module load spack-pe-base
-module load apptainer
+module load spack-pe-base || [[ ":${LOADEDMODULES:-}:" == *:spack-pe-base[:/]* ]] || { echo 'module load spack-pe-base failed' >&2; exit 1; }
+module load apptainer || [[ ":${LOADEDMODULES:-}:" == *:apptainer[:/]* ]] || { echo 'module load apptainer failed' >&2; exit 1; }
 export http_proxy=http://proxy.alcf.anl.gov:3128
 export https_proxy=http://proxy.alcf.anl.gov:3128
 export HTTP_PROXY=http://proxy.alcf.anl.gov:3128

@@ -10,6 +10,7 @@
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=16
 
+WORKFLOW_BLOCK_START=$(date +%s)
 
 export PARSL_CORES=16
 
@@ -31,7 +32,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 1 -l --ntasks-per-node=1 --cpus-per-task=16 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 1 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=16 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 

@@ -11,8 +11,9 @@
 #PBS -l place=scatter
 #PBS -l filesystems=home:eagle
 
+WORKFLOW_BLOCK_START=$(date +%s)
 module use /soft/spack/base/0.7.1/install/modulefiles/Core/
-module load apptainer
+module load apptainer || [[ ":${LOADEDMODULES:-}:" == *:apptainer[:/]* ]] || { echo 'module load apptainer failed' >&2; exit 1; }
 export http_proxy=http://proxy.alcf.anl.gov:3128
 export https_proxy=http://proxy.alcf.anl.gov:3128
 export HTTP_PROXY=http://proxy.alcf.anl.gov:3128

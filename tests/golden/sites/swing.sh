@@ -10,7 +10,8 @@
 #PBS -r n
 #PBS -l place=scatter
 
-module load singularity
+WORKFLOW_BLOCK_START=$(date +%s)
+module load singularity || [[ ":${LOADEDMODULES:-}:" == *:singularity[:/]* ]] || { echo 'module load singularity failed' >&2; exit 1; }
 
 export JOBNAME="workflow.block-0.TIME"
 

@@ -12,7 +12,8 @@
 #SBATCH --account=project
 #SBATCH --cpus-per-task=72
 
-module load tacc-apptainer
+WORKFLOW_BLOCK_START=$(date +%s)
+module load tacc-apptainer || [[ ":${LOADEDMODULES:-}:" == *:tacc-apptainer[:/]* ]] || { echo 'module load tacc-apptainer failed' >&2; exit 1; }
 export PARSL_CORES=72
 
 
@@ -33,7 +34,7 @@ WORKERS
 SLURM_EOF
 chmod a+x ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
-srun --ntasks 4 -l --ntasks-per-node=1 --cpus-per-task=72 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
+srun --ntasks 4 -l --export=ALL --ntasks-per-node=1 --cpus-per-task=72 --no-kill --kill-on-bad-exit=0 --cpu-bind=none bash ${SCRIPT_DIR:+$SCRIPT_DIR/}cmd_$SLURM_JOB_NAME.sh
 
 [[ "1" == "1" ]] && echo "Done"
 
