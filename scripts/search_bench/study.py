@@ -1,0 +1,97 @@
+"""Runs the benchmark's cells, one run of an optimizer on a problem each, and keeps them in a file of JSON lines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from search_bench.optimizers import Entry, Setting
+from search_bench.problems import Problem
+from search_bench.simulate import Campaign
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run's workers, and the budgets that are read off it. ``live`` says whether live problems have this run."""
+
+    workers: int
+    budgets: tuple[int, ...]
+    live: bool = False
+
+
+PLANS = (Plan(8, (40, 80, 160), live=True), Plan(40, (160, 440)))
+REDUCED = (Plan(8, (40,)),)
+SLOW_BUDGET = 160
+
+
+@dataclass(frozen=True)
+class Cell:
+    """``truths`` are the incumbents' true losses by budget; ``None`` stands for no success. Times in seconds."""
+
+    problem: str
+    optimizer: str
+    seed: int
+    workers: int
+    truths: dict[str, float | None]
+    trials: int
+    failed: int
+    wall_seconds: float
+    busy_seconds: float
+    search_seconds: float
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        return self.problem, self.optimizer, self.seed, self.workers
+
+
+def read(path: Path) -> list[Cell]:
+    """The cells of a results file; a last line that was cut off is left out."""
+    lines = path.read_text().split("\n") if path.exists() else []
+    return [Cell(**json.loads(line)) for line in lines[:-1]]
+
+
+def append(path: Path, cell: Cell) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps(asdict(cell)) + "\n")
+
+
+def mend(path: Path) -> None:
+    """Remove a last line that was cut off."""
+    if path.exists():
+        text = path.read_text()
+        path.write_text(text[: text.rfind("\n") + 1])
+
+
+def run_all(
+    problems: Iterable[Problem], optimizers: dict[str, Entry], plans: Iterable[Plan], seeds: Iterable[int], path: Path
+) -> Iterator[Cell]:
+    """Run the cells that ``path`` does not have, seed by seed, so that the table is balanced whenever one stops."""
+    mend(path)
+    done = {cell.key for cell in read(path)}
+    problems, plans = list(problems), list(plans)
+    for seed in seeds:
+        for problem in problems:
+            for plan in plans:
+                for name, entry in optimizers.items():
+                    wanted = problem.kind != "live" or plan.live
+                    if wanted and (problem.name, name, seed, plan.workers) not in done:
+                        cell = run(problem, name, entry, plan, seed)
+                        append(path, cell)
+                        yield cell
+
+
+def run(problem: Problem, name: str, entry: Entry, plan: Plan, seed: int) -> Cell:
+    budgets = [budget for budget in plan.budgets if not entry.slow or budget <= SLOW_BUDGET]
+    optimizer = entry.make(Setting(problem.space, plan.workers, budgets[-1], seed))
+    campaign = Campaign(problem, optimizer, plan.workers, seed)
+    campaign.run(budgets[-1])
+    incumbents = {str(budget): campaign.incumbent(budget) for budget in budgets}
+    truths = {key: None if params is None else problem.truth(params) for key, params in incumbents.items()}
+    failed = sum(trial.loss is None for trial in campaign.finished)
+    return Cell(
+        problem.name, name, seed, plan.workers, truths, len(campaign.finished), failed,
+        round(campaign.wall_seconds), round(campaign.busy_seconds), round(campaign.search_seconds, 4),
+    )  # fmt: skip
