@@ -54,8 +54,8 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--cache", type=Path, help="file of the live trainings' losses (beside --out)")
     run.add_argument("--reduced", action="store_true", help="a check of the benchmark itself")
     table = commands.add_parser("table", help="print the results as Markdown")
-    table.set_defaults(command=lambda args: print(table_text(args.file, args.against)))
-    table.add_argument("file", type=Path)
+    table.set_defaults(command=lambda args: print(table_text(args.files, args.against)))
+    table.add_argument("files", type=Path, nargs="+", metavar="FILE")
     table.add_argument("--against", default=STRATEGIES[-1], help="the optimizer of the differences")
     tables = commands.add_parser("tables", help="train the grids and write scripts/search_bench/tables")
     tables.set_defaults(command=tables_command)
@@ -73,7 +73,7 @@ def run_command(args: argparse.Namespace) -> None:
             problems = [suite.all_problems()[name] for name in REDUCED_PROBLEMS]
             ours = {name: entry for name, entry in entries().items() if name in STRATEGIES}
             _show(study.run_all(problems, ours, study.REDUCED, [args.first_seed], path))
-            print(table_text(path, STRATEGIES[-1]))
+            print(table_text([path], STRATEGIES[-1]))
         return
     live.CACHE.open(args.cache or args.out.with_suffix(".live.jsonl"))
     problems = [problem for name, problem in suite.all_problems().items() if _is_asked_for(name, args.problems)]
@@ -104,8 +104,9 @@ def _show(cells: Iterable[study.Cell]) -> None:
         print(f"{cell.problem} {cell.optimizer} seed {cell.seed} @{cell.workers}: {losses}", file=sys.stderr)
 
 
-def table_text(path: Path, against: str) -> str:
-    return report.report(report.Results(study.read(path), suite.all_problems(), read_scales()), against)
+def table_text(paths: Iterable[Path], against: str) -> str:
+    cells = [cell for path in paths for cell in study.read(path)]
+    return report.report(report.Results(cells, suite.all_problems(), read_scales()), against)
 
 
 def tables_command(args: argparse.Namespace) -> None:

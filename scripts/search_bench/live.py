@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from search_bench import lines
 from search_bench.problems import Result, duration, position
 from workflow.space import Space
 from workflow.space_file import parse_space
@@ -38,16 +39,13 @@ class Cache:
 
     def open(self, path: Path) -> None:
         self.path = path
-        if path.exists():
-            for line in path.read_text().splitlines():
-                key, loss = json.loads(line)
-                self.known[key] = loss
+        lines.mend(path)
+        self.known |= dict(lines.read(path))
 
     def add(self, key: str, loss: float | None) -> None:
         self.known[key] = loss
         if self.path is not None:
-            with self.path.open("a") as file:
-                file.write(json.dumps([key, loss]) + "\n")
+            lines.append(self.path, [key, loss])
 
 
 CACHE = Cache()

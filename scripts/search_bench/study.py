@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from search_bench import lines
 from search_bench.optimizers import Entry, Setting
 from search_bench.problems import Problem
 from search_bench.simulate import Campaign
@@ -47,29 +47,14 @@ class Cell:
 
 
 def read(path: Path) -> list[Cell]:
-    """The cells of a results file; a last line that was cut off is left out."""
-    lines = path.read_text().split("\n") if path.exists() else []
-    return [Cell(**json.loads(line)) for line in lines[:-1]]
-
-
-def append(path: Path, cell: Cell) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        file.write(json.dumps(asdict(cell)) + "\n")
-
-
-def mend(path: Path) -> None:
-    """Remove a last line that was cut off."""
-    if path.exists():
-        text = path.read_text()
-        path.write_text(text[: text.rfind("\n") + 1])
+    return [Cell(**data) for data in lines.read(path)]
 
 
 def run_all(
     problems: Iterable[Problem], optimizers: dict[str, Entry], plans: Iterable[Plan], seeds: Iterable[int], path: Path
 ) -> Iterator[Cell]:
     """Run the cells that ``path`` does not have, seed by seed, so that the table is balanced whenever one stops."""
-    mend(path)
+    lines.mend(path)
     done = {cell.key for cell in read(path)}
     problems, plans = list(problems), list(plans)
     for seed in seeds:
@@ -79,7 +64,7 @@ def run_all(
                     wanted = problem.kind != "live" or plan.live
                     if wanted and (problem.name, name, seed, plan.workers) not in done:
                         cell = run(problem, name, entry, plan, seed)
-                        append(path, cell)
+                        lines.append(path, asdict(cell))
                         yield cell
 
 
