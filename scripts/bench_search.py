@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--first-seed", type=int, default=1)
     run.add_argument("--optimizers", nargs="+", metavar="NAME")
     run.add_argument("--problems", nargs="+", metavar="NAME", help="names, or beginnings of names")
+    run.add_argument("--workers", nargs="+", type=int, choices=[plan.workers for plan in study.PLANS])
     run.add_argument("--out", type=Path, default=ROOT / "runs" / "search_bench.jsonl")
     run.add_argument("--cache", type=Path, help="file of the live trainings' losses (beside --out)")
     run.add_argument("--reduced", action="store_true", help="a check of the benchmark itself")
@@ -77,8 +78,9 @@ def run_command(args: argparse.Namespace) -> None:
         return
     live.CACHE.open(args.cache or args.out.with_suffix(".live.jsonl"))
     problems = [problem for name, problem in suite.all_problems().items() if _is_asked_for(name, args.problems)]
+    plans = [plan for plan in study.PLANS if args.workers is None or plan.workers in args.workers]
     seeds = range(args.first_seed, args.first_seed + args.seeds)
-    _show(study.run_all(problems, _installed(args.optimizers), study.PLANS, seeds, args.out))
+    _show(study.run_all(problems, _installed(args.optimizers), plans, seeds, args.out))
 
 
 def _is_asked_for(name: str, beginnings: Iterable[str] | None) -> bool:

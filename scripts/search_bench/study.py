@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,21 +52,21 @@ def read(path: Path) -> list[Cell]:
 
 
 def run_all(
-    problems: Iterable[Problem], optimizers: dict[str, Entry], plans: Iterable[Plan], seeds: Iterable[int], path: Path
+    problems: Iterable[Problem],
+    optimizers: Mapping[str, Entry],
+    plans: Iterable[Plan],
+    seeds: Iterable[int],
+    path: Path,
 ) -> Iterator[Cell]:
     """Run the cells that ``path`` does not have, seed by seed, so that the table is balanced whenever one stops."""
     lines.mend(path)
     done = {cell.key for cell in read(path)}
-    problems, plans = list(problems), list(plans)
-    for seed in seeds:
-        for problem in problems:
-            for plan in plans:
-                for name, entry in optimizers.items():
-                    wanted = problem.kind != "live" or plan.live
-                    if wanted and (problem.name, name, seed, plan.workers) not in done:
-                        cell = run(problem, name, entry, plan, seed)
-                        lines.append(path, asdict(cell))
-                        yield cell
+    for seed, problem, plan, name in itertools.product(seeds, problems, plans, optimizers):
+        if (problem.kind == "live" and not plan.live) or (problem.name, name, seed, plan.workers) in done:
+            continue
+        cell = run(problem, name, optimizers[name], plan, seed)
+        lines.append(path, asdict(cell))
+        yield cell
 
 
 def run(problem: Problem, name: str, entry: Entry, plan: Plan, seed: int) -> Cell:
