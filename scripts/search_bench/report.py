@@ -2,7 +2,8 @@
 
 Regret is 0 for the best known true loss and 1 for the median of random search's incumbent after 16 trials; a regret
 above ``CEILING`` counts as that. Means are over problems of means over seeds, with the standard error of the seeds: the
-problems are a fixed list. Differences are paired by problem and seed.
+problems are a fixed list. Differences are paired by problem and seed; the pairs count as independent. Optimizers can be
+compared where their numbers of runs are equal.
 """
 
 from __future__ import annotations
