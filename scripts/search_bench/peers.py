@@ -9,7 +9,7 @@ import math
 import random
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import numpy as np
@@ -92,26 +92,30 @@ def _gp(setting: Setting) -> Optimizer:
     return Optuna(setting, lambda seed: GPSampler(seed=seed))
 
 
-class Generations:
-    """An optimizer that is a generator of batches: it yields configurations and is sent their losses."""
+Batches = Generator[list[Params], list[float], None]
+"""Yields configurations and is sent their losses, infinity for a failure."""
 
-    def __init__(self, batches: Iterator[list[Params]], losses: list[float]) -> None:
-        self.batches, self.losses = batches, losses
-        self.batch: list[Params] = []
-        self.first = self.told = 0
+
+class Generations:
+    """An optimizer that evaluates batch after batch."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self.batch = next(batches)
+        self.first = 0
+        self.losses: dict[int, float] = {}
 
     def ask(self, key: int) -> Params | None:
-        while self.told == self.first + len(self.batch):
+        if len(self.losses) == len(self.batch):
+            losses = [self.losses[self.first + number] for number in range(len(self.batch))]
             self.first += len(self.batch)
-            self.batch = next(self.batches)
-            self.losses[:] = [math.inf] * len(self.batch)
+            self.losses.clear()
+            self.batch = self.batches.send(losses)
         number = key - self.first
         return self.batch[number] if number < len(self.batch) else None
 
     def tell(self, finished: Finished) -> None:
-        if finished.loss is not None:
-            self.losses[finished.key - self.first] = finished.loss
-        self.told += 1
+        self.losses[finished.key] = math.inf if finished.loss is None else finished.loss
 
 
 def _deap_published(setting: Setting) -> Optimizer:
@@ -120,39 +124,27 @@ def _deap_published(setting: Setting) -> Optimizer:
     Draws and mutations are uniform and Gaussian on the linear scale, with the space's sigma as it is given.
     """
     entries = [{k: v for k, v in entry.items() if k != "use_log_scale"} for entry in setting.space.entries]
-    losses: list[float] = []
-    return Generations(_deap(parse_space(entries, "linear"), setting, losses), losses)
+    return Generations(_deap(parse_space(entries, "linear"), setting))
 
 
-def _deap(space: Space, setting: Setting, losses: list[float]) -> Iterator[list[Params]]:
-    """deap/algorithms.py, eaMuPlusLambda: mu is a batch, lambda a batch; 0.8 mutate, 0.2 cross, tournaments of 4."""
-    from deap import algorithms, base, tools
+def _deap(space: Space, setting: Setting) -> Batches:
+    """The loop of deap/algorithms.py: mutation 0.8, crossover 0.2, tournaments of 4; mu and lambda are one batch."""
+    from deap import algorithms, base, creator, tools
 
-    fitness = type("Fitness", (base.Fitness,), {"weights": (-1.0,)})
-    individual = type("Individual", (list,), {"__init__": lambda self, genes: _born(self, genes, fitness)})
+    if not hasattr(creator, "Individual"):
+        creator.create("Fitness", base.Fitness, weights=(-1.0,))
+        creator.create("Individual", list, fitness=creator.Fitness)
     rng = np.random.default_rng(setting.seed)
     random.seed(setting.seed)
     toolbox = base.Toolbox()
-    toolbox.register("clone", lambda parent: _clone(individual, parent))
     toolbox.register("mate", tools.cxUniform, indpb=0.5)
     toolbox.register("mutate", _mutate, space=space, rng=rng)
-    population = [individual([p.draw(rng) for p in space.varying]) for _ in range(2 * setting.workers)]
-    yield from _evaluated(space, population, losses)
+    population = [creator.Individual(p.draw(rng) for p in space.varying) for _ in range(2 * setting.workers)]
+    yield from _evaluated(space, population)
     while True:
         offspring = algorithms.varOr(population, toolbox, setting.workers, cxpb=0.2, mutpb=0.8)
-        yield from _evaluated(space, offspring, losses)
+        yield from _evaluated(space, offspring)
         population = tools.selTournament(population + offspring, setting.workers, tournsize=4)
-
-
-def _born(self: Any, genes: list[Value], fitness: type) -> None:
-    list.__init__(self, genes)
-    self.fitness = fitness()
-
-
-def _clone(individual: type, parent: Any) -> Any:
-    child = individual(parent)
-    child.fitness.values = parent.fitness.values
-    return child
 
 
 def _mutate(genes: Any, space: Space, rng: np.random.Generator) -> tuple[Any]:
@@ -163,22 +155,21 @@ def _mutate(genes: Any, space: Space, rng: np.random.Generator) -> tuple[Any]:
     return (genes,)
 
 
-def _evaluated(space: Space, population: list[Any], losses: list[float]) -> Iterator[list[Params]]:
+def _evaluated(space: Space, population: list[Any]) -> Batches:
     """Yield those without a valid fitness, and take their losses."""
     waiting = [individual for individual in population if not individual.fitness.valid]
-    if not waiting:
-        return
-    yield [dict(zip((p.name for p in space.varying), individual, strict=True)) for individual in waiting]
-    for individual, loss in zip(waiting, losses, strict=True):
-        individual.fitness.values = (loss,)
+    if waiting:
+        names = [p.name for p in space.varying]
+        losses = yield [dict(zip(names, individual, strict=True)) for individual in waiting]
+        for individual, loss in zip(waiting, losses, strict=True):
+            individual.fitness.values = (loss,)
 
 
 def _pymoo(setting: Setting) -> Optimizer:
-    losses: list[float] = []
-    return Generations(_pymoo_batches(setting, losses), losses)
+    return Generations(_pymoo_batches(setting))
 
 
-def _pymoo_batches(setting: Setting, losses: list[float]) -> Iterator[list[Params]]:
+def _pymoo_batches(setting: Setting) -> Batches:
     """MixedVariableGA (Blank & Deb 2020) with a batch of offspring from two batches of parents; logarithms by hand."""
     from pymoo.core.mixed import MixedVariableGA
     from pymoo.core.problem import Problem
@@ -190,9 +181,9 @@ def _pymoo_batches(setting: Setting, losses: list[float]) -> Iterator[list[Param
     worst = 0.0
     while True:
         batch = algorithm.ask()
-        yield [_named(setting.space, _powers(setting.space, individual.X)) for individual in batch]
+        losses = yield [_named(setting.space, _powers(setting.space, individual.X)) for individual in batch]
         worst = max([worst, *(loss for loss in losses if math.isfinite(loss))])
-        batch.set("F", np.array([[loss if math.isfinite(loss) else worst + 1.0] for loss in losses]))
+        batch.set("F", np.array([[min(loss, worst + 1.0)] for loss in losses]))
         algorithm.tell(infills=batch)
 
 

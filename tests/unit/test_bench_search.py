@@ -33,11 +33,11 @@ def test_reduced_benchmark_prints_a_table_of_our_strategies() -> None:
 
 def test_an_interrupted_benchmark_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
     out = tmp_path / "results.jsonl"
-    run = ("run", "--seeds", "1", "--problems", "synthetic_flat", "--optimizers", "random", "--out", str(out))
-    bench(*run)
+    run = ("run", "--seeds", "1", "--problems", "synthetic_flat", "--optimizers", "random", "deap_published")
+    bench(*run, "--out", str(out))
     whole = out.read_text()
     out.write_text(whole[:-10])
-    bench(*run)
+    bench(*run, "--out", str(out))
     again = [json.loads(line) for line in out.read_text().splitlines()]
     for line in (*again, *(first := [json.loads(line) for line in whole.splitlines()])):
         del line["search_seconds"]
