@@ -16,6 +16,7 @@ import numpy as np
 
 from search_bench.optimizers import Entry, Setting
 from search_bench.simulate import Finished, Optimizer
+from search_bench.training import CAP
 from workflow.space import Choice, Logical, Number, Space
 from workflow.space_file import parse_space
 from workflow.trial import Params, Value
@@ -178,12 +179,10 @@ def _pymoo_batches(setting: Setting) -> Batches:
     variables = {p.name: _pymoo_variable(p) for p in setting.space.varying}
     algorithm = MixedVariableGA(pop_size=2 * setting.workers, n_offsprings=setting.workers)
     algorithm.setup(Problem(vars=variables, n_obj=1), termination=NoTermination(), seed=setting.seed)
-    worst = 0.0
     while True:
         batch = algorithm.ask()
         losses = yield [_named(setting.space, _powers(setting.space, individual.X)) for individual in batch]
-        worst = max([worst, *(loss for loss in losses if math.isfinite(loss))])
-        batch.set("F", np.array([[min(loss, worst + 1.0)] for loss in losses]))
+        batch.set("F", np.array([[min(loss, CAP)] for loss in losses]))
         algorithm.tell(infills=batch)
 
 
@@ -213,7 +212,10 @@ def _powers(space: Space, found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Smac:
-    """SMAC3's facade for hyperparameters (Lindauer et al. 2022), a random forest, by ask and tell."""
+    """SMAC3's facade for hyperparameters (Lindauer et al. 2022), a random forest, by ask and tell.
+
+    A failure costs as much as the largest loss of any problem: the model does not take infinity, SMAC's own cost.
+    """
 
     def __init__(self, setting: Setting) -> None:
         from ConfigSpace import ConfigurationSpace
@@ -249,7 +251,7 @@ class Smac:
         from smac.runhistory import StatusType, TrialValue
 
         status = StatusType.SUCCESS if finished.loss is not None else StatusType.CRASHED
-        cost = math.inf if finished.loss is None else finished.loss
+        cost = CAP if finished.loss is None else finished.loss
         self.facade.tell(self.trials.pop(finished.key), TrialValue(cost=cost, status=status))
 
 
