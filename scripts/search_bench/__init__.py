@@ -1,0 +1,1 @@
+"""Parts of ``scripts/bench_search.py``, the benchmark of search methods."""
