@@ -382,13 +382,6 @@ def test_the_mode_decides_what_is_selected(strategy: str) -> None:
     assert drive(make(strategy, mode="min")) != drive(make(strategy, mode="max"))
 
 
-@each
-def test_reports_of_running_trials_are_taken(strategy: str) -> None:
-    search = make(strategy)
-    trial = search.ask()
-    assert search.report(trial.id, 1, 0.5) is True
-
-
 # -- configurations --------------------------------------------------------------------------------------------------
 
 

@@ -119,9 +119,6 @@ class AsyncSearch:
         if outcome is not None:
             self.tell(outcome)
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
     def _record(self, genome: Genome, trial_id: int) -> Trial:
         if self._gaps and self._gaps[0] == trial_id:
             self._gaps.popleft()

@@ -62,9 +62,6 @@ class RandomSearch:
             self._lost.append(self._record(self._draw(self._next_id)))
         self._record(tuple(trial.params[p.name] for p in self.space.varying))
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
     def _record(self, genome: tuple[Value, ...]) -> Trial:
         trial_id, self._next_id = self._next_id, self._next_id + 1
         config_id = self._known.setdefault(genome, trial_id)
