@@ -19,6 +19,8 @@ ALLOWED = {
     "": "",
     "errors": "",
     "trial": "",
+    "stopping": "errors trial",
+    "curves": "errors trial",
     "rundir": "",
     "supervise": "",
     "pool": "supervise",
@@ -79,7 +81,7 @@ PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
-PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "remedies", "triage", *SEARCHES}
+PURE = {"durations", "errors", "trial", "space", "stages", "metrics", "remedies", "stopping", "triage", *SEARCHES}
 # fmt: off
 IMPURE = {
     "asyncio", "datetime", "glob", "io", "logging", "multiprocessing", "os", "pathlib", "random", "secrets", "select",
