@@ -91,6 +91,9 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SIGNALS = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 BLOCK_ENDS = "its block ends"
 
+HOPELESS = "hopeless: "
+"""What comes before the reason that a stop file holds, which tells a trial that was stopped early."""
+
 _FRESH = 0.9
 """The share of a block's time that a training which would need more waits for: no other block has more."""
 
@@ -430,7 +433,8 @@ class Supervisor(Tree):
 
     def interrupted(self) -> str:
         if os.path.exists(self._path(STOP)):
-            return "the campaign asked for it"
+            why = _read(self._path(STOP))
+            return f"{HOPELESS}{why}" if why else "the campaign asked for it"
         return super().interrupted() or (BLOCK_ENDS if self._time_left() <= 0 else "")
 
     def _time_left(self) -> float:
