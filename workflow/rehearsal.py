@@ -80,6 +80,11 @@ def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int
     yield _told(runner, "train", trained, f"{trained.seconds:.1f} s ({length}), {score}")
     if trained.kind != "ok":
         return
+    if experiment.early_stopping is not None and not trained.curve:
+        metric = experiment.objective.metric
+        what = f"no line of the training's log tells an epoch's {metric}, so no trial would be stopped"
+        remedy = f"let the model print lines such as 'epoch 7 {metric}: 0.5', or set early_stopping.pattern"
+        yield Finding("warn", "early stopping", what, remedy)
     yield _gpu(site, trained, runner.gpus_used(trained))
     if "infer" in experiment.stages:
         done = _wait(runner.infer(trial, trained, 1))

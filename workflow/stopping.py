@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from workflow.errors import Problems, did_you_mean
+from workflow.errors import Problems, did_you_mean, show
 from workflow.trial import Curve
 
 RULES = ("median", "percentile")
@@ -56,7 +56,7 @@ class StoppingSettings:
                 problems.add(f"early_stopping.{key}", what, f"write at least {least}")
         if self.pattern is not None and (reason := _unusable(self.pattern)):
             remedy = r"write it as 'Epoch (?P<step>\d+).* val_loss=(?P<value>[-+.\w]+)', in single quotes"
-            problems.add("early_stopping.pattern", f"{self.pattern!r} {reason}", remedy)
+            problems.add("early_stopping.pattern", f"{show(self.pattern)} {reason}", remedy)
 
 
 def _unusable(pattern: str) -> str:

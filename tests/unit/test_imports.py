@@ -47,16 +47,16 @@ ALLOWED = {
     "batch": "errors strict",
     "providers": "batch site",
     "initial": "errors rundir space strict trial",
-    "config": "errors initial options rundir search space space_file stages strict trial",
+    "config": "errors initial options rundir search space space_file stages stopping strict trial",
     "journal": "errors trial",
     "lock": "errors supervise",
-    "campaign": "durations errors journal remedies search stages triage trial",
+    "campaign": "durations errors journal remedies search stages stopping triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "errors lock pool providers rundir site",
     "runner": (
-        "config errors executors globus image journal lock metrics providers reuse rundir site space stages supervise "
-        "trial"
+        "config curves errors executors globus image journal lock metrics providers reuse rundir site space stages "
+        "supervise trial"
     ),
     "remote": "",
     "globus": "config endpoint errors executors lock remote report.tables rundir runner site stages supervise trial",

@@ -89,6 +89,8 @@ class Progress:
         budget = done if campaign.search.done else max(campaign.search.budget, done)
         running = min(len(campaign.running), self.workers)
         parts = [f"{done}/{budget} trials, {running} running, {number['failed']} failed"]
+        if number["stopped"]:
+            parts[0] += f", {number['stopped']} stopped early"
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"gen {generation}/{self.generations}")
