@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
@@ -79,8 +79,11 @@ class Runner(Protocol):
     def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
         """All attempts (trial id, attempt) of which there is a trace on the disk."""
 
-    def intermediate(self) -> Iterable[tuple[int, int, float]]:
-        """What running trainings have told since the last call: (trial id, step, value of the objective)."""
+    def intermediate(self) -> Iterable[tuple[int, Sequence[tuple[int, float]]]]:
+        """What running trainings have told since the last call: their ids, and for each (step, value of the objective).
+
+        The next call has nothing before the caller's work on this one has become a small part of the time.
+        """
 
     def stop_early(self, trial_id: int, why: str) -> None:
         """Ask a running training to stop; its outcome comes as ``stopped``, or as it is if it ends by itself before."""
@@ -317,12 +320,11 @@ class Campaign:
         """Ask trials to stop that are hopeless by what they have told by now."""
         if self.early_stopping is None:
             return
-        hopeless: dict[int, str] = {}
-        for trial_id, step, value in self.runner.intermediate():
-            if why := self.early_stopping.report(trial_id, step, value):
-                hopeless.setdefault(trial_id, why)
-        for trial_id, why in hopeless.items():
-            self.runner.stop_early(trial_id, why)
+        for trial_id, (*earlier, last) in self.runner.intermediate():
+            for each in earlier:
+                self.early_stopping.note(trial_id, *each)
+            if why := self.early_stopping.report(trial_id, *last):
+                self.runner.stop_early(trial_id, why)
 
     def _wait(self) -> list[Future[Outcome]]:
         """Futures that ended; empty after a tick."""

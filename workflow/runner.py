@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -67,8 +67,8 @@ _WORTH_TELLING = 3.0
 _COLLECTORS = 32
 """Threads that take results; after a loss most of them wait for the attempt's end."""
 
-_LOOKS = 50
-"""Times that a look into the logs of what runs takes, between two of them: a fiftieth of the time at most."""
+_PAUSE = 20
+"""Between two looks into the logs of what runs, in times that one and the work on its news took."""
 
 _RESERVE = 20.0
 """Seconds before the end of its allocation, beside the grace, at which a controller stops."""
@@ -249,17 +249,18 @@ class ParslRunner:
                 with contextlib.suppress(OSError):
                     (directory / supervise.STOP).touch()
 
-    def intermediate(self) -> list[tuple[int, int, float]]:
-        """What running trainings have printed since the last look: (trial id, step, value).
+    def intermediate(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """What running trainings have printed since the last look: their ids, and (step, value) in the log's order.
 
         Looks at its own pace, at most as often as a supervisor does: hundreds of logs on a slow disk cost little.
         """
         begun = time.monotonic()
         if begun < self._next_look:
-            return []
-        found = [(trial_id, *each) for trial_id, log in list(self._logs.items()) for each in log.news()]
-        self._next_look = time.monotonic() + max(self.site.poll, _LOOKS * (time.monotonic() - begun))
-        return found
+            return
+        for trial_id, log in list(self._logs.items()):
+            if news := log.news():
+                yield trial_id, news
+        self._next_look = time.monotonic() + max(self.site.poll, _PAUSE * (time.monotonic() - begun))
 
     def stop_early(self, trial_id: int, why: str) -> None:
         """Ask a running training to stop since it is hopeless; its outcome comes as ``stopped``, unless it ends before.

@@ -111,10 +111,15 @@ class EarlyStopping:
         self._sign = 1.0 if mode == "min" else -1.0
         self._histories: dict[int, _History] = {}
 
-    def report(self, trial_id: int, step: int, value: float) -> str:
-        """Why the trial, which has this value now, is hopeless; empty if it may go on."""
+    def note(self, trial_id: int, step: int, value: float) -> _History:
+        """Take a value after which the trial is not to be judged, since a later one is known."""
         history = self._histories.setdefault(trial_id, _History())
         history.add(step, self._sign * value)
+        return history
+
+    def report(self, trial_id: int, step: int, value: float) -> str:
+        """Why the trial, which has this value now, is hopeless; empty if it may go on."""
+        history = self.note(trial_id, step, value)
         if step < self.settings.grace:
             return ""
         others = self._others(trial_id, step)
@@ -125,9 +130,9 @@ class EarlyStopping:
 
     def settle(self, trial_id: int, curve: Curve) -> None:
         """Take what is known for good of a trial that has ended, in the place of its reports."""
-        history = self._histories[trial_id] = _History()
+        self._histories[trial_id] = _History()
         for step, value in curve:
-            history.add(step, self._sign * value)
+            self.note(trial_id, step, value)
 
     def _others(self, trial_id: int, step: int) -> list[float]:
         """What the trial is compared with: a number for each other trial that has reached the step."""

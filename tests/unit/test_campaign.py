@@ -145,15 +145,15 @@ class Site:
         return self.memo.get(trial.params["rate"]) and replace(self.memo[trial.params["rate"]], trial_id=trial.id)
 
     reports: Callable[[int], float] | None = None
-    """The value that a trial tells at every step, of which there is one at each look; without it none tells any."""
+    """The value that a trial tells at every step, of which there are two at each look; without it none tells any."""
     heeds_stops: bool = True
 
-    def intermediate(self) -> list[tuple[int, int, float]]:
+    def intermediate(self) -> list[tuple[int, list[tuple[int, float]]]]:
         running = [key[1] for _, key, _ in self.pending] if self.reports else []
         for trial in running:
             told = self.told.setdefault(trial, [])
-            told.append((len(told) + 1, self.reports(trial)))  # type: ignore[misc]
-        return [(trial, *self.told[trial][-1]) for trial in running]
+            told += [(len(told) + number, self.reports(trial)) for number in (1, 2)]  # type: ignore[misc]
+        return [(trial, self.told[trial][-2:]) for trial in running]
 
     def stop_early(self, trial_id: int, why: str) -> None:
         self.event()
@@ -1195,7 +1195,7 @@ def test_hopeless_trials_are_stopped_and_others_take_their_place(path: Path) -> 
     assert len(state.trials) == 40
     assert len(stopped(state)) > 3 and all(number % 3 == 2 for number in stopped(state))
     first = state.outcomes[stopped(state)[0]]
-    assert first.evidence.startswith("stopped early: val_loss 9 at best by step 1 is worse than the median 0.5 of ")
+    assert first.evidence.startswith("stopped early: val_loss 9 at best by step 2 is worse than the median 0.5 of ")
     assert counts(state)["stopped"] == len(stopped(state))
     assert Counter(site.disk.trials_started()) == Counter(range(40)), "each one once"
     succeeded = {number for number, outcome in state.outcomes.items() if outcome.kind == "ok"}

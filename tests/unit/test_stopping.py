@@ -142,6 +142,15 @@ def test_what_is_known_for_good_takes_the_place_of_reports() -> None:
     assert any(answers) and not all(answers)
 
 
+def test_noted_values_count_as_reported_ones_do() -> None:
+    noting, reporting = three(rule()), three(rule())
+    for step, value in ((1, 0.9), (2, 0.7), (3, 0.9)):
+        noting.note(8, step, value)
+        reporting.report(8, step, value)
+    assert noting.report(9, 3, 0.76) == reporting.report(9, 3, 0.76) != ""
+    assert noting.report(8, 4, 0.9) == reporting.report(8, 4, 0.9)
+
+
 def test_the_same_reports_get_the_same_answers() -> None:
     reports = [(n * 7 % 13, step, (n * 31 % 17) / (step + 1)) for step in range(1, 12) for n in range(13)]
     first, second = rule(), rule()
