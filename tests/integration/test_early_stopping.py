@@ -40,6 +40,7 @@ def test_hopeless_trainings_are_stopped_and_stay_so_at_a_resume(workflow: Workfl
     done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", *options, timeout=60)
     assert done.returncode == 0, done.stdout
     assert "8 trials succeeded, 2 stopped early, 0 failed" in done.stdout
+    assert "10/10 trials, 0 running, 0 failed, 2 stopped early | best" in done.stdout
     run = workflow.directory / "run"
     kinds = {number: outcome["kind"] for number, outcome in outcomes(run).items()}
     assert kinds == {number: "stopped" if number % 4 == 3 else "ok" for number in range(10)}
