@@ -1257,3 +1257,28 @@ def test_a_model_that_tells_nothing_is_told_of_once(path: Path) -> None:
     lead(site, settings=RANDOM, early=EARLY)
     warnings = [text for text in site.said if "early stopping" in text]
     assert len(warnings) == 1 and "epoch 7 val_loss: 0.5" in warnings[0]
+
+
+STOPPED = {"kind": "stopped", "value": None, "cause": "", "evidence": "stopped early: worse than the others"}
+
+
+def test_a_stopped_trial_shows_that_the_set_up_works(path: Path) -> None:
+    """So that one that alone cannot run doesn't stop the campaign at once."""
+    faults = {("train", 0, 1): STOPPED, ("train", 1, 1): lost("setup", evidence="exit code 127")}
+    site = Site(path, in_flight=1, faults=faults)
+    state, _ = lead(site)
+    check_whole(state, site.disk)
+    assert site.disk.trials_started()[:3] == [0, 1, 2]
+
+
+def test_stopped_trials_between_those_that_cannot_run_tell_that_others_can(path: Path) -> None:
+    faults = {("train", number, 1): lost("setup", evidence="exit code 127") for number in (1, 3, 5)}
+    site = Site(path, in_flight=1, faults=faults | {("train", number, 1): STOPPED for number in (2, 4)})
+    check_whole(lead(site)[0], site.disk)
+
+
+def test_a_stopped_trial_counts_where_the_image_changes_meanwhile(path: Path) -> None:
+    site = Site(path, image_changes_at=5, faults={("train", number, 1): STOPPED for number in (3, 4)})
+    with pytest.raises(SetupError, match="was replaced"):
+        lead(site)
+    assert sorted(stopped(Journal(path).state)) == [3, 4]
