@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
@@ -16,6 +16,7 @@ from workflow.journal import Journal, Record, State
 from workflow.remedies import remedy
 from workflow.search import Search
 from workflow.stages import StageName
+from workflow.stopping import EarlyStopping
 from workflow.triage import Nodes, signature, verdict
 from workflow.trial import Outcome, Trial
 
@@ -79,6 +80,15 @@ class Runner(Protocol):
     def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
         """All attempts (trial id, attempt) of which there is a trace on the disk."""
 
+    def intermediate(self) -> Iterable[tuple[int, Sequence[tuple[int, float]]]]:
+        """What running trainings have told since the last call: their ids, and for each (step, value of the objective).
+
+        The next call has nothing before the caller's work on this one has become a small part of the time.
+        """
+
+    def stop_early(self, trial_id: int, why: str) -> None:
+        """Ask a running training to stop; its outcome comes as ``stopped``, or as it is if it ends by itself before."""
+
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]: ...
 
     def hold(self) -> None:
@@ -121,15 +131,20 @@ class Interrupted(Exception):
 class Campaign:
     """One search, from the journal's state to its end.
 
-    ``interrupt`` may be called from a signal handler.
+    ``interrupt`` may be called from a signal handler. ``early_stopping`` tells which trials are to be stopped early.
     """
 
-    def __init__(self, plan: Plan, search: Search, journal: Journal, runner: Runner, observer: Observer) -> None:
+    def __init__(
+        self, plan: Plan, search: Search, journal: Journal, runner: Runner, observer: Observer,
+        early_stopping: EarlyStopping | None = None,
+    ) -> None:  # fmt: skip
         self.plan = plan
         self.search = search
         self.journal = journal
         self.runner = runner
         self.observer = observer
+        self.early_stopping = early_stopping
+        self._told_of_no_curve = False
         self.running: dict[Future[Outcome], Trial] = {}
         self.waiting: deque[Trial] = deque()
         self.stage: StageName | None = None
@@ -244,6 +259,7 @@ class Campaign:
             self.search.restore(trial, outcome)
             if outcome is not None:
                 self._learn_duration(trial, outcome)
+                self._learn_curve(outcome)
             else:
                 self.waiting.append(trial)
         self.observer.changed(self)
@@ -320,6 +336,7 @@ class Campaign:
         for future in ended:
             trial = self.running.pop(future)
             self._settle(trial, future.result())
+        self._stop_hopeless()
         self.observer.changed(self)
 
     def _wind_down(self) -> None:
@@ -328,6 +345,16 @@ class Campaign:
             self.observer.say(f"{self.reached}: no further trial begins")
         self._winding_down = True
         self.runner.hold()
+
+    def _stop_hopeless(self) -> None:
+        """Ask trials to stop that are hopeless by what they have told by now."""
+        if self.early_stopping is None:
+            return
+        for trial_id, (*earlier, last) in self.runner.intermediate():
+            for each in earlier:
+                self.early_stopping.note(trial_id, *each)
+            if why := self.early_stopping.report(trial_id, *last):
+                self.runner.stop_early(trial_id, why)
 
     def _wait(self) -> list[Future[Outcome]]:
         """Futures that ended; empty after a tick."""
@@ -361,7 +388,7 @@ class Campaign:
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
             raise SiteError(f"trial {trial.id}: {outcome.evidence}")
-        if self.image_change and outcome.kind != "ok":
+        if self.image_change and not outcome.trained:
             return self._set_aside(trial, outcome)
         outcome = self.nodes.doubt(outcome)
         self._note_whether_it_can_run(outcome)
@@ -372,6 +399,8 @@ class Campaign:
             self._shun(node)
         self._got_further |= outcome.final or (outcome.was_cut_off and self.runner.keeps_checkpoints)
         if outcome.final:
+            self._learn_curve(outcome)
+            self._tell_if_no_curve(outcome)
             self.search.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self._set_up_is_broken():
@@ -402,6 +431,21 @@ class Campaign:
         elif outcome.was_cut_off:
             self.durations.cut(trial, outcome.seconds)
 
+    def _learn_curve(self, outcome: Outcome) -> None:
+        if self.early_stopping is not None:
+            self.early_stopping.settle(outcome.trial_id, outcome.curve)
+
+    def _tell_if_no_curve(self, outcome: Outcome) -> None:
+        """Once, where a training has succeeded without a value that early stopping could go by."""
+        if self.early_stopping is None or self._told_of_no_curve or outcome.kind != "ok" or outcome.curve:
+            return
+        self._told_of_no_curve = True
+        metric = self.early_stopping.metric
+        self.observer.say(
+            f"warning: early stopping: no line in the log of trial {outcome.trial_id} tells an epoch's {metric}\n"
+            f"    -> let the model print lines such as 'epoch 7 {metric}: 0.5', or set early_stopping.pattern"
+        )
+
     def _shun(self, node: str) -> None:
         why = self.nodes.shunned[node]
         self.journal.append({"type": "shunned", "host": node, "reason": why})
@@ -430,7 +474,7 @@ class Campaign:
 
     @property
     def _any_succeeded(self) -> bool:
-        return any(outcome.kind == "ok" for outcome in self.state.outcomes.values())
+        return any(outcome.trained for outcome in self.state.outcomes.values())
 
     def _set_up_is_broken(self) -> bool:
         """At once before the first success; later once several trials in a row cannot run: an image may go away."""
@@ -459,7 +503,7 @@ class Campaign:
         """A success shows that the set-up works, unless it began before: an image in use survives its removal."""
         if outcome.cause == "setup":
             self._cannot_run.append(outcome)
-        elif outcome.kind == "ok":
+        elif outcome.trained:
             begun = outcome.started or 0.0
             self._cannot_run = [failure for failure in self._cannot_run if (failure.ended or 0.0) > begun]
 

@@ -38,6 +38,7 @@ from workflow.stages import (
     fragile,
     unfilled,
 )
+from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
 from workflow.trial import Outcome, Params, Value
 
@@ -81,6 +82,7 @@ class Experiment:
     max_attempts: int = 3
     same_failures: int = 5
     reuse: tuple[str, ...] = ()
+    early_stopping: StoppingSettings | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -98,6 +100,11 @@ class Experiment:
             search.gpu_hours, search.wall_time, search.target, self.objective.metric, self.objective.mode, gpus,
             trials_per_gpu,
         )  # fmt: skip
+
+    def early_stopping_rule(self) -> EarlyStopping | None:
+        if self.early_stopping is None:
+            return None
+        return EarlyStopping(self.early_stopping, self.objective.metric, self.objective.mode)
 
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
@@ -145,6 +152,7 @@ class Experiment:
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
             "reuse": [literal_path(path) for path in self.reuse],
+            "early_stopping": vars(self.early_stopping) if self.early_stopping is not None else None,
         }
         return to_yaml(data)
 
@@ -214,6 +222,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     max_attempts = top.integer("max_attempts", Experiment.max_attempts, least=1)
     same_failures = top.integer("same_failures", Experiment.same_failures, least=0)
     reuse = _read_reuse(top)
+    early_stopping = _read_early_stopping(top, remote=remote)
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
@@ -229,7 +238,8 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
         warnings += _objective_warning(Path(initial_file), objective)
     _check_first_asks(space, search, problems)
     return Experiment(
-        name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse, warnings
+        name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse,
+        early_stopping, warnings,
     )  # fmt: skip
 
 
@@ -362,6 +372,26 @@ def _read_objective(section: Section) -> Objective:
     mode = section.text("mode", "min", MODES) or "min"
     section.finish()
     return Objective(metric, mode)
+
+
+def _read_early_stopping(top: Section, *, remote: bool) -> StoppingSettings | None:
+    """None where it is off: an empty section switches it on."""
+    if top.raw("early_stopping") is None:
+        return None
+    section, defaults = top.section("early_stopping"), StoppingSettings()
+    settings = StoppingSettings(
+        section.text("rule", defaults.rule) or "",
+        section.number("percentile", defaults.percentile),
+        section.integer("grace", defaults.grace) or 0,
+        section.integer("min_trials", defaults.min_trials) or 0,
+        section.text("pattern"),
+    )
+    section.finish()
+    settings.check(section.problems)
+    if remote:
+        what = "needs the logs of running trials, which cannot be seen behind Globus Compute"
+        top.problems.add("early_stopping", what, "leave it out, or choose a site that shares a file system")
+    return settings
 
 
 def _own_name(key: str) -> str:

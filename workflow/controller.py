@@ -148,7 +148,7 @@ def _lead(
         "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
         experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, budgets,
     )  # fmt: skip
-    campaign = Campaign(plan, search, journal, runner, progress)
+    campaign = Campaign(plan, search, journal, runner, progress, experiment.early_stopping_rule())
     table = Table(
         experiment.varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
         site.capacity, runner.arguments, runner.there, budgets,
@@ -261,7 +261,9 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
     lost = number["lost_attempts"]
-    progress.say(f"{number['ok']} trials succeeded, {number['failed']} failed, {lost} attempts were lost and ran again")
+    stopped = f"{number['stopped']} stopped early, " if number["stopped"] else ""
+    ended = f"{number['ok']} trials succeeded, {stopped}{number['failed']} failed"
+    progress.say(f"{ended}, {lost} attempts were lost and ran again")
     if number["reused"]:
         progress.say(f"{number['reused']} of them were taken from earlier runs")
     if isinstance(search, GeneticSearch):

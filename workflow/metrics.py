@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from workflow.errors import printable, shortened, show
-from workflow.trial import Cause, Kind, Outcome
+from workflow.trial import Cause, Curve, Kind, Outcome
 
 _SCORES_FILE = {"train": "val_scores.json", "infer": "test_scores.json"}
 
@@ -111,23 +111,31 @@ _CONTAINER_FAILED = 255
 _CONTAINER_SAYS = re.compile(r"^(?:\x1b\[\d+m)?FATAL:(?:\x1b\[0m)? {3,}", re.MULTILINE)
 """How Apptainer begins its last line: in a column of its own."""
 
+_HOPELESS = "stopped: hopeless: "
+"""How a supervisor calls what ended a trial that was stopped early."""
+
 _NOT_RUN = {126: "is not executable", 127: "was not found"}
 
 
-def judge(result: Mapping[str, Any], stage: str, metric: str | None, trial_id: int, attempt: int) -> Outcome:
+def judge(
+    result: Mapping[str, Any], stage: str, metric: str | None, trial_id: int, attempt: int, curve: Curve = ()
+) -> Outcome:
     """The outcome that a ``result.json`` stands for.
 
-    ``metric`` names the objective; None for a stage that has none (preprocess, infer).
+    ``metric`` names the objective; None for a stage that has none (preprocess, infer). ``curve`` are its values during
+    the training.
     """
     kind, cause, value, evidence = _verdict(result, stage, metric)
     metrics: Mapping[str, float] = {}
     if kind == "ok":
         metrics = {k: v for k, v in read_scores(stage, result["scores"]).items() if math.isfinite(v)}
+    elif kind == "stopped" and metric is not None and curve:
+        metrics = {metric: curve[-1][1]}
     started, ended = result["started"], result["ended"]
     gpu_seconds = ended - started if result["gpu"] is not None else 0.0
     return Outcome(
         trial_id, attempt, kind, value, metrics, started, ended, gpu_seconds, host=result["host"], gpu=result["gpu"],
-        peak_memory=result["peak_memory"], evidence=evidence, cause=cause,
+        peak_memory=result["peak_memory"], evidence=evidence, cause=cause, curve=curve,
     )  # fmt: skip
 
 
@@ -137,6 +145,8 @@ def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple
         return "lost", "setup", None, ended_by
     if ended_by.startswith("stopped before it started"):
         return "deferred", "walltime" if result.get("block_ends") else "", None, ended_by
+    if ended_by.startswith(_HOPELESS):
+        return "stopped", "", None, f"stopped early: {ended_by.removeprefix(_HOPELESS)}"
     if ended_by.startswith("stopped"):
         return "lost", "walltime" if result.get("block_ends") else "infrastructure", None, ended_by
     if ended_by != "exit":

@@ -80,6 +80,8 @@ def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int
     yield _told(runner, "train", trained, f"{trained.seconds:.1f} s ({length}), {score}")
     if trained.kind != "ok":
         return
+    if experiment.early_stopping is not None:
+        yield _early_stopping(experiment.objective.metric, trained)
     yield _gpu(site, trained, runner.gpus_used(trained))
     if "infer" in experiment.stages:
         done = _wait(runner.infer(trial, trained, 1))
@@ -157,6 +159,15 @@ def _gpu(site: Site, trained: Outcome, used: Mapping[str, Any] | None) -> Findin
         what = f"the training was given {given}, and used {shown}"
         return Finding("fail", "GPU", what, "let train.sh set CUDA_VISIBLE_DEVICES to its first argument, and no other")
     return Finding("pass", "GPU", f"the training was given {given}, and used {shown}")
+
+
+def _early_stopping(metric: str, trained: Outcome) -> Finding:
+    if trained.curve:
+        step, value = trained.curve[-1]
+        return Finding("pass", "early stopping", f"the log tells {metric} by steps, the last time {value:g} at {step}")
+    what = f"no line of the training's log tells an epoch's {metric}, so no trial would be stopped"
+    remedy = f"let the model print lines such as 'epoch 7 {metric}: 0.5', or set early_stopping.pattern"
+    return Finding("warn", "early stopping", what, remedy)
 
 
 _DEVICES = {"nvidia": "nvidia[0-9]*", "amd": "kfd", "intel": "dri/renderD*"}

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 from workflow import supervise
 from workflow.batch import clock
 from workflow.config import Experiment
+from workflow.curves import RunningLog, default_pattern
 from workflow.durations import LONGER, Expectation
 from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
@@ -41,7 +42,7 @@ from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
 from workflow.triage import ShortBlocks
-from workflow.trial import Outcome, Trial
+from workflow.trial import Curve, Outcome, Trial
 
 _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
@@ -70,6 +71,9 @@ _COLLECTORS = 32
 
 _SHORT_BLOCKS = 3
 """Blocks in a row that only handed trials back, after which no trial counts as fitting into one."""
+
+_PAUSE = 20
+"""Between two looks into the logs of what runs, in times that one and the work on its news took."""
 
 _RESERVE = 20.0
 """Seconds before the end of its allocation, beside the grace, at which a controller stops."""
@@ -125,6 +129,10 @@ class ParslRunner:
         """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
+        self._pattern = _pattern(experiment)
+        self._logs: dict[int, RunningLog] = {}
+        """Of trainings that run or wait to run, by trial, where their intermediate values count."""
+        self._next_look = 0.0
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._memo: Memo | None = None
         self._bind_sources: dict[str, Source] = {}
@@ -248,6 +256,30 @@ class ParslRunner:
             if not (directory / supervise.HEARTBEAT).exists():
                 with contextlib.suppress(OSError):
                     (directory / supervise.STOP).touch()
+
+    def intermediate(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """What running trainings have printed since the last look: their ids, and (step, value) in the log's order.
+
+        Looks at its own pace, at most as often as a supervisor does: hundreds of logs on a slow disk cost little.
+        """
+        begun = time.monotonic()
+        if begun < self._next_look:
+            return
+        for trial_id, log in list(self._logs.items()):
+            if news := log.news():
+                yield trial_id, news
+        self._next_look = time.monotonic() + max(self.site.poll, _PAUSE * (time.monotonic() - begun))
+
+    def stop_early(self, trial_id: int, why: str) -> None:
+        """Ask a running training to stop since it is hopeless; its outcome comes as ``stopped``, unless it ends before.
+
+        Nothing remembers that: a model may remove the file, or the disk be full, and then it is to be asked again.
+        """
+        if (log := self._logs.get(trial_id)) is not None:
+            draft = log.path.with_name(f"{supervise.STOP}.new")
+            with contextlib.suppress(OSError):
+                draft.write_text(why, encoding="utf-8")
+                draft.replace(log.path.with_name(supervise.STOP))
 
     def stop(self) -> None:
         """Ask every running stage to stop; their outcomes come as ``lost``."""
@@ -380,6 +412,8 @@ class ParslRunner:
             ) from error
         outcome: Future[Outcome] = Future()
         self._running[outcome], self._submitted[directory] = directory, time.time()
+        if self._pattern is not None and command.stage == "train":
+            self._logs[trial_id] = RunningLog(directory / supervise.LOG, self._pattern)
 
         def collect(done: Future[Any]) -> None:
             # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
@@ -412,11 +446,15 @@ class ParslRunner:
                 (self._running[outcome] / supervise.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
                 found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
-            self._running.pop(outcome, None)
+            self._forget(outcome, trial_id)
             outcome.set_exception(unexpected)
             return
-        self._running.pop(outcome, None)
+        self._forget(outcome, trial_id)
         outcome.set_result(found)
+
+    def _forget(self, outcome: Future[Outcome], trial_id: int) -> None:
+        self._running.pop(outcome, None)
+        self._logs.pop(trial_id, None)
 
     def _wait_for_end(self, directories: Iterable[Path]) -> None:
         """Return once no attempt in ``directories`` may still run.
@@ -500,7 +538,16 @@ class ParslRunner:
         if result is None:
             return None
         metric = self.experiment.objective.metric if stage == "train" else None
-        return judge(result, stage, metric, trial_id, attempt)
+        return judge(result, stage, metric, trial_id, attempt, self._curve(stage, directory, trial_id))
+
+    def _curve(self, stage: StageName, directory: Path, trial_id: int) -> Curve:
+        """The intermediate values of a training that has ended; none where nobody wants them."""
+        if self._pattern is None or stage != "train":
+            return ()
+        path, log = directory / supervise.LOG, self._logs.get(trial_id)
+        if log is None or log.path != path:
+            log = RunningLog(path, self._pattern)
+        return log.curve()
 
     def _spec(
         self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str],
@@ -564,6 +611,13 @@ class ParslRunner:
                 _quietly(self._provider.clear)
             if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
                 executor.interchange_proc.kill()
+
+
+def _pattern(experiment: Experiment) -> str | None:
+    """How intermediate values are found in logs; None where they are not looked for."""
+    if experiment.early_stopping is None:
+        return None
+    return experiment.early_stopping.pattern or default_pattern(experiment.objective.metric)
 
 
 def check_length(title: str, line: str) -> None:

@@ -100,6 +100,8 @@ BLOCK_ENDS = "its block ends"
 _FRESH, _HALF = 0.9, 0.5
 """The share of what a block had when its pool started that a training which would need more waits for: no other block
 has more. The second one is for a training of which only the time-out is known: it may well take less, and tells."""
+HOPELESS = "hopeless: "
+"""What comes before the reason that a stop file holds, which tells a trial that was stopped early."""
 
 _BLOCK_MARGIN = 5.0
 """Seconds before the end of a block, beside the grace, at which everything has to be over."""
@@ -437,7 +439,8 @@ class Supervisor(Tree):
 
     def interrupted(self) -> str:
         if os.path.exists(self._path(STOP)):
-            return "the campaign asked for it"
+            why = _read(self._path(STOP))
+            return f"{HOPELESS}{why}" if why else "the campaign asked for it"
         return super().interrupted() or (BLOCK_ENDS if self._time_left() <= 0 else "")
 
     def _time_left(self, at: float | None = None) -> float:

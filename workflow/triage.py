@@ -51,7 +51,7 @@ def verdict(outcomes: Mapping[int, Outcome], same_failures: int, *, at_end: bool
     were asked for, not the first that ended, among which quick failures are many. Trials that were lost for good tell
     of a broken site, a few of them at any time, a single one ``at_end`` of the search.
     """
-    if any(outcome.kind == "ok" for outcome in outcomes.values()):
+    if any(outcome.trained for outcome in outcomes.values()):
         return None
     lost = [outcome for _, outcome in sorted(outcomes.items()) if outcome.cause == "infrastructure"]
     if len(lost) >= (1 if at_end else _LOST_TRIALS):

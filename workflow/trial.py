@@ -9,6 +9,9 @@ from typing import Any, Literal
 Value = int | float | str | bool
 Params = Mapping[str, Value]
 
+Curve = tuple[tuple[int, float], ...]
+"""A metric in the course of a training: (step, value) by ascending steps."""
+
 Kind = Literal["ok", "failed", "stopped", "lost", "deferred"]
 
 Cause = Literal["", "model", "infrastructure", "node", "walltime", "setup", "site"]
@@ -49,10 +52,11 @@ class Outcome:
     """How one attempt of a trial (or of a stage) ended.
 
     ``value`` is the objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
-    all scores that the attempt wrote. ``started`` and ``ended`` are seconds since the epoch on the worker's
-    clock, None where the attempt never started. ``peak_memory`` is that of its process tree, in bytes, 0 if unknown.
-    ``evidence`` says in one line why it ended so. ``source`` is the directory with the model of an outcome that was
-    reused from another run; empty where the trial ran in this one.
+    all scores that the attempt wrote; of one that was stopped early the last value of the objective. ``started`` and
+    ``ended`` are seconds since the epoch on the worker's clock, None where the attempt never started. ``peak_memory``
+    is that of its process tree, in bytes, 0 if unknown. ``evidence`` says in one line why it ended so. ``source`` is
+    the directory with the model of an outcome that was reused from another run; empty where the trial ran in this one.
+    ``curve`` are the objective's values during the training, thinned to a few, where its log was read for them.
     """
 
     trial_id: int
@@ -69,6 +73,12 @@ class Outcome:
     evidence: str = ""
     cause: Cause = ""
     source: str = ""
+    curve: Curve = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether it shows that site and model work: a training ended well, or was stopped for its values."""
+        return self.kind in ("ok", "stopped")
 
     @property
     def final(self) -> bool:
@@ -97,8 +107,11 @@ class Outcome:
         return max(0.0, self.ended - self.started)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        data = asdict(self)
+        if not self.curve:  # as in the journals of older versions
+            del data["curve"]
+        return data
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Outcome:
-        return cls(**data)
+        return cls(**{**data, "curve": tuple((step, value) for step, value in data.get("curve", ()))})

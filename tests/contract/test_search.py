@@ -123,7 +123,8 @@ def drive(search: Search, objective: Objective = number, pending: int = 4, seed:
 
 
 def genome(trial: Trial, space: Space = SPACE) -> tuple[Any, ...]:
-    return (*(trial.params.get(p.name) for p in space.varying), trial.fidelity)
+    values = tuple(trial.params.get(p.name) for p in space.varying)
+    return values if trial.fidelity is None else (*values, trial.fidelity)
 
 
 def from_disk(trial: Trial) -> Trial:
@@ -487,13 +488,6 @@ def test_minimising_mirrors_maximising(strategy: str) -> None:
 @each_generational
 def test_the_mode_decides_what_is_selected(strategy: str) -> None:
     assert drive(make(strategy, mode="min")) != drive(make(strategy, mode="max"))
-
-
-@each
-def test_reports_of_running_trials_are_taken(strategy: str) -> None:
-    search = make(strategy)
-    trial = search.ask()
-    assert search.report(trial.id, 1, 0.5) is True
 
 
 # -- configurations --------------------------------------------------------------------------------------------------

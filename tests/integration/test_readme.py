@@ -21,6 +21,7 @@ from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
 from workflow.space_file import TYPES, parse_space
+from workflow.stopping import StoppingSettings
 
 README = (ROOT / "README.md").read_text()
 
@@ -55,6 +56,7 @@ def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     experiment = load_experiment(tmp_path / "graphdrp.yaml", {})
     assert experiment.model.runtime == "apptainer"
     assert set(experiment.stages) == {"preprocess", "train", "infer"}
+    assert experiment.early_stopping == StoppingSettings()
 
 
 def test_the_example_space_loads() -> None:
@@ -103,6 +105,7 @@ ENDPOINT_KEYS = {"endpoint", "endpoint_directory", "queue_timeout", "user_endpoi
 
 def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
+    assert first_column(section("Early stopping")) == {field.name for field in fields(StoppingSettings)}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
     assert first_column(section("Sites")) == SITE_KEYS
     assert first_column(section("Jobs of a cluster")) == BATCH_KEYS

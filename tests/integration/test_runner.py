@@ -19,11 +19,13 @@ import yaml
 from tests.conftest import small_disk, toy_experiment
 from workflow import runner as module
 from workflow.config import load_experiment
+from workflow.curves import RunningLog
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.site import find_site, load_site
-from workflow.supervise import HEARTBEAT, identity
+from workflow.stopping import StoppingSettings
+from workflow.supervise import HEARTBEAT, STOP, identity
 from workflow.trial import Outcome
 
 
@@ -57,6 +59,83 @@ def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: ParslRun
     assert sorted(runner.attempts("train")) == [(n, 1) for n in range(5)]
     found = {outcome.trial_id: outcome.kind for outcome in runner.recover("train", runner.attempts("train"))}
     assert found == {0: "ok", 1: "failed"}
+
+
+@pytest.fixture
+def watching(runner: ParslRunner) -> ParslRunner:
+    """A runner that looks for intermediate values, as often as it is asked."""
+    experiment = replace(runner.experiment, early_stopping=StoppingSettings())
+    return ParslRunner(replace(runner.site, poll=0.0), experiment, runner.run, runner.lock)
+
+
+def running_log(runner: ParslRunner, trial: int, text: str) -> Path:
+    """The log of a trial's first attempt, which runs."""
+    path = runner.run.trial_attempt(trial, 1) / "model.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    assert runner._pattern is not None
+    runner._logs[trial] = RunningLog(path, runner._pattern)
+    return path
+
+
+def test_intermediate_values_of_running_trials_are_told_once(watching: ParslRunner) -> None:
+    first = running_log(watching, 0, "epoch 1 val_loss 0.5\nepoch 2 val_lo")
+    running_log(watching, 1, "epoch 1 train_loss 0.4\n")
+    assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
+    with first.open("a") as file:
+        file.write("ss 0.25\nepoch 3 val_loss 0.125\n")
+    time.sleep(0.1)
+    assert list(watching.intermediate()) == [(0, [(2, 0.25), (3, 0.125)])]
+    time.sleep(0.1)
+    assert list(watching.intermediate()) == []
+
+
+def test_logs_are_not_read_more_often_than_supervisors_look(watching: ParslRunner) -> None:
+    watching.site = replace(watching.site, poll=100.0)
+    running_log(watching, 0, "epoch 1 val_loss 0.5\n")
+    assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
+    running_log(watching, 1, "epoch 1 val_loss 0.5\n")
+    assert list(watching.intermediate()) == []
+
+
+def test_logs_are_read_the_less_often_the_longer_the_work_on_their_news_takes(watching: ParslRunner) -> None:
+    running_log(watching, 0, "epoch 1 val_loss 0.5\n")
+    for _ in watching.intermediate():
+        time.sleep(0.05)
+    assert watching._next_look - time.monotonic() > 0.9
+
+
+def test_hundreds_of_logs_cost_little(watching: ParslRunner) -> None:
+    lines = "".join(f"epoch {step}/150 train_loss 0.12345 val_loss 0.12345\n" for step in range(10))
+    for trial in range(400):
+        running_log(watching, trial, lines)
+    begun = time.process_time()
+    assert sum(len(news) for _, news in watching.intermediate()) == 4000
+    assert time.process_time() - begun < 1.0
+
+
+def test_a_trial_that_is_hopeless_is_asked_to_stop_with_the_reason(watching: ParslRunner) -> None:
+    directory = running_log(watching, 0, "").parent
+    watching.stop_early(0, "too bad")
+    assert (directory / STOP).read_text() == "too bad"
+    watching.stop_early(0, "still too bad")
+    assert (directory / STOP).read_text() == "still too bad"
+    watching.stop_early(7, "one that has ended")
+    assert {path.name for path in directory.iterdir()} == {"model.log", STOP}
+
+
+def test_what_was_stopped_early_is_recovered_with_its_curve(watching: ParslRunner) -> None:
+    directory = leave_result(watching, 0, ended_by="stopped: hopeless: too bad", exit_code=None)
+    (directory / "model.log").write_text("epoch 1 val_loss 0.5\nepoch 2 val_loss 0.25")
+    leave_result(watching, 1)
+    found = watching.recover("train", [(0, 1), (1, 1)])
+    assert [(outcome.kind, outcome.curve) for outcome in found] == [("stopped", ((1, 0.5), (2, 0.25))), ("ok", ())]
+    assert found[0].metrics == {"val_loss": 0.25}
+
+
+def test_logs_are_not_read_where_nobody_wants_their_values(runner: ParslRunner) -> None:
+    (leave_result(runner, 0) / "model.log").write_text("epoch 1 val_loss 0.5\n")
+    assert runner.recover("train", [(0, 1)])[0].curve == ()
 
 
 def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:

@@ -24,9 +24,10 @@ from workflow.campaign import Campaign, Interrupted, Plan, best
 from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.journal import Journal, Record, State, campaign_record
-from workflow.report.tables import Table, hpo_csv
+from workflow.report.tables import Table, counts, hpo_csv
 from workflow.search import STRATEGIES, Search, SearchSettings, make_search
 from workflow.space_file import parse_space
+from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.trial import FINAL_KINDS, Outcome, Trial
 
 SPACE = parse_space(
@@ -117,6 +118,7 @@ class Site:
         self.shunned: list[str] = []
         self.memo: dict[Any, Outcome] = {}
         self.expected: dict[int, Expectation | None] = {}
+        self.told: dict[int, list[tuple[int, float]]] = {}
 
     def event(self) -> None:
         self.events += 1
@@ -145,6 +147,24 @@ class Site:
 
     def recall(self, trial: Trial) -> Outcome | None:
         return self.memo.get(trial.params["rate"]) and replace(self.memo[trial.params["rate"]], trial_id=trial.id)
+
+    reports: Callable[[int], float] | None = None
+    """The value that a trial tells at every step, of which there are two at each look; without it none tells any."""
+    heeds_stops: bool = True
+
+    def intermediate(self) -> list[tuple[int, list[tuple[int, float]]]]:
+        running = [key[1] for _, key, _ in self.pending] if self.reports else []
+        for trial in running:
+            told = self.told.setdefault(trial, [])
+            told += [(len(told) + number, self.reports(trial)) for number in (1, 2)]  # type: ignore[misc]
+        return [(trial, self.told[trial][-2:]) for trial in running]
+
+    def stop_early(self, trial_id: int, why: str) -> None:
+        self.event()
+        for index, (future, key, outcome) in enumerate(self.pending):
+            if key[1] == trial_id and self.heeds_stops:
+                stopped = replace(outcome, kind="stopped", value=None, cause="", evidence=f"stopped early: {why}")
+                self.pending[index] = (future, key, stopped)
 
     def shun(self, host: str) -> None:
         self.shunned.append(host)
@@ -254,6 +274,7 @@ class Site:
 
     def _end(self, pending: tuple[Future[Outcome], Key, Outcome]) -> None:
         future, key, outcome = pending
+        outcome = replace(outcome, curve=tuple(self.told.get(key[1], [])))
         if outcome.kind in FINAL_KINDS:
             self.disk.results[key] = outcome
         future.set_result(outcome)
@@ -300,7 +321,11 @@ class CrashingJournal(Journal):
 
 
 def lead(
-    site: Site, plan: Plan = PLAN, settings: SearchSettings = SETTINGS, search: Search | None = None
+    site: Site,
+    plan: Plan = PLAN,
+    settings: SearchSettings = SETTINGS,
+    search: Search | None = None,
+    early: StoppingSettings | None = None,
 ) -> tuple[State, Campaign]:
     """What a controller does: open the journal, run the campaign, close it."""
     journal = CrashingJournal(site.path)
@@ -309,7 +334,8 @@ def lead(
         first = journal.state.header is None
         journal.append(campaign_record({}, {}) if first else {"type": "resumed"})
         search = search or make_search(SPACE, settings, plan.mode)
-        campaign = Campaign(plan, HonestSearch(search, site), journal, site, site)
+        rule = EarlyStopping(early, "val_loss", plan.mode) if early is not None else None
+        campaign = Campaign(plan, HonestSearch(search, site), journal, site, site, rule)
         campaign.run()
     finally:
         journal.close()
@@ -1306,3 +1332,113 @@ def test_a_scratch_that_cannot_be_used_stops_the_campaign_with_its_remedy(path: 
     fault = lost("setup", evidence="cannot start 'apptainer': scratch /x: Permission denied")
     with pytest.raises(SetupError, match=r"scratch /x: Permission denied(.*)\n    -> let site\.scratch name"):
         lead(Site(path, in_flight=1, faults={key: fault}))
+
+
+# -- early stopping --------------------------------------------------------------------------------------------------
+
+EARLY = StoppingSettings(grace=1, min_trials=4)
+RANDOM = SearchSettings(strategy="random", evaluations=40)
+
+
+def every_third_is_hopeless(trial: int) -> float:
+    return 9.0 if trial % 3 == 2 else 0.5
+
+
+def stopped(state: State) -> list[int]:
+    return [number for number, outcome in state.outcomes.items() if outcome.kind == "stopped"]
+
+
+def test_hopeless_trials_are_stopped_and_others_take_their_place(path: Path) -> None:
+    site = Site(path, in_flight=8, reports=every_third_is_hopeless)
+    state, campaign = lead(site, settings=RANDOM, early=EARLY)
+    check_whole(state, site.disk)
+    assert len(state.trials) == 40
+    assert len(stopped(state)) > 3 and all(number % 3 == 2 for number in stopped(state))
+    first = state.outcomes[stopped(state)[0]]
+    assert first.evidence.startswith("stopped early: val_loss 9 at best by step 2 is worse than the median 0.5 of ")
+    assert counts(state)["stopped"] == len(stopped(state))
+    assert Counter(site.disk.trials_started()) == Counter(range(40)), "each one once"
+    succeeded = {number for number, outcome in state.outcomes.items() if outcome.kind == "ok"}
+    assert {trial.id for trial, _ in campaign.durations._samples} == succeeded, "they took less time than they would"
+
+
+def test_a_stopped_trial_never_wins(path: Path) -> None:
+    """Whatever its last value was."""
+    site = Site(path, in_flight=8, reports=every_third_is_hopeless)
+    state, _ = lead(site, replace(PLAN, mode="max"), RANDOM, early=replace(EARLY, grace=0))
+    winner = best(state, "max")
+    assert winner is not None and winner.kind == "ok"
+    rows = list(csv.DictReader(io.StringIO(hpo_csv(TABLE, state))))
+    assert len(stopped(state)) > 0
+    assert all((row["result"] == "") == (state.outcomes[n].kind != "ok") for n, row in enumerate(rows))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_search_goes_on_beside_early_stopping(path: Path, strategy: str) -> None:
+    site = Site(path, in_flight=8, reports=every_third_is_hopeless)
+    state, campaign = lead(site, settings=replace(SETTINGS, strategy=strategy), early=EARLY)
+    check_whole(state, site.disk)
+    assert stopped(state) and campaign.search.done
+
+
+def test_a_trial_that_ends_by_itself_at_that_moment_counts_as_it_ended(path: Path) -> None:
+    site = Site(path, in_flight=8, reports=every_third_is_hopeless, heeds_stops=False)
+    state, _ = lead(site, settings=RANDOM, early=EARLY)
+    assert stopped(state) == []
+    assert table(state) == table(lead(Site(path.with_name("other")), settings=RANDOM)[0])
+
+
+def test_a_resume_stops_no_trial_twice_and_knows_what_earlier_ones_told(path: Path) -> None:
+    begun = Site(path, in_flight=8, reports=every_third_is_hopeless, crash_at=150)
+    with pytest.raises(Crash):
+        lead(begun, settings=RANDOM, early=EARLY)
+    begun.die()
+    before = Journal(path).state
+    assert stopped(before) and len(before.outcomes) >= 8
+    asked: list[str] = []
+    site = Site(path, begun.disk, in_flight=8, reports=lambda trial: 9.5)
+    site.stop_early = lambda trial_id, why: asked.append(why)  # type: ignore[method-assign]
+    state, _ = lead(site, settings=RANDOM, early=replace(EARLY, min_trials=len(before.outcomes) - 2))
+    assert asked, "others of this controller alone would be too few: all of them tell the same"
+    check_whole(state, site.disk)
+    assert set(stopped(before)) <= set(stopped(state))
+    assert not set(stopped(before)) & set(site.disk.trials_started()[len(begun.disk.started) :])
+
+
+def test_curves_are_in_the_journal(path: Path) -> None:
+    state, _ = lead(Site(path, in_flight=8, reports=every_third_is_hopeless), settings=RANDOM, early=EARLY)
+    again = Journal(path).state
+    assert again.outcomes == state.outcomes
+    assert any(len(outcome.curve) > 1 for outcome in state.outcomes.values())
+
+
+def test_a_model_that_tells_nothing_is_told_of_once(path: Path) -> None:
+    site = Site(path)
+    lead(site, settings=RANDOM, early=EARLY)
+    warnings = [text for text in site.said if "early stopping" in text]
+    assert len(warnings) == 1 and "epoch 7 val_loss: 0.5" in warnings[0]
+
+
+STOPPED = {"kind": "stopped", "value": None, "cause": "", "evidence": "stopped early: worse than the others"}
+
+
+def test_a_stopped_trial_shows_that_the_set_up_works(path: Path) -> None:
+    """So that one that alone cannot run doesn't stop the campaign at once."""
+    faults = {("train", 0, 1): STOPPED, ("train", 1, 1): lost("setup", evidence="exit code 127")}
+    site = Site(path, in_flight=1, faults=faults)
+    state, _ = lead(site)
+    check_whole(state, site.disk)
+    assert site.disk.trials_started()[:3] == [0, 1, 2]
+
+
+def test_stopped_trials_between_those_that_cannot_run_tell_that_others_can(path: Path) -> None:
+    faults = {("train", number, 1): lost("setup", evidence="exit code 127") for number in (1, 3, 5)}
+    site = Site(path, in_flight=1, faults=faults | {("train", number, 1): STOPPED for number in (2, 4)})
+    check_whole(lead(site)[0], site.disk)
+
+
+def test_a_stopped_trial_counts_where_the_image_changes_meanwhile(path: Path) -> None:
+    site = Site(path, image_changes_at=5, faults={("train", number, 1): STOPPED for number in (3, 4)})
+    with pytest.raises(SetupError, match="was replaced"):
+        lead(site)
+    assert sorted(stopped(Journal(path).state)) == [3, 4]

@@ -21,6 +21,7 @@ from workflow.run import main
 from workflow.search import SearchSettings
 from workflow.search.halving import Fidelity
 from workflow.stages import Stage
+from workflow.stopping import StoppingSettings
 from workflow.strict import HOME, apply_overrides, parse_overrides
 
 ROOT = Path(__file__).parents[2]
@@ -761,6 +762,58 @@ def test_a_resume_reads_the_same_odd_text(prepared: tuple[Path, Experiment], tex
     assert load_experiment(path, {}).stages["train"].args == {"x": text}
 
 
+# -- early stopping --------------------------------------------------------------------------------------------------
+
+
+def test_early_stopping_is_off_unless_given(tmp_path: Path) -> None:
+    assert load(tmp_path).early_stopping is None
+    assert load(tmp_path, early_stopping=None).early_stopping is None
+    assert load(tmp_path).early_stopping_rule() is None
+
+
+def test_an_empty_section_switches_early_stopping_on(tmp_path: Path) -> None:
+    expected = StoppingSettings("median", 50.0, 5, 5, None)
+    assert load(tmp_path, early_stopping={}).early_stopping == expected
+    assert load(tmp_path, "early_stopping={}").early_stopping == expected
+
+
+def test_early_stopping_is_read_back_by_a_resume(tmp_path: Path) -> None:
+    pattern = r"^e: (?P<step>\d+) 'v': (?P<value>\S+)$"
+    given = {"rule": "percentile", "percentile": 25, "grace": 0, "min_trials": 9, "pattern": pattern}
+    experiment = load(tmp_path, early_stopping=given)
+    assert experiment.early_stopping == StoppingSettings("percentile", 25.0, 0, 9, pattern)
+    write(tmp_path, json.dumps(SPACE), "space.json")
+    again = load_experiment(write(tmp_path, experiment.to_yaml(), "resumed.yaml"), {})
+    assert again.early_stopping == experiment.early_stopping
+    assert load_experiment(tmp_path / "resumed.yaml", {"early_stopping": None}).early_stopping is None
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (True, "early_stopping: is True, not a section"),
+        ({"rule": "best"}, "early_stopping.rule: 'best' is not a rule\n    -> known: median, percentile"),
+        ({"grace": 2.5}, "early_stopping.grace: 2.5 is not allowed\n    -> write a whole number"),
+        ({"patience": 3}, "early_stopping.patience: is not a known key\n    -> did you mean 'pattern'? known: rule"),
+        ({"pattern": "epoch (\\d+)"}, "early_stopping.pattern: 'epoch (\\\\d+)' lacks the group (?P<step>...)"),
+        ({"pattern": "*"}, "early_stopping.pattern: '*' is no regular expression (nothing to repeat at position 0)"),
+    ],
+)
+def test_bad_early_stopping_is_refused(tmp_path: Path, given: Any, told: str) -> None:
+    assert f"try.yaml: {told}" in refusal(tmp_path, early_stopping=given)
+    assert "\n    -> " in refusal(tmp_path, early_stopping=given)
+
+
+def test_early_stopping_cannot_look_behind_an_endpoint(tmp_path: Path) -> None:
+    there = {"model": {"scripts": "/there"}, "stages": {"train": {"timeout": "1h"}}}
+    path = write(tmp_path, {**MINIMAL, **there})
+    assert load_experiment(path, {}, remote=True).early_stopping is None
+    with pytest.raises(
+        InputError, match=r"--set early_stopping: needs the logs of running trials.*\n    -> leave it out"
+    ):
+        load_experiment(path, {"early_stopping": {}}, remote=True)
+
+
 # -- the fingerprint -------------------------------------------------------------------------------------------------
 
 
@@ -776,6 +829,7 @@ SAME = [
     {"search": {"gpu_hours": 5, "wall_time": "2h", "target": 0.1}},
     {"name": "other"},
     {"max_attempts": 9},
+    {"early_stopping": {}},
     {"stages": {"train": {"timeout": "9h"}}},
     {"space": [{**SPACE[0], "comment": "new", "lower": 0.0, "sigma": 0.1}, SPACE[1]]},
 ]

@@ -19,6 +19,8 @@ ALLOWED = {
     "": "",
     "errors": "",
     "trial": "",
+    "stopping": "errors trial",
+    "curves": "errors trial",
     "rundir": "",
     "supervise": "",
     "pool": "supervise",
@@ -53,17 +55,19 @@ ALLOWED = {
     "commands": "batch",
     "providers": "batch commands site",
     "initial": "errors rundir space strict trial",
-    "config": "budgets errors initial options rundir search search.halving space space_file stages strict trial",
+    "config": (
+        "budgets errors initial options rundir search search.halving space space_file stages stopping strict trial"
+    ),
     "journal": "errors trial",
     "lock": "errors supervise",
     "budgets": "errors journal search trial",
-    "campaign": "budgets durations errors journal remedies search stages triage trial",
+    "campaign": "budgets durations errors journal remedies search stages stopping triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "batch errors lock pool providers rundir site",
     "runner": (
-        "batch config durations errors executors globus image journal lock metrics providers reuse rundir site stages"
-        " supervise triage trial"
+        "batch config curves durations errors executors globus image journal lock metrics providers reuse rundir site"
+        " stages supervise triage trial"
     ),
     "remote": "",
     "globus": (
@@ -91,8 +95,8 @@ MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
-    "durations", "errors", "expressions", "relations", "trial", "space", "stages", "metrics", "remedies", "triage",
-    *SEARCHES,
+    "durations", "errors", "expressions", "relations", "trial", "space", "stages", "metrics", "remedies", "stopping",
+    "triage", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workflow import rehearsal as module
-from workflow.rehearsal import _gpu, _remedy
+from workflow.rehearsal import _early_stopping, _gpu, _remedy
 from workflow.site import load_site
 from workflow.trial import Outcome
 
@@ -108,3 +108,10 @@ def test_a_gpu_without_a_device_is_told(monkeypatch: pytest.MonkeyPatch, tmp_pat
     (tmp_path / "here.yaml").write_text("scheduler: local\ngpus: ['0', '1']\ngpu_vendor: nvidia\n")
     found = _gpu(load_site(tmp_path / "here.yaml", {}), TRAINED, seen(error="nvidia-smi: no such file"))
     assert (found.level, found.text) == ("warn", "the training was given GPU 1 of node7, which has no device of nvidia")
+
+
+def test_a_training_that_early_stopping_could_not_go_by_is_told() -> None:
+    told = _early_stopping("r2", Outcome(0, 1, "ok", 0.5, curve=((1, 0.25), (2, 0.5))))
+    assert (told.level, told.text) == ("pass", "the log tells r2 by steps, the last time 0.5 at 2")
+    silent = _early_stopping("r2", Outcome(0, 1, "ok", 0.5))
+    assert silent.level == "warn" and "'epoch 7 r2: 0.5'" in silent.remedy

@@ -600,6 +600,23 @@ def test_stop_file_stops(bench: Bench) -> None:
     assert bench.wait(process)["ended_by"] == "stopped: the campaign asked for it"
 
 
+def test_stop_file_may_say_why(bench: Bench) -> None:
+    """As that of a trial that is stopped early, which is then an outcome."""
+    process = bench.start(*SLEEP)
+    assert ready(bench)
+    (bench.directory / ".workflow-stop").write_text("loss 9 at best by step 5")
+    result = bench.wait(process)
+    assert result["ended_by"] == "stopped: hopeless: loss 9 at best by step 5"
+    outcome = judge(result, "train", "loss", 7, 1, ((4, 11.0), (5, 9.0)))
+    assert (outcome.kind, outcome.cause, outcome.evidence) == ("stopped", "", "stopped early: loss 9 at best by step 5")
+
+
+def test_stop_file_does_not_stop_what_has_ended_by_itself(bench: Bench) -> None:
+    """Its file and its end are seen at the same look."""
+    result = bench.run(*bash("echo hopeless > .workflow-stop; exit 3"), poll=0.2)
+    assert (result["ended_by"], result["exit_code"]) == ("exit", 3)
+
+
 def test_stop_file_that_came_first_keeps_a_stage_from_starting(bench: Bench) -> None:
     bench.directory.mkdir(parents=True)
     (bench.directory / ".workflow-stop").touch()

@@ -55,6 +55,15 @@ def test_failures_that_may_be_data(last: Outcome) -> None:
     assert verdict(failures, 0) is None
 
 
+def test_trials_that_were_stopped_early_are_no_failures_that_look_alike() -> None:
+    """They have trained, which shows that site and set-up work."""
+    evidence = "stopped early: val_loss {} at best by step 5 is worse than the median 0.55 of 9 trials"
+    stopped = [outcome(n, "stopped", cause="", evidence=evidence.format(n)) for n in range(5)]
+    assert verdict(by_id(*stopped), 5) is None
+    assert verdict(by_id(stopped[0], *(outcome(n) for n in range(1, 9))), 5) is None
+    assert verdict(by_id(stopped[0], *(lost(n) for n in range(1, 9))), 5, at_end=True) is None
+
+
 def lost(trial: int) -> Outcome:
     return outcome(trial, "failed", cause="infrastructure", evidence="lost 3 times")
 

@@ -93,11 +93,12 @@ class Progress:
         running = min(len(campaign.running), self.workers)
         total, part = f"/{budget}", done / budget if budget else 1.0
         if self.fidelity is not None:
-            worth = (
-                sum(state.trials[i].fidelity or 0.0 for i in state.outcomes if i in state.trials) / self.fidelity.max
-            )
+            smaller = sum(state.trials[i].fidelity or 0.0 for i in state.outcomes if i in state.trials)
+            worth = smaller / self.fidelity.max
             total, part = f" (worth {worth:.1f}/{self.evaluations})", worth / self.evaluations
         parts = [f"{done}{total} trials, {running} running, {number['failed']} failed"]
+        if number["stopped"]:
+            parts[0] += f", {number['stopped']} stopped early"
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"gen {generation}/{self.generations}")

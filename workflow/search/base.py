@@ -64,9 +64,6 @@ class Search(Protocol):
     def repeatable(self) -> bool:
         """Whether a trial whose record was lost is asked for again as it was, whatever has been told since."""
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        """An intermediate metric of a running trial; False asks for the trial to be stopped."""
-
 
 @dataclass(frozen=True)
 class SearchSettings:

@@ -126,9 +126,6 @@ class GeneticSearch:
         self._recorded[trial.id] = trial, outcome
         self._replay()
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
     def _learn(self, outcome: Outcome) -> None:
         individual = self._running.pop(outcome.trial_id)
         individual.evaluation.fitness = fitness(outcome, self.mode)

@@ -70,9 +70,6 @@ class RandomSearch:
             self._lost.append(self._record(genome))
         self._record(self.space.genome(trial.params))
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
     def _record(self, genome: Genome) -> Trial:
         trial_id, self._next_id = self._next_id, self._next_id + 1
         config_id = self._known.setdefault(genome, trial_id)

@@ -93,9 +93,6 @@ class SteadySearch:
         if outcome is not None:
             self.tell(outcome)
 
-    def report(self, trial_id: int, step: int, value: float) -> bool:
-        return True
-
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         """The strategy's next configuration, a new and allowed one; None if it has found none."""
         raise NotImplementedError
