@@ -3,6 +3,7 @@
     python scripts/bench_search.py run --seeds 5 --out runs/search.jsonl    # go on where the file ends
     python scripts/bench_search.py run --reduced                            # a few seconds, our own searches only
     python scripts/bench_search.py table runs/search.jsonl                  # Markdown
+    python scripts/bench_search.py fidelity --seeds 8                       # small trainings first, by learning curves
     python scripts/bench_search.py tables                                   # train the grids again (some minutes)
     python scripts/bench_search.py scales --results runs/search.jsonl       # what regrets are measured by
 
@@ -27,7 +28,7 @@ for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
-from search_bench import live, report, study, suite  # noqa: E402
+from search_bench import fidelity, live, report, study, suite  # noqa: E402
 from search_bench.optimizers import Entry, entries  # noqa: E402
 from search_bench.problems import read_scales  # noqa: E402
 from search_bench.tables import GRIDS, TABLES, make_table  # noqa: E402
@@ -58,7 +59,10 @@ def parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="print the results as Markdown")
     table.set_defaults(command=lambda args: print(table_text(args.files, args.against)))
     table.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    table.add_argument("--against", default=STRATEGIES[-1], help="the optimizer of the differences")
+    table.add_argument("--against", default="async", help="the optimizer of the differences")
+    curves = commands.add_parser("fidelity", help="trainings of several fidelities, on the tables' learning curves")
+    curves.set_defaults(command=lambda args: print(fidelity.table(range(1, args.seeds + 1))))
+    curves.add_argument("--seeds", type=int, default=8)
     tables = commands.add_parser("tables", help="train the grids and write scripts/search_bench/tables")
     tables.set_defaults(command=tables_command)
     tables.add_argument("--grids", nargs="+", choices=[grid.name for grid in GRIDS])
@@ -75,7 +79,7 @@ def run_command(args: argparse.Namespace) -> None:
             problems = [suite.all_problems()[name] for name in REDUCED_PROBLEMS]
             ours = {name: entry for name, entry in entries().items() if name in STRATEGIES}
             _show(study.run_all(problems, ours, study.REDUCED, [args.first_seed], path))
-            print(table_text([path], STRATEGIES[-1]))
+            print(table_text([path], "async"))
         return
     live.CACHE.open(args.cache or args.out.with_suffix(".live.jsonl"))
     problems = [problem for name, problem in suite.all_problems().items() if _is_asked_for(name, args.problems)]
