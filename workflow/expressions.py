@@ -230,7 +230,7 @@ class _Parser:
             elements.append(self._sum())
         self._expect(")")
         equal = [self._compared(_Token("operator", "==", opening.position), term, element) for element in elements]
-        return lambda params: any(test(params) for test in equal) is not negated
+        return lambda params: (True in [test(params) for test in equal]) is not negated  # all: one may divide by zero
 
     def _sum(self) -> _Term:
         return self._calculated(_SUMS, self._product)

@@ -34,7 +34,7 @@ stages:
   infer: {{timeout: 30m}}
 space: space.json         # what is searched; see the README's table of types
 objective: {{metric: val_loss, mode: min}}   # a key of val_scores.json, or the label of IMPROVE_RESULT lines
-search: {{strategy: mu_plus_lambda, num_iterations: 5, population_size: 16, seed: 1}}
+search: {{strategy: async, evaluations: 48, seed: 1}}
 """
 
 

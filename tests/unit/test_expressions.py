@@ -99,6 +99,10 @@ def test_and_and_or_leave_out_what_is_decided() -> None:
     assert not holds("zero != 0 and epochs / zero > 1")
 
 
+def test_every_element_of_a_list_counts_even_if_an_earlier_one_is_equal() -> None:
+    assert not parse("epochs in (epochs, 1 / zero)").holds({"epochs": 1, "zero": 0})
+
+
 def test_an_int_that_no_float_can_hold_is_not_allowed() -> None:
     assert not holds(f"rate * {'9' * 400} > 0")
 

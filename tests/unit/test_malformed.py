@@ -581,11 +581,12 @@ def bad_proportion(rng: random.Random, case: Case) -> None:
 
 @fault
 def search_that_does_not_add_up(rng: random.Random, case: Case) -> None:
-    case.experiment["search"] = rng.choice([
+    wrong = rng.choice([
         {"mut_prob": 0.8, "cx_prob": 0.3}, {"mut_prob": 1.0, "cx_prob": 0.01},
         {"offspring_proportion": 0.0}, {"offspring_proportion": 1.0}, {"population_size": 1},
         {"population_size": 3, "offspring_proportion": 0.3}, {"evaluations": 5},
     ])  # fmt: skip
+    case.experiment["search"] = {"strategy": "mu_plus_lambda", **wrong}
     case.expected += ["experiment.yaml: search."]
 
 

@@ -80,7 +80,7 @@ class SearchSettings:
     configurations that are expected to be trained quickly.
     """
 
-    strategy: str = "mu_plus_lambda"
+    strategy: str = "async"
     num_iterations: int = 5
     population_size: int = 16
     offspring_proportion: float = 0.5
