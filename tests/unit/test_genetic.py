@@ -50,7 +50,7 @@ def generation(search: GeneticSearch) -> list[Trial]:
 
 
 def individual(fitness: float, *genome: float, trial_id: int | None = None) -> _Individual:
-    return _Individual(genome, _Evaluation(trial_id, fitness))
+    return _Individual(genome, _Evaluation(trial_id, (fitness,)))
 
 
 # -- crossover and mutation ------------------------------------------------------------------------------------------

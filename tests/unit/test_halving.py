@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workflow.search import Search, SearchSettings, make_search
@@ -44,7 +45,7 @@ def ladder(*losses: float, resumes: bool = False) -> Ladder:
     made = Ladder((3, 9, 27), 3, resumes=resumes)
     for config_id, loss in enumerate(losses):
         made.begin(config_id, 0)
-        made.end(config_id, 0, loss)
+        made.end(config_id, 0, (loss,))
     return made
 
 
@@ -52,8 +53,8 @@ def test_a_third_of_a_rung_is_promoted() -> None:
     made = ladder(5.0, 1.0)
     assert made.promotable() is None
     made.begin(2, 0)
-    made.end(2, 0, 3.0)
-    assert made.promotable() == (1, {0: 5.0, 1: 1.0, 2: 3.0})
+    made.end(2, 0, (3.0,))
+    assert made.promotable() == (1, {0: (5.0,), 1: (1.0,), 2: (3.0,)})
     made.begin(1, 1)
     assert made.promotable() is None
 
@@ -62,21 +63,21 @@ def test_higher_rungs_come_first() -> None:
     made = ladder(*range(12))
     for config_id in range(3):
         made.begin(config_id, 1)
-        made.end(config_id, 1, config_id / 10)
-    assert made.promotable() == (2, {0: 0.0, 1: 0.1, 2: 0.2})
+        made.end(config_id, 1, (config_id / 10,))
+    assert made.promotable() == (2, {0: (0.0,), 1: (0.1,), 2: (0.2,)})
 
 
 def test_failures_are_not_promoted() -> None:
     assert ladder(math.inf, math.inf, math.inf).promotable() is None
-    assert ladder(math.inf, 2.0, math.inf).promotable() == (1, {1: 2.0})
+    assert ladder(math.inf, 2.0, math.inf).promotable() == (1, {1: (2.0,)})
 
 
 def test_what_a_rung_has_to_gain_is_the_median_of_what_others_gained() -> None:
     made = ladder(10.0, 20.0, 30.0)
     for config_id, loss in ((0, 9.0), (1, 17.0), (2, 25.0)):
-        made.end(config_id, 1, loss)
-    made.end(0, 2, 8.5)
-    assert made.gains() == [-3.5, -0.5, 0.0]
+        made.end(config_id, 1, (loss,))
+    made.end(0, 2, (8.5,))
+    assert np.array_equal(made.gains(), [[-3.5], [-0.5], [0.0]])
 
 
 @pytest.mark.parametrize(("resumes", "cost"), [(False, 1.0), (True, 24 / 27)])

@@ -35,6 +35,7 @@ ALLOWED = {
     "search.asynchronous": "space trial search.*",
     "search.optuna_search": "errors space trial search.*",
     "search.halving": "",
+    "search.pareto": "",
     "search.screening": "search.*",
     "search.steady": "space trial search.*",
     "search.cost": "",
