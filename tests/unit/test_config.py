@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.config import Experiment, Objective, load_experiment
+from workflow.config import Experiment, load_experiment
 from workflow.errors import InputError
 from workflow.journal import differences
 from workflow.run import main
@@ -23,6 +23,7 @@ from workflow.search.halving import Fidelity
 from workflow.stages import Stage
 from workflow.stopping import StoppingSettings
 from workflow.strict import HOME, apply_overrides, parse_overrides
+from workflow.trial import Objective
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = "$WORKFLOW_HOME/model_template"

@@ -62,7 +62,7 @@ ALLOWED = {
     "journal": "errors trial",
     "lock": "errors supervise",
     "budgets": "errors journal search trial",
-    "campaign": "budgets durations errors journal remedies search stages stopping triage trial",
+    "campaign": "budgets durations errors journal remedies search search.pareto stages stopping triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "batch errors lock pool providers rundir site",

@@ -303,7 +303,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def verdict(metric: str | None = "val_loss", stage: str = "train", **changes: Any) -> Outcome:
-    return judge(json.loads(json.dumps(result(**changes))), stage, metric, 7, 2)
+    return judge(json.loads(json.dumps(result(**changes))), stage, [] if metric is None else [metric], 7, 2)
 
 
 def test_a_good_trial() -> None:
@@ -431,7 +431,7 @@ def test_a_stopped_attempt_is_lost_even_with_scores(why: str) -> None:
 
 def test_an_attempt_that_was_stopped_early_is_data_with_its_last_value() -> None:
     found = result(ended_by="stopped: hopeless: val_loss 0.91 at best by step 12", exit_code=None, gpu="0")
-    outcome = judge(found, "train", "val_loss", 7, 2, ((11, 0.91), (12, 0.95)))
+    outcome = judge(found, "train", ["val_loss"], 7, 2, ((11, 0.91), (12, 0.95)))
     assert (outcome.kind, outcome.cause, outcome.value, outcome.final) == ("stopped", "", None, True)
     assert outcome.evidence == "stopped early: val_loss 0.91 at best by step 12"
     assert outcome.metrics == {"val_loss": 0.95}
@@ -440,7 +440,7 @@ def test_an_attempt_that_was_stopped_early_is_data_with_its_last_value() -> None
 
 
 def test_a_good_trial_keeps_its_curve_beside_its_scores() -> None:
-    outcome = judge(result(), "train", "val_loss", 7, 2, ((1, 0.9),))
+    outcome = judge(result(), "train", ["val_loss"], 7, 2, ((1, 0.9),))
     assert (outcome.kind, outcome.value, outcome.curve) == ("ok", 0.25, ((1, 0.9),))
     assert outcome.metrics == {"mse": 0.25, "pcc": 0.5}
 
