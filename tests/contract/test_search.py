@@ -8,7 +8,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,11 +74,11 @@ def number(trial: Trial) -> float:
 
 
 def outcome_of(trial: Trial, objective: Values) -> Outcome:
-    """With a size that conflicts with the objective, but for values beyond all others: they are so in both."""
+    """With a size of the objective's sign that has nothing else to do with it, but for values beyond all others."""
     value = objective(trial)
     if value is None:
         return Outcome(trial.id, 1, "failed")
-    size = value if abs(value) > 1e10 else math.copysign(1.0, value) * (1 + number(trial) - 2 * abs(value))
+    size = value if abs(value) > 1e10 else math.copysign(number(replace(trial, params={"of": trial.params})), value)
     return Outcome(trial.id, 1, "ok", value, {"size": size})
 
 

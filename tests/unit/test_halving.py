@@ -91,6 +91,14 @@ def make(space: Any = SPACE, fidelity: Fidelity = FIDELITY, **keys: Any) -> Sear
     return make_search(space, SearchSettings(strategy="async", fidelity=fidelity, **keys), "min", ())
 
 
+def test_gains_are_those_of_each_objective() -> None:
+    made = Ladder((3, 9), 3, resumes=False)
+    for rung, losses in ((0, (10.0, 1.0)), (1, (9.0, 3.0))):
+        made.end(0, rung, losses)
+        made.end(1, rung, (math.inf, math.inf))
+    assert np.array_equal(made.gains()[0], [-1.0, 2.0])
+
+
 def loss(trial: Trial) -> float:
     params = trial.params
     return abs(float(params["x"]) - 0.3) + abs(float(params["y"]) - 0.6) + 3 / float(params["epochs"])

@@ -44,9 +44,10 @@ def crowding(losses: Rows) -> NDArray[np.float64]:
 
 
 def ranks(losses: Rows) -> NDArray[np.intp]:
-    """Places in NSGA-II's order, 0 the best: by front, within a front the less crowded first. Equals share one.
+    """Places in NSGA-II's order, 0 the best: by front, within a front the less crowded first.
 
-    By one objective that is the order of the losses.
+    Of equal rows one stands there, the next behind the rest of the front and so on (Fortin & Parizeau 2013): else
+    copies of its ends would take over a population. By one objective all equal rows share the place of their loss.
     """
     rows, place = _distinct(losses)
     if rows.shape[1] == 1:
@@ -55,8 +56,8 @@ def ranks(losses: Rows) -> NDArray[np.intp]:
     distance = np.zeros(len(rows))
     for number in range(front.max(initial=-1) + 1):
         distance[front == number] = _crowding(rows[front == number])
-    _, rank = np.unique(np.column_stack([front, -distance]), axis=0, return_inverse=True)
-    return rank.reshape(-1)[place]
+    keys = np.column_stack([front[place], _copies(place), -distance[place]])
+    return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def tchebycheff(losses: Losses, weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -75,6 +76,14 @@ def _distinct(losses: Rows) -> tuple[Losses, NDArray[np.intp]]:
         return array.reshape(0, 1), np.zeros(0, dtype=np.intp)
     rows, place = np.unique(array, axis=0, return_inverse=True)
     return rows, place.reshape(-1)
+
+
+def _copies(place: NDArray[np.intp]) -> NDArray[np.intp]:
+    """How many equal rows come before each row."""
+    order = np.argsort(place, kind="stable")
+    before = np.zeros(len(place), dtype=np.intp)
+    before[order] = np.arange(len(place)) - np.searchsorted(place[order], place[order])
+    return before
 
 
 def _first_front(rows: Losses) -> NDArray[np.intp]:
