@@ -11,7 +11,7 @@ import pytest
 from workflow.search import Search, SearchSettings, make_search
 from workflow.search.halving import Fidelity, Ladder
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 SPACE = parse_space(
     [
@@ -143,6 +143,26 @@ def test_the_best_go_on_and_keep_their_configuration() -> None:
         assert {**first[trial.config_id].params, "epochs": 27} == trial.params
     assert min(map(loss, whole)) < 0.2
     assert sum(map(loss, whole)) / len(whole) < sum(loss(t) for t in first.values()) / len(first)
+
+
+def test_several_objectives_go_on_along_the_front() -> None:
+    """The first wants x = 0, the second x = 1, both y = 0.6 and many epochs."""
+    settings = SearchSettings(strategy="async", fidelity=FIDELITY, evaluations=40)
+    search = make_search(SPACE, settings, "min", (), [Objective("other")])
+    running: list[Trial] = []
+    whole: list[Trial] = []
+    while not search.done or running:
+        if len(running) < 4 and (trial := search.ask()) is not None:
+            running.append(trial)
+            continue
+        trial = running.pop(0)
+        x, y, epochs = (float(trial.params[name]) for name in ("x", "y", "epochs"))
+        harm = abs(y - 0.6) + 3 / epochs
+        search.tell(Outcome(trial.id, 1, "ok", x + harm, {"other": 1e6 * (1 - x + harm)}))
+        whole += [trial] if epochs == 27 else []
+    places = sorted(float(trial.params["x"]) for trial in whole)
+    assert places[0] < 0.2 and places[-1] > 0.8
+    assert np.median([abs(float(trial.params["y"]) - 0.6) for trial in whole]) < 0.1
 
 
 def test_a_finite_space_ends_once_nobody_is_left_to_go_on() -> None:

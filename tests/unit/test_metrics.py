@@ -445,6 +445,43 @@ def test_a_good_trial_keeps_its_curve_beside_its_scores() -> None:
     assert outcome.metrics == {"mse": 0.25, "pcc": 0.5}
 
 
+def several(*objectives: str, **changes: Any) -> Outcome:
+    return judge(result(**changes), "train", objectives, 7, 2)
+
+
+def test_further_objectives_are_among_the_metrics() -> None:
+    outcome = several("pcc", "val_loss", "size", "walltime", "peak_memory", result_lines=["IMPROVE_RESULT size: 7"])
+    assert (outcome.kind, outcome.value) == ("ok", 0.5)
+    measured = {"walltime": 60.5, "peak_memory": 2.0**30}
+    assert outcome.metrics == {"mse": 0.25, "pcc": 0.5, "val_loss": 0.25, "size": 7.0, **measured}
+
+
+def test_what_is_measured_counts_whatever_a_model_writes() -> None:
+    outcome = several("walltime", "peak_memory", scores={VAL: '{"walltime": 1, "peak_memory": 2}'})
+    assert (outcome.value, outcome.metrics["peak_memory"]) == (60.5, 2.0**30)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "words"),
+    [
+        ("size", {}, "no metric 'size': neither val_scores.json nor an IMPROVE_RESULT line"),
+        ("size", {"scores": {VAL: '{"mse": 0.25, "size": NaN}'}}, "metric 'size' is nan"),
+        ("size", {"result_lines": ["IMPROVE_RESULT size: small"]}, "'size' has 'small', not a number"),
+        ("peak_memory", {"peak_memory": 0}, "no metric 'peak_memory': the host does not tell it"),
+    ],
+)
+def test_a_trial_without_a_further_objective_fails_and_names_it(metric: str, changes: Any, words: str) -> None:
+    outcome = several("val_loss", metric, **changes)
+    assert (outcome.kind, outcome.cause, outcome.value, outcome.metrics) == ("failed", "model", None, {})
+    assert words in outcome.evidence
+
+
+def test_a_trial_of_several_objectives_that_was_stopped_early_has_the_last_value_of_the_first() -> None:
+    found = result(ended_by="stopped: hopeless: val_loss 0.91", exit_code=None)
+    outcome = judge(found, "train", ["val_loss", "walltime"], 7, 2, ((11, 0.91),))
+    assert (outcome.kind, outcome.value, outcome.metrics) == ("stopped", None, {"val_loss": 0.91})
+
+
 def test_scores_of_a_failed_exit_do_not_count() -> None:
     assert verdict(exit_code=1).value is None
 
