@@ -137,6 +137,9 @@ def test_several_objectives_from_end_to_end(workflow: Workflow, strategy: str) -
     second = json.loads((workflow.directory / "again/summary.json").read_text())
     assert second["trials"]["reused"] > 0
     assert all(entry["values"]["walltime"] > 0 for entry in second["pareto_front"])
+    settings = (*settings[:-1], "third", "--set", "reuse=run", "--set", "objectives=[val_loss min, size min]")
+    assert workflow.run(*settings).returncode == 0
+    assert json.loads((workflow.directory / "third/summary.json").read_text())["trials"]["reused"] == 0
     other = workflow.run("--resume", "run", "--set", "objectives=[val_loss min]")
     assert other.returncode == 2 and "objectives" in other.stdout
 

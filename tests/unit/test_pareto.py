@@ -52,7 +52,9 @@ def test_of_nothing_there_is_no_order(order: object) -> None:
 
 
 def test_losses_as_large_as_numbers_get() -> None:
-    assert ranks([(1.7e308, -1.7e308), (0.0, 0.0), (-1.7e308, 1.7e308)]).tolist() == [0, 1, 0]
+    losses = np.array([(1.7e308, -1.7e308), (0.0, 0.0), (-1.7e308, 1.7e308)])
+    assert crowding(losses).tolist() == [INF, 2.0, INF]
+    assert np.isfinite(tchebycheff(losses, np.array([0.5, 0.5]))).all()
 
 
 def test_tchebycheff_by_hand() -> None:
@@ -67,6 +69,11 @@ def test_tchebycheff_by_hand() -> None:
 def test_an_objective_in_which_all_are_equal_decides_nothing() -> None:
     losses = np.array([(1.0, 1e9), (2.0, 1e9), (3.0, 1e9)])
     assert np.diff(tchebycheff(losses, np.array([0.1, 0.9]))).min() > 0
+
+
+def test_an_objective_in_which_most_are_equal_has_the_range_of_the_others() -> None:
+    losses = np.array([(1.0, 0.0), (2.0, 0.0), (3.0, 0.0), (4.0, 0.0), (0.0, 1e9)])
+    assert tchebycheff(losses, np.array([0.5, 0.5])).max() < 1
 
 
 def test_a_diverged_training_leaves_the_others_apart() -> None:

@@ -337,6 +337,7 @@ def test_the_front_is_in_the_summary_the_best_by_the_first_objective_first() -> 
 def test_the_front_of_nothing_is_empty() -> None:
     assert summary(SEVERAL, state(), Search(), RUN)["pareto_front"] == []
     assert front_lines(SEVERAL, state()) == []
+    assert summary(SEVERAL, state(*FOUR, ok(0, 1.0)), Search(), RUN)["pareto_front"] == []
 
 
 def test_the_terminal_shows_the_ends_of_the_front() -> None:

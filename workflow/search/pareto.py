@@ -71,7 +71,7 @@ def tchebycheff(losses: Losses, weights: NDArray[np.float64]) -> NDArray[np.floa
 
 def _distinct(losses: Rows) -> tuple[Losses, NDArray[np.intp]]:
     """Distinct rows in lexicographic order, and the place among them of each row."""
-    array = np.asarray(losses, dtype=float) + 0.0  # of -0.0 and 0.0, which are equal, one
+    array = np.asarray(losses, dtype=float)
     if not len(array):
         return array.reshape(0, 1), np.zeros(0, dtype=np.intp)
     rows, place = np.unique(array, axis=0, return_inverse=True)
