@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
@@ -14,11 +15,12 @@ from workflow.durations import LONGER, Durations, Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError, listing
 from workflow.journal import Journal, Record, State
 from workflow.remedies import remedy
-from workflow.search import Search
+from workflow.search import Search, losses_of
+from workflow.search.pareto import is_non_dominated
 from workflow.stages import StageName
 from workflow.stopping import EarlyStopping
 from workflow.triage import Nodes, signature, verdict
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 _TICK = 0.5
 
@@ -575,6 +577,15 @@ def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
 def best(state: State, mode: str) -> Outcome | None:
     """The outcome with the best value; None if no trial succeeded."""
     return next(iter(hall_of_fame(state, mode, 1)), None)
+
+
+def pareto_front(state: State, mode: str, further: Sequence[Objective]) -> list[Outcome]:
+    """The outcomes that no other one dominates, the best by the first objective first; the earlier of equals first."""
+    ok = [outcome for number, outcome in state.outcomes.items() if outcome.kind == "ok" and number in state.trials]
+    losses = [losses_of(outcome, mode, further) for outcome in ok]
+    found = zip(is_non_dominated(losses), losses, ok, strict=True)
+    front = [(loss, outcome.trial_id) for first, loss, outcome in found if first and all(map(math.isfinite, loss))]
+    return [state.outcomes[trial_id] for _, trial_id in sorted(front)]
 
 
 def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:

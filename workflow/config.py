@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
-from workflow.errors import InputError, Problems, show, unusable_text
+from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.initial import objective_of, read_initial
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
@@ -40,7 +40,7 @@ from workflow.stages import (
 )
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Outcome, Params, Value
+from workflow.trial import Objective, Outcome, Params, Value
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -55,22 +55,23 @@ _GREATER_IS_BETTER = frozenset(
     {"pcc", "scc", "r2", "auc", "roc_auc", "aupr", "acc", "accuracy", "bacc", "f1", "kappa", "mcc"}
 )
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
+_METRIC = r"[A-Za-z_][\w.\-]*"
+_EXAMPLE = "val_loss min"
 _MAX_ARGUMENT = 100_000
 _FIRST_ASKS = 12
 """More than the random ones with which Optuna's samplers start."""
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The metric that is searched for, by its name in the model's scores, and 'min' or 'max'."""
-
-    metric: str = "val_loss"
-    mode: str = "min"
+_MOST_OBJECTIVES = 4
+"""Among more of them hardly any trial is dominated, so that NSGA-II's order says little."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A campaign's definition. ``model.data_dir`` is empty where the run's own data directory is meant."""
+    """A campaign's definition. ``model.data_dir`` is empty where the run's own data directory is meant.
+
+    ``objective`` decides who wins; ``further`` ones are searched for beside it.
+    """
 
     name: str
     model: Model
@@ -84,6 +85,11 @@ class Experiment:
     reuse: tuple[str, ...] = ()
     early_stopping: StoppingSettings | None = None
     warnings: tuple[str, ...] = ()
+    further: tuple[Objective, ...] = ()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return self.objective, *self.further
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -92,7 +98,7 @@ class Experiment:
         return searched if self.search.fidelity is None else (*searched, self.search.fidelity.parameter)
 
     def make_search(self) -> Search:
-        return make_search(self.space, self.search, self.objective.mode, self.initial)
+        return make_search(self.space, self.search, self.objective.mode, self.initial, self.further)
 
     def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
         search = self.search
@@ -138,6 +144,7 @@ class Experiment:
         return {
             "space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial),
             **({"constraints": constraints} if constraints else {}),
+            **({"objectives": list(map(str, self.objectives))} if self.further else {}),
         }  # fmt: skip
 
     def to_yaml(self) -> str:
@@ -147,7 +154,7 @@ class Experiment:
             "model": _model_data(self.model),
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
-            "objective": vars(self.objective),
+            **_objectives_data(self.objectives),
             "search": {**_search_data(self.search), "initial_population": "initial.csv" if self.initial else None},
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
@@ -155,6 +162,12 @@ class Experiment:
             "early_stopping": vars(self.early_stopping) if self.early_stopping is not None else None,
         }
         return to_yaml(data)
+
+
+def _objectives_data(objectives: Sequence[Objective]) -> dict[str, Any]:
+    if len(objectives) == 1:
+        return {"objective": vars(objectives[0])}
+    return {"objectives": list(map(str, objectives))}
 
 
 def _search_data(search: SearchSettings) -> dict[str, Any]:
@@ -215,7 +228,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     stages = _read_stages(top.section("stages"))
     model = _read_model(top.section("model"), stages, remote=remote)
     space = _read_space(top)
-    objective = _read_objective(top.section("objective"))
+    objective, *further = _read_objectives(top)
     search = _read_search(top.section("search"))
     initial_path = Section({"initial_population": search.initial_population}, "search", problems, top.base)
     initial_file = initial_path.path("initial_population")
@@ -229,17 +242,17 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
         _check_fidelity(search.fidelity, space, problems)
     problems.raise_if_any()
     assert space is not None and model is not None and max_attempts is not None and same_failures is not None
-    warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, objective))
+    warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, [objective, *further]))
     search = _with_checkpoints(search, space, stages)
     initial: Sequence[Params] = ()
     if initial_file:
         initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
-    _check_first_asks(space, search, problems)
+    _check_first_asks(space, search, further, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse,
-        early_stopping, warnings,
+        early_stopping, warnings, tuple(further),
     )  # fmt: skip
 
 
@@ -365,9 +378,34 @@ def _read_reuse(top: Section) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _read_objectives(top: Section) -> list[Objective]:
+    """At least one, also where what is given is wrong."""
+    texts = top.raw("objectives")
+    if texts is None:
+        return [_read_objective(top.section("objective"))]
+    if top.raw("objective") is not None:
+        top.problems.add("objectives", "is given beside objective", "keep one of the two")
+    if not isinstance(texts, list) or not 1 <= len(texts) <= _MOST_OBJECTIVES:
+        top.wrong("objectives", texts, f"write a list of 1 to {_MOST_OBJECTIVES}, such as [{_EXAMPLE}, walltime min]")
+        return [Objective()]
+    found = [_parse_objective(text, top) for text in texts]
+    metrics = [objective.metric for objective in found]
+    if twice := [metric for metric in dict.fromkeys(metrics) if metrics.count(metric) > 1]:
+        top.problems.add("objectives", f"names {listing(twice)} more than once", "keep one of each")
+    return found
+
+
+def _parse_objective(text: object, top: Section) -> Objective:
+    match = re.fullmatch(rf"({_METRIC}) +({'|'.join(MODES)})", text) if isinstance(text, str) else None
+    if match is None:
+        top.wrong("objectives", text, f"write the name of a score and {' or '.join(MODES)}, such as {_EXAMPLE}")
+        return Objective(str(text))
+    return Objective(*match.groups())
+
+
 def _read_objective(section: Section) -> Objective:
     metric = section.text("metric", "val_loss") or ""
-    if not re.fullmatch(r"[A-Za-z_][\w.\-]*", metric):
+    if not re.fullmatch(_METRIC, metric):
         section.wrong("metric", metric, "write the name of a score, such as val_loss, mse or pcc")
     mode = section.text("mode", "min", MODES) or "min"
     section.finish()
@@ -461,15 +499,18 @@ def _optional_number(section: Section, key: str) -> float | None:
     return None if math.isnan(number) else number
 
 
-def _check_first_asks(space: Space, settings: SearchSettings, problems: Problems) -> None:
-    """Some samplers refuse a space, or miss a package of theirs, only when they are asked, or asked after results."""
+def _check_first_asks(space: Space, settings: SearchSettings, further: Sequence[Objective], problems: Problems) -> None:
+    """Some samplers refuse a space or several objectives, or miss a package of theirs, only when they are asked, or
+    asked after results.
+    """
     if settings.strategy != "optuna":
         return
     try:
-        search = make_search(space, settings, "min")
+        search = make_search(space, settings, "min", (), further)
         for number in range(_FIRST_ASKS):
             if (trial := search.ask()) is not None:
-                search.tell(Outcome(trial.id, 1, "ok", float(number)))
+                metrics = {objective.metric: float(number) for objective in further}
+                search.tell(Outcome(trial.id, 1, "ok", float(number), metrics))
     except InputError as error:
         what = str(error).removeprefix("search.sampler: ")
         problems.include(f"{problems.where('search.sampler')}: {what}")
@@ -505,12 +546,13 @@ def _objective_warning(initial: Path, objective: Objective) -> tuple[str, ...]:
     return (f"search.initial_population: {initial} searched {was}, this experiment {now}: its best may not be yours",)
 
 
-def _warnings(space: Space, stages: Mapping[StageName, Stage], objective: Objective) -> list[str]:
+def _warnings(space: Space, stages: Mapping[StageName, Stage], objectives: Sequence[Objective]) -> list[str]:
     found = []
-    if objective.metric in _GREATER_IS_BETTER and objective.mode == "min":
-        found.append(f"objective: {objective.metric} is minimised; set objective.mode to max if greater is better")
-    if objective.metric in _LESS_IS_BETTER and objective.mode == "max":
-        found.append(f"objective: {objective.metric} is maximised; set objective.mode to min if less is better")
+    for metric, mode in ((objective.metric, objective.mode) for objective in objectives):
+        if metric in _GREATER_IS_BETTER and mode == "min":
+            found.append(f"objective: {metric} is minimised; set its mode to max if greater is better")
+        if metric in _LESS_IS_BETTER and mode == "max":
+            found.append(f"objective: {metric} is maximised; set its mode to min if less is better")
     for parameter in space.parameters:
         values = parameter.values() if parameter.size < 1000 else iter(())
         reason = next((r for value in values if (r := fragile(value))), "")

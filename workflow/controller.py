@@ -20,7 +20,7 @@ from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.provenance import identity, provenance
 from workflow.report.progress import Progress
-from workflow.report.tables import Table, counts, lines, model_directory, write_tables, write_text
+from workflow.report.tables import Table, counts, front_lines, lines, model_directory, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
 from workflow.search import WITHOUT_GENERATIONS, GeneticSearch
@@ -151,7 +151,7 @@ def _lead(
     campaign = Campaign(plan, search, journal, runner, progress, experiment.early_stopping_rule())
     table = Table(
         experiment.varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
-        site.capacity, runner.arguments, runner.there, budgets,
+        site.capacity, runner.arguments, runner.there, budgets, experiment.further,
     )  # fmt: skip
     writer = _TableWriter(run, table)
     progress.refresh = writer.now_and_then
@@ -260,6 +260,8 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     progress.say(f"    model: {model_directory(table.there or run, winner)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
+    for line in front_lines(table, state):
+        progress.say(line)
     lost = number["lost_attempts"]
     stopped = f"{number['stopped']} stopped early, " if number["stopped"] else ""
     ended = f"{number['ok']} trials succeeded, {stopped}{number['failed']} failed"

@@ -67,10 +67,15 @@ def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Param
 
 
 def objective_of(path: Path) -> tuple[str, str]:
-    """Metric and mode of an earlier run's directory. Raises InputError."""
+    """Metric and mode of an earlier run's directory, those of its first objective. Raises InputError."""
     file = RunDir(path).experiment
-    objective = read_yaml(file, "experiment of that run").get("objective")
-    metric, mode = (objective.get("metric"), objective.get("mode")) if isinstance(objective, dict) else (None, None)
+    data = read_yaml(file, "experiment of that run")
+    objective = data.get("objective") or data.get("objectives")
+    metric, mode = None, None
+    if isinstance(objective, dict):
+        metric, mode = objective.get("metric"), objective.get("mode")
+    elif isinstance(objective, list) and objective:
+        metric, _, mode = str(objective[0]).partition(" ")
     if not isinstance(metric, str) or mode not in ("min", "max"):
         Problems(str(file)).fail("objective", f"is {show(objective)}", "name the directory of a run, or a CSV file")
     return metric, mode

@@ -22,6 +22,10 @@ _RESULT_NUMBER = re.compile(r"[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|i
 _LABELLED = re.compile(r"([A-Za-z_][\w.\-]*)(?:[ \t]*[:=]|[ \t])[ \t]*(.*)")
 
 
+WALLTIME, PEAK_MEMORY = "walltime", "peak_memory"
+"""Objectives that are measured from outside, whatever scores a model writes: seconds of the attempt, and bytes."""
+
+
 class MetricError(ValueError):
     """The metric cannot be read; the text says why."""
 
@@ -118,19 +122,21 @@ _NOT_RUN = {126: "is not executable", 127: "was not found"}
 
 
 def judge(
-    result: Mapping[str, Any], stage: str, metric: str | None, trial_id: int, attempt: int, curve: Curve = ()
+    result: Mapping[str, Any], stage: str, objectives: Sequence[str], trial_id: int, attempt: int, curve: Curve = ()
 ) -> Outcome:
     """The outcome that a ``result.json`` stands for.
 
-    ``metric`` names the objective; None for a stage that has none (preprocess, infer). ``curve`` are its values during
-    the training.
+    ``objectives`` names their metrics; none for a stage that has none (preprocess, infer). ``curve`` are the values of
+    the first one during the training.
     """
-    kind, cause, value, evidence = _verdict(result, stage, metric)
+    kind, cause, values, evidence = _verdict(result, stage, objectives)
+    value = next(iter(values.values()), None)
     metrics: Mapping[str, float] = {}
     if kind == "ok":
-        metrics = {k: v for k, v in read_scores(stage, result["scores"]).items() if math.isfinite(v)}
-    elif kind == "stopped" and metric is not None and curve:
-        metrics = {metric: curve[-1][1]}
+        scores = {k: v for k, v in read_scores(stage, result["scores"]).items() if math.isfinite(v)}
+        metrics = {**scores, **dict(list(values.items())[1:])}
+    elif kind == "stopped" and objectives and curve:
+        metrics = {objectives[0]: curve[-1][1]}
     started, ended = result["started"], result["ended"]
     gpu_seconds = ended - started if result["gpu"] is not None else 0.0
     return Outcome(
@@ -139,37 +145,50 @@ def judge(
     )  # fmt: skip
 
 
-def _verdict(result: Mapping[str, Any], stage: str, metric: str | None) -> tuple[Kind, Cause, float | None, str]:
+def _verdict(
+    result: Mapping[str, Any], stage: str, objectives: Sequence[str]
+) -> tuple[Kind, Cause, dict[str, float], str]:
+    """With the values of the objectives of an attempt that ended well."""
     ended_by, code, tail = result["ended_by"], result["exit_code"], last_line(result["log_tail"])
     if ended_by.startswith("cannot start"):
-        return "lost", "setup", None, ended_by
+        return "lost", "setup", {}, ended_by
     if ended_by.startswith("stopped before it started"):
-        return "deferred", "walltime" if result.get("block_ends") else "", None, ended_by
+        return "deferred", "walltime" if result.get("block_ends") else "", {}, ended_by
     if ended_by.startswith(_HOPELESS):
-        return "stopped", "", None, f"stopped early: {ended_by.removeprefix(_HOPELESS)}"
+        return "stopped", "", {}, f"stopped early: {ended_by.removeprefix(_HOPELESS)}"
     if ended_by.startswith("stopped"):
-        return "lost", "walltime" if result.get("block_ends") else "infrastructure", None, ended_by
+        return "lost", "walltime" if result.get("block_ends") else "infrastructure", {}, ended_by
     if ended_by != "exit":
-        return "failed", "model", None, f"{ended_by}; last line: {tail}"
+        return "failed", "model", {}, f"{ended_by}; last line: {tail}"
     if code != 0 and (shortage := _out_of_memory(result, code)):
-        return "failed", "model", None, f"out of memory: {shortage}; last line: {tail}"
+        return "failed", "model", {}, f"out of memory: {shortage}; last line: {tail}"
     if (number := _signal_from_outside(code)) is not None:
         if result.get("block_ends"):
-            return "lost", "walltime", None, f"killed by {number.name} at the end of its block"
+            return "lost", "walltime", {}, f"killed by {number.name} at the end of its block"
         memory = f"its memory was {_memory(result)}, no sign of a shortage"
-        return "lost", "infrastructure", None, f"killed by {number.name} from outside; {memory}; last line: {tail}"
+        return "lost", "infrastructure", {}, f"killed by {number.name} from outside; {memory}; last line: {tail}"
     if code in _NOT_RUN:
-        return "lost", "setup", None, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
+        return "lost", "setup", {}, f"exit code {code}: a command {_NOT_RUN[code]}; last line: {tail}"
     if code == _CONTAINER_FAILED and _CONTAINER_SAYS.search(result["log_tail"]):
-        return "lost", "setup", None, f"the container cannot run: {tail}"
+        return "lost", "setup", {}, f"the container cannot run: {tail}"
     if code != 0:
-        return "failed", "model", None, f"{_exit_text(code)}; last line: {tail}"
+        return "failed", "model", {}, f"{_exit_text(code)}; last line: {tail}"
     try:
         read_scores(stage, result["scores"])
-        value = None if metric is None else read_metric(metric, stage, result["scores"], result["result_lines"])
+        values = {name: _value(name, stage, result) for name in objectives}
     except MetricError as error:
-        return "failed", "model", None, str(error)
-    return "ok", "", value, ""
+        return "failed", "model", {}, str(error)
+    return "ok", "", values, ""
+
+
+def _value(name: str, stage: str, result: Mapping[str, Any]) -> float:
+    if name == WALLTIME:
+        return max(0.0, float(result["ended"] - result["started"]))
+    if name == PEAK_MEMORY and not result["peak_memory"]:
+        raise MetricError(f"no metric {name!r}: the host does not tell it")
+    if name == PEAK_MEMORY:
+        return float(result["peak_memory"])
+    return read_metric(name, stage, result["scores"], result["result_lines"])
 
 
 _GPU_MEMORY = re.compile(

@@ -34,7 +34,7 @@ _REMEDIES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("neither", "IMPROVE_RESULT"),
-        "write the metric into val_scores.json, or print 'IMPROVE_RESULT METRIC: VALUE'; check objective.metric",
+        "write the metric into val_scores.json, or print 'IMPROVE_RESULT METRIC: VALUE'; check the objective's name",
     ),
     (
         ("not JSON", "holds no dictionary", "not a number", "is nan", "is inf"),

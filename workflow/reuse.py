@@ -94,7 +94,7 @@ def inputs_digest(
 
     These are the model (``record`` holds its provenance), what it and the ``site`` add to its calls, the files at
     ``data`` but for those that the campaign has ``written``, the ``sources`` of all binds, the arguments of preprocess
-    and train, and the metric.
+    and train, and the objectives.
     """
     model = model_digest(record)
     if model is None:
@@ -110,6 +110,7 @@ def inputs_digest(
     except OSError:
         return None
     parts: list[object] = [model, read, args, config_file, vars(experiment.objective), added]
+    parts += [vars(objective) for objective in experiment.further]
     parts += [sources] if sources else []  # without binds the digest is that of older runs
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

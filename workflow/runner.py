@@ -537,8 +537,8 @@ class ParslRunner:
         result = _load(directory)
         if result is None:
             return None
-        metric = self.experiment.objective.metric if stage == "train" else None
-        return judge(result, stage, metric, trial_id, attempt, self._curve(stage, directory, trial_id))
+        objectives = [objective.metric for objective in self.experiment.objectives] if stage == "train" else []
+        return judge(result, stage, objectives, trial_id, attempt, self._curve(stage, directory, trial_id))
 
     def _curve(self, stage: StageName, directory: Path, trial_id: int) -> Curve:
         """The intermediate values of a training that has ended; none where nobody wants them."""

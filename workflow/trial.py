@@ -48,11 +48,24 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Objective:
+    """A metric that is searched for, by its name in the model's scores, and 'min' or 'max'."""
+
+    metric: str = "val_loss"
+    mode: str = "min"
+
+    def __str__(self) -> str:
+        """As experiment files have it in a list of several."""
+        return f"{self.metric} {self.mode}"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How one attempt of a trial (or of a stage) ended.
 
-    ``value`` is the objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
-    all scores that the attempt wrote; of one that was stopped early the last value of the objective. ``started`` and
+    ``value`` is the first objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
+    all scores that the attempt wrote, and the further objectives; of one that was stopped early the last value of the
+    first objective. ``started`` and
     ``ended`` are seconds since the epoch on the worker's clock, None where the attempt never started. ``peak_memory``
     is that of its process tree, in bytes, 0 if unknown. ``evidence`` says in one line why it ended so. ``source`` is
     the directory with the model of an outcome that was reused from another run; empty where the trial ran in this one.

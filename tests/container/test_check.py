@@ -268,7 +268,7 @@ BROKEN: list[tuple[Callable[[Setup], None], int, str, str]] = [
     (preprocess_fails, 1, "FAIL  preprocess: exit code 1; last line: no file model_params.txt", "check the paths"),
     (unknown_argument, 1, "unrecognized arguments: --x", "let the script accept every hyperparameter"),
     (no_metric, 1, "FAIL  train", "print 'IMPROVE_RESULT METRIC: VALUE'"),
-    (other_metric, 1, "auc", "check objective.metric"),
+    (other_metric, 1, "auc", "check the objective's name"),
     (nan, 1, "nan", "write a finite number"),
     (scores_no_json, 1, "val_scores.json is not JSON", "write a finite number"),
     (writes_into_the_image, 1, "Read-only file system", "output directory alone"),

@@ -8,7 +8,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,14 +21,15 @@ from workflow.search import WITHOUT_GENERATIONS, Search, SearchSettings, make_se
 from workflow.search.halving import Fidelity
 from workflow.space import Space
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial
 
-WHOLE = ("random", "simple", "mu_plus_lambda", "async", "optuna")
+SEVERAL_OBJECTIVES = ("multi-objective mu_plus_lambda", "multi-objective async")
+WHOLE = ("random", "simple", "mu_plus_lambda", "async", "optuna", *SEVERAL_OBJECTIVES)
 STRATEGIES = (*WHOLE, "multi-fidelity")
 """The last one is ``async`` with trainings of 2, 7 and 20 epochs; its configurations are asked for several times."""
-SEQUENCE_FREE_OF_ORDER = ("random", "simple", "mu_plus_lambda")
+SEQUENCE_FREE_OF_ORDER = ("random", "simple", "mu_plus_lambda", "multi-objective mu_plus_lambda")
 """Searches whose asks don't depend on the order of the tells: all but the asynchronous ones that learn."""
-GENERATIONAL = ("simple", "mu_plus_lambda")
+GENERATIONAL = ("simple", "mu_plus_lambda", "multi-objective mu_plus_lambda")
 
 each = pytest.mark.parametrize("strategy", STRATEGIES)
 each_whole = pytest.mark.parametrize("strategy", WHOLE)
@@ -57,12 +58,14 @@ SIX = parse_space(
 
 def make(strategy: str, space: Space = SPACE, mode: str = "min", initial: Sequence[Params] = (), **keys: Any) -> Search:
     keys = {"num_iterations": 4, "population_size": 6, **keys}
+    further = [Objective("size", mode)] if "multi-objective" in strategy else []
+    strategy = strategy.removeprefix("multi-objective ")
     if strategy == "multi-fidelity":
         strategy, keys["fidelity"] = "async", Fidelity("epochs", 2, 20)
-    return make_search(space, SearchSettings(strategy=strategy, **keys), mode, initial)
+    return make_search(space, SearchSettings(strategy=strategy, **keys), mode, initial, further)
 
 
-Objective = Callable[[Trial], float | None]
+Values = Callable[[Trial], float | None]
 
 
 def number(trial: Trial) -> float:
@@ -70,9 +73,13 @@ def number(trial: Trial) -> float:
     return zlib.crc32(json.dumps(dict(trial.params), sort_keys=True).encode()) / 2**32
 
 
-def outcome_of(trial: Trial, objective: Objective) -> Outcome:
+def outcome_of(trial: Trial, objective: Values) -> Outcome:
+    """With a size of the objective's sign that has nothing else to do with it, but for values beyond all others."""
     value = objective(trial)
-    return Outcome(trial.id, 1, "failed" if value is None else "ok", value)
+    if value is None:
+        return Outcome(trial.id, 1, "failed")
+    size = value if abs(value) > 1e10 else math.copysign(number(replace(trial, params={"of": trial.params})), value)
+    return Outcome(trial.id, 1, "ok", value, {"size": size})
 
 
 @dataclass
@@ -83,7 +90,7 @@ class Driver:
     """
 
     search: Search
-    objective: Objective = number
+    objective: Values = number
     pending: int = 4
     seed: int = 0
     known: dict[int, Outcome] = field(default_factory=dict)
@@ -118,7 +125,7 @@ class Driver:
         self.search.tell(outcome)
 
 
-def drive(search: Search, objective: Objective = number, pending: int = 4, seed: int = 0) -> list[Trial]:
+def drive(search: Search, objective: Values = number, pending: int = 4, seed: int = 0) -> list[Trial]:
     return Driver(search, objective, pending, seed).run()
 
 
@@ -422,6 +429,7 @@ def test_budget_is_that_of_the_sizes_and_never_exceeded(
 @pytest.mark.parametrize("pending", [1, 2, 5, 6, 50, 1000])
 def test_one_to_a_thousand_pending(strategy: str, pending: int) -> None:
     most = {"async": 20 * pending, "optuna": min(150, 20 * pending), "multi-fidelity": min(80, 4 * pending)}
+    most["multi-objective async"] = most["async"]
     size = min(1000, most.get(strategy, 1000))  # of those whose asks take milliseconds
     search = make(strategy, num_iterations=2, population_size=size)
     trials = drive(search, pending=pending)
@@ -449,7 +457,7 @@ def sometimes(trial: Trial) -> float | None:
 @pytest.mark.parametrize("reevaluate", [False, True])
 @pytest.mark.parametrize("objective", [sometimes, lambda trial: None], ids=["some fail", "all fail"])
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_failures_end_no_search(strategy: str, objective: Objective, reevaluate: bool, mode: str) -> None:
+def test_failures_end_no_search(strategy: str, objective: Values, reevaluate: bool, mode: str) -> None:
     search = make(strategy, mode=mode, reevaluate=reevaluate)
     assert len(drive(search, objective)) > 6
     assert search.done

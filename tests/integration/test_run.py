@@ -113,6 +113,37 @@ def test_a_trial_without_its_metric_fails_and_ranks_last(workflow: Workflow) -> 
     assert json.loads((workflow.directory / "run/summary.json").read_text())["best_value"] == 1e-3
 
 
+@pytest.mark.parametrize("strategy", ["mu_plus_lambda", "async"])
+def test_several_objectives_from_end_to_end(workflow: Workflow, strategy: str) -> None:
+    """The front lies in the tables, the first objective's best is the winner, and reused results keep their times."""
+    objectives = ["val_loss min", "size min", "walltime min"]
+    done = run_threads(workflow, search={**SHORT, "strategy": strategy}, objectives=objectives)
+    assert done.returncode == 0, done.stdout
+    run = workflow.directory / "run"
+    summary = json.loads((run / "summary.json").read_text())
+    front = summary["pareto_front"]
+    assert front[0]["trial"] == summary["best_trial"]
+    assert all(set(entry["values"]) == {"val_loss", "size", "walltime"} for entry in front)
+    assert all(entry["values"]["size"] == entry["params"]["x"] for entry in front)
+    assert all(entry["values"]["walltime"] > 0 for entry in front)
+    header, *rows = [line.split(",") for line in (run / "hpo.csv").read_text().splitlines()]
+    assert header[-3:] == ["result_size", "result_walltime", "pareto"]
+    assert sum(row[-1] == "1" for row in rows) == len(front)
+    assert f"Pareto front: {len(front)} of {len(rows)} trials" in done.stdout
+    assert workflow.run("--resume", "run").returncode == 0
+    settings = ("--site", "local-threads", "--experiment", workflow.directory / "experiment.yaml", "--output", "again")
+    again = workflow.run(*settings, "--set", "reuse=run")
+    assert again.returncode == 0, again.stdout
+    second = json.loads((workflow.directory / "again/summary.json").read_text())
+    assert second["trials"]["reused"] > 0
+    assert all(entry["values"]["walltime"] > 0 for entry in second["pareto_front"])
+    settings = (*settings[:-1], "third", "--set", "reuse=run", "--set", "objectives=[val_loss min, size min]")
+    assert workflow.run(*settings).returncode == 0
+    assert json.loads((workflow.directory / "third/summary.json").read_text())["trials"]["reused"] == 0
+    other = workflow.run("--resume", "run", "--set", "objectives=[val_loss min]")
+    assert other.returncode == 2 and "objectives" in other.stdout
+
+
 def test_resuming_a_finished_run_does_nothing(workflow: Workflow) -> None:
     assert run_threads(workflow).returncode == 0
     before = len(list((workflow.directory / "run/trials").glob("*/attempt-*")))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from workflow.budgets import Budgets
-from workflow.config import Experiment, Objective
+from workflow.config import Experiment
 from workflow.journal import State
 from workflow.rehearsal import _estimate
 from workflow.report.progress import Progress
@@ -20,7 +20,7 @@ from workflow.search import SearchSettings
 from workflow.site import Site
 from workflow.space_file import parse_space
 from workflow.stages import Model
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 HOUR = 3600.0
 

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.config import Experiment, Objective, load_experiment
+from workflow.config import Experiment, load_experiment
 from workflow.errors import InputError
 from workflow.journal import differences
 from workflow.run import main
@@ -23,6 +23,7 @@ from workflow.search.halving import Fidelity
 from workflow.stages import Stage
 from workflow.stopping import StoppingSettings
 from workflow.strict import HOME, apply_overrides, parse_overrides
+from workflow.trial import Objective
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE = "$WORKFLOW_HOME/model_template"
@@ -614,6 +615,64 @@ def test_an_address_of_a_hub_is_no_image(tmp_path: Path) -> None:
         load(tmp_path, model={"image": "docker://pytorch/pytorch"})
 
 
+# -- several objectives ----------------------------------------------------------------------------------------------
+
+BOTH = ["val_loss min", "walltime min"]
+
+
+def test_several_objectives(tmp_path: Path) -> None:
+    experiment = load(tmp_path, objectives=["pcc max", "walltime min"])
+    assert experiment.objective == Objective("pcc", "max")
+    assert experiment.objectives == (experiment.objective, Objective("walltime", "min"))
+    assert experiment.warnings == ()
+    assert experiment.make_search().further == experiment.further
+
+
+def test_one_objective_of_a_list_equals_objective(tmp_path: Path) -> None:
+    listed, single = load(tmp_path, objectives=["pcc max"]), load(tmp_path, objective={"metric": "pcc", "mode": "max"})
+    assert listed == single
+    assert listed.fingerprint() == single.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("objectives", "words"),
+    [
+        ([], ["[] is not allowed", "a list of 1 to 4, such as [val_loss min, walltime min]"]),
+        (["a min", "b min", "c min", "d min", "e min"], ["a list of 1 to 4"]),
+        ("val_loss min", ["'val_loss min' is not allowed", "a list of 1 to 4"]),
+        (["val_loss"], ["'val_loss' is not allowed", "the name of a score and min or max, such as val_loss min"]),
+        (["val_loss minimize"], ["'val_loss minimize' is not allowed", "min or max"]),
+        (["val loss min"], ["'val loss min' is not allowed"]),
+        ([{"metric": "val_loss"}], ["{'metric': 'val_loss'} is not allowed"]),
+        (["a min", "b min", "a max"], ["names a more than once", "keep one of each"]),
+    ],
+)
+def test_objectives_that_are_none_are_refused(tmp_path: Path, objectives: Any, words: list[str]) -> None:
+    message = refusal(tmp_path, objectives=objectives)
+    assert message.startswith("try.yaml: objectives: ")
+    assert all(word in message for word in words)
+
+
+def test_both_keys_are_refused_together(tmp_path: Path) -> None:
+    message = refusal(tmp_path, objectives=BOTH, objective={"metric": "mse"})
+    assert "try.yaml: objectives: is given beside objective\n    -> keep one of the two" in message
+
+
+def test_a_wrong_mode_of_a_further_objective_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = load(tmp_path, objectives=["val_loss min", "pcc min"]).warnings
+    assert warning == "objective: pcc is minimised; set its mode to max if greater is better"
+
+
+def test_a_run_of_several_objectives_gives_its_best_by_the_first(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "experiment.yaml").write_text("objectives: [pcc max, walltime min]\n")
+    (run / "hpo.csv").write_text("x,n,result\n0.5,3,0.9\n0.25,4,0.95\n")
+    experiment = load(tmp_path, search={"initial_population": "run"})
+    assert [params["x"] for params in experiment.initial] == [0.25, 0.5]
+    assert "searched pcc (max), this experiment val_loss (min)" in experiment.warnings[-1]
+
+
 # -- warnings --------------------------------------------------------------------------------------------------------
 
 
@@ -709,6 +768,7 @@ RELATED = [
         {},
         FULL,
         {"space": RELATED},
+        {"objectives": BOTH},
         {"search": {"strategy": "random", "evaluations": 9}},
         {"space": FULL["space"], "search": fidelity()},
     ],
@@ -851,6 +911,7 @@ DIFFERENT = [
     {"search": {"strategy": "optuna"}},
     {"objective": {"metric": "mse"}},
     {"objective": {"mode": "max"}},
+    {"objectives": BOTH},
     {"space": SPACE[:1]},
     {"space": [{**SPACE[0], "upper": 2}, SPACE[1]]},
     {"space": [{**SPACE[0], "name": "z"}, SPACE[1]]},

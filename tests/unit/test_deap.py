@@ -332,7 +332,7 @@ def tournament_probabilities(tournsize: int, pool: int = POOL) -> list[float]:
 @cache
 def our_winners(tournsize: int) -> Counter[int]:
     search = GeneticSearch(SPACE, SearchSettings(tournsize=tournsize, population_size=2))
-    pool = [_Individual((), _Evaluation(rank, float(rank))) for rank in range(POOL)]
+    pool = [_Individual((), _Evaluation(rank, (float(rank),))) for rank in range(POOL)]
     return Counter(int(winner.fitness) for winner in search._select(pool, DRAWS, _SELECT))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workflow.errors import Problems
@@ -13,7 +14,7 @@ from workflow.search.base import keyed_rng
 from workflow.search.genetic import _SELECT, _Evaluation, _Individual
 from workflow.space import Space
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 GENES = 8
 
@@ -50,7 +51,7 @@ def generation(search: GeneticSearch) -> list[Trial]:
 
 
 def individual(fitness: float, *genome: float, trial_id: int | None = None) -> _Individual:
-    return _Individual(genome, _Evaluation(trial_id, fitness))
+    return _Individual(genome, _Evaluation(trial_id, (fitness,)))
 
 
 # -- crossover and mutation ------------------------------------------------------------------------------------------
@@ -114,6 +115,49 @@ def test_failed_individuals_win_only_against_failed_ones() -> None:
     winners = search(tournsize=200)._select(population, 20, _SELECT)
     assert {winner.fitness for winner in winners} == {1e300}
     assert len(search()._select(population[:2], 5, _SELECT)) == 5
+
+
+# -- several objectives ----------------------------------------------------------------------------------------------
+
+SIZE = Objective("size")
+FRONT = [(0.0, 10.0), (10.0, 0.0), (1.0, 6.0), (4.0, 5.0)]
+"""By hand: (4, 5) is less crowded than (1, 6), and the ends are the least crowded."""
+
+
+def several(*losses: tuple[float, float], genomes: str = "abcdefghij") -> list[_Individual]:
+    return [_Individual((genome,), _Evaluation(None, each)) for genome, each in zip(genomes, losses, strict=False)]
+
+
+def test_survivors_are_the_first_by_front_and_crowding() -> None:
+    it = GeneticSearch(floats(), SearchSettings(), "min", (), [SIZE])
+    pool = several((11.0, 11.0), (math.inf, math.inf), *FRONT)
+    assert [i.losses for i in it._best(pool, 5)] == [FRONT[0], FRONT[1], FRONT[3], FRONT[2], (11.0, 11.0)]
+
+
+def test_a_genome_survives_twice_only_for_want_of_others() -> None:
+    it = GeneticSearch(floats(), SearchSettings(), "min", (), [SIZE])
+    pool = several(FRONT[0], FRONT[0], FRONT[1], (11.0, 11.0), genomes="aabc")
+    assert [i.genome for i in it._best(pool, 4)] == [("a",), ("b",), ("c",), ("a",)]
+
+
+def test_tournaments_of_several_objectives_go_by_front_and_crowding() -> None:
+    it = GeneticSearch(floats(), SearchSettings(tournsize=200), "min", (), [SIZE])
+    winners = it._select(several(*FRONT[2:], (11.0, 11.0), FRONT[0], FRONT[1]), 20, _SELECT)
+    assert {winner.losses for winner in winners} == set(FRONT[:2])
+
+
+@pytest.mark.parametrize(("strategy", "size"), [("mu_plus_lambda", 40), ("simple", 20)])
+def test_a_front_is_found_from_end_to_end(strategy: str, size: int) -> None:
+    """It has all x, and the least y."""
+    space = parse_space([{"name": n, "type": "float", "lower": 0, "upper": 1} for n in "xy"], "s")
+    settings = SearchSettings(strategy=strategy, num_iterations=20, population_size=size)
+    it = GeneticSearch(space, settings, "min", (), [Objective("gain", "max")])
+    while (trial := it.ask()) is not None:
+        x, y = trial.params["x"], trial.params["y"]
+        it.tell(Outcome(trial.id, 1, "ok", x + y, {"gain": x - y}))
+    losses = np.array([i.losses for i in it._population])
+    assert losses.sum(axis=1).max() < 0.6 and losses.sum(axis=1).min() < 0.1
+    assert losses[:, 0].min() < 0.1 and losses[:, 0].max() > 0.9
 
 
 # -- mu_plus_lambda --------------------------------------------------------------------------------------------------

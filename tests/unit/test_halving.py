@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from workflow.search import Search, SearchSettings, make_search
 from workflow.search.halving import Fidelity, Ladder
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 SPACE = parse_space(
     [
@@ -44,7 +45,7 @@ def ladder(*losses: float, resumes: bool = False) -> Ladder:
     made = Ladder((3, 9, 27), 3, resumes=resumes)
     for config_id, loss in enumerate(losses):
         made.begin(config_id, 0)
-        made.end(config_id, 0, loss)
+        made.end(config_id, 0, (loss,))
     return made
 
 
@@ -52,8 +53,8 @@ def test_a_third_of_a_rung_is_promoted() -> None:
     made = ladder(5.0, 1.0)
     assert made.promotable() is None
     made.begin(2, 0)
-    made.end(2, 0, 3.0)
-    assert made.promotable() == (1, {0: 5.0, 1: 1.0, 2: 3.0})
+    made.end(2, 0, (3.0,))
+    assert made.promotable() == (1, {0: (5.0,), 1: (1.0,), 2: (3.0,)})
     made.begin(1, 1)
     assert made.promotable() is None
 
@@ -62,21 +63,21 @@ def test_higher_rungs_come_first() -> None:
     made = ladder(*range(12))
     for config_id in range(3):
         made.begin(config_id, 1)
-        made.end(config_id, 1, config_id / 10)
-    assert made.promotable() == (2, {0: 0.0, 1: 0.1, 2: 0.2})
+        made.end(config_id, 1, (config_id / 10,))
+    assert made.promotable() == (2, {0: (0.0,), 1: (0.1,), 2: (0.2,)})
 
 
 def test_failures_are_not_promoted() -> None:
     assert ladder(math.inf, math.inf, math.inf).promotable() is None
-    assert ladder(math.inf, 2.0, math.inf).promotable() == (1, {1: 2.0})
+    assert ladder(math.inf, 2.0, math.inf).promotable() == (1, {1: (2.0,)})
 
 
 def test_what_a_rung_has_to_gain_is_the_median_of_what_others_gained() -> None:
     made = ladder(10.0, 20.0, 30.0)
     for config_id, loss in ((0, 9.0), (1, 17.0), (2, 25.0)):
-        made.end(config_id, 1, loss)
-    made.end(0, 2, 8.5)
-    assert made.gains() == [-3.5, -0.5, 0.0]
+        made.end(config_id, 1, (loss,))
+    made.end(0, 2, (8.5,))
+    assert np.array_equal(made.gains(), [[-3.5], [-0.5], [0.0]])
 
 
 @pytest.mark.parametrize(("resumes", "cost"), [(False, 1.0), (True, 24 / 27)])
@@ -88,6 +89,14 @@ def test_a_training_that_resumes_costs_what_it_adds(resumes: bool, cost: float) 
 
 def make(space: Any = SPACE, fidelity: Fidelity = FIDELITY, **keys: Any) -> Search:
     return make_search(space, SearchSettings(strategy="async", fidelity=fidelity, **keys), "min", ())
+
+
+def test_gains_are_those_of_each_objective() -> None:
+    made = Ladder((3, 9), 3, resumes=False)
+    for rung, losses in ((0, (10.0, 1.0)), (1, (9.0, 3.0))):
+        made.end(0, rung, losses)
+        made.end(1, rung, (math.inf, math.inf))
+    assert np.array_equal(made.gains()[0], [-1.0, 2.0])
 
 
 def loss(trial: Trial) -> float:
@@ -134,6 +143,26 @@ def test_the_best_go_on_and_keep_their_configuration() -> None:
         assert {**first[trial.config_id].params, "epochs": 27} == trial.params
     assert min(map(loss, whole)) < 0.2
     assert sum(map(loss, whole)) / len(whole) < sum(loss(t) for t in first.values()) / len(first)
+
+
+def test_several_objectives_go_on_along_the_front() -> None:
+    """The first wants x = 0, the second x = 1, both y = 0.6 and many epochs."""
+    settings = SearchSettings(strategy="async", fidelity=FIDELITY, evaluations=40)
+    search = make_search(SPACE, settings, "min", (), [Objective("other")])
+    running: list[Trial] = []
+    whole: list[Trial] = []
+    while not search.done or running:
+        if len(running) < 4 and (trial := search.ask()) is not None:
+            running.append(trial)
+            continue
+        trial = running.pop(0)
+        x, y, epochs = (float(trial.params[name]) for name in ("x", "y", "epochs"))
+        harm = abs(y - 0.6) + 3 / epochs
+        search.tell(Outcome(trial.id, 1, "ok", x + harm, {"other": 1e6 * (1 - x + harm)}))
+        whole += [trial] if epochs == 27 else []
+    places = sorted(float(trial.params["x"]) for trial in whole)
+    assert places[0] < 0.2 and places[-1] > 0.8
+    assert np.median([abs(float(trial.params["y"]) - 0.6) for trial in whole]) < 0.1
 
 
 def test_a_finite_space_ends_once_nobody_is_left_to_go_on() -> None:

@@ -303,7 +303,7 @@ def result(**changes: Any) -> dict[str, Any]:
 
 
 def verdict(metric: str | None = "val_loss", stage: str = "train", **changes: Any) -> Outcome:
-    return judge(json.loads(json.dumps(result(**changes))), stage, metric, 7, 2)
+    return judge(json.loads(json.dumps(result(**changes))), stage, [] if metric is None else [metric], 7, 2)
 
 
 def test_a_good_trial() -> None:
@@ -431,7 +431,7 @@ def test_a_stopped_attempt_is_lost_even_with_scores(why: str) -> None:
 
 def test_an_attempt_that_was_stopped_early_is_data_with_its_last_value() -> None:
     found = result(ended_by="stopped: hopeless: val_loss 0.91 at best by step 12", exit_code=None, gpu="0")
-    outcome = judge(found, "train", "val_loss", 7, 2, ((11, 0.91), (12, 0.95)))
+    outcome = judge(found, "train", ["val_loss"], 7, 2, ((11, 0.91), (12, 0.95)))
     assert (outcome.kind, outcome.cause, outcome.value, outcome.final) == ("stopped", "", None, True)
     assert outcome.evidence == "stopped early: val_loss 0.91 at best by step 12"
     assert outcome.metrics == {"val_loss": 0.95}
@@ -440,9 +440,46 @@ def test_an_attempt_that_was_stopped_early_is_data_with_its_last_value() -> None
 
 
 def test_a_good_trial_keeps_its_curve_beside_its_scores() -> None:
-    outcome = judge(result(), "train", "val_loss", 7, 2, ((1, 0.9),))
+    outcome = judge(result(), "train", ["val_loss"], 7, 2, ((1, 0.9),))
     assert (outcome.kind, outcome.value, outcome.curve) == ("ok", 0.25, ((1, 0.9),))
     assert outcome.metrics == {"mse": 0.25, "pcc": 0.5}
+
+
+def several(*objectives: str, **changes: Any) -> Outcome:
+    return judge(result(**changes), "train", objectives, 7, 2)
+
+
+def test_further_objectives_are_among_the_metrics() -> None:
+    outcome = several("pcc", "val_loss", "size", "walltime", "peak_memory", result_lines=["IMPROVE_RESULT size: 7"])
+    assert (outcome.kind, outcome.value) == ("ok", 0.5)
+    measured = {"walltime": 60.5, "peak_memory": 2.0**30}
+    assert outcome.metrics == {"mse": 0.25, "pcc": 0.5, "val_loss": 0.25, "size": 7.0, **measured}
+
+
+def test_what_is_measured_counts_whatever_a_model_writes() -> None:
+    outcome = several("walltime", "peak_memory", scores={VAL: '{"walltime": 1, "peak_memory": 2}'})
+    assert (outcome.value, outcome.metrics["peak_memory"]) == (60.5, 2.0**30)
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "words"),
+    [
+        ("size", {}, "no metric 'size': neither val_scores.json nor an IMPROVE_RESULT line"),
+        ("size", {"scores": {VAL: '{"mse": 0.25, "size": NaN}'}}, "metric 'size' is nan"),
+        ("size", {"result_lines": ["IMPROVE_RESULT size: small"]}, "'size' has 'small', not a number"),
+        ("peak_memory", {"peak_memory": 0}, "no metric 'peak_memory': the host does not tell it"),
+    ],
+)
+def test_a_trial_without_a_further_objective_fails_and_names_it(metric: str, changes: Any, words: str) -> None:
+    outcome = several("val_loss", metric, **changes)
+    assert (outcome.kind, outcome.cause, outcome.value, outcome.metrics) == ("failed", "model", None, {})
+    assert words in outcome.evidence
+
+
+def test_a_trial_of_several_objectives_that_was_stopped_early_has_the_last_value_of_the_first() -> None:
+    found = result(ended_by="stopped: hopeless: val_loss 0.91", exit_code=None)
+    outcome = judge(found, "train", ["val_loss", "walltime"], 7, 2, ((11, 0.91),))
+    assert (outcome.kind, outcome.value, outcome.metrics) == ("stopped", None, {"val_loss": 0.91})
 
 
 def test_scores_of_a_failed_exit_do_not_count() -> None:

@@ -18,7 +18,7 @@ from workflow.errors import InputError, Problems
 from workflow.search import SearchSettings
 from workflow.search.optuna_search import OptunaSearch, distribution
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 MODEL = {"scripts": "$WORKFLOW_HOME/model_template"}
 
@@ -47,6 +47,28 @@ def test_asks_are_those_of_the_sampler_alone(sampler: str, mode: str) -> None:
         expected = {**plain.params, "batch": [16, 32, 64, 128][plain.params["batch"]], "epochs": 20}
         assert trial.params == expected
         study.tell(plain, number(trial))
+
+
+@pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler"])
+def test_asks_by_several_objectives_are_those_of_the_sampler_alone(sampler: str) -> None:
+    settings = SearchSettings("optuna", sampler=sampler, evaluations=30, reevaluate=True)
+    search = OptunaSearch(SPACE, settings, "min", (), [Objective("size", "max")])
+    study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=1), directions=["minimize", "maximize"])
+    for trial in drive(search, pending=1):
+        plain = study.ask({p.name: distribution(p) for p in SPACE.varying})
+        expected = {**plain.params, "batch": [16, 32, 64, 128][plain.params["batch"]], "epochs": 20}
+        assert trial.params == expected
+        told = outcome_of(trial, number)
+        study.tell(plain, [told.value, told.metrics["size"]])
+
+
+def test_a_sampler_of_one_objective_is_refused_for_several(tmp_path: Path) -> None:
+    path = written(tmp_path, ENTRIES, sampler="CmaEsSampler")
+    objectives = ["val_loss min", "size max"]
+    with pytest.raises(InputError, match=r"search.sampler: CmaEsSampler cannot go on: .*multi-objective"):
+        load_experiment(path, {"objectives": objectives})
+    several = load_experiment(path, {"objectives": objectives, "search.sampler": "TPESampler"})
+    assert several.objectives == (Objective("val_loss"), Objective("size", "max"))
 
 
 def test_distributions_keep_scale_order_and_kind() -> None:

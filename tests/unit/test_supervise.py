@@ -386,7 +386,7 @@ def test_a_kill_for_want_of_memory_is_known_as_such(bench: Bench) -> None:
         process = bench.launch(["bash", "-c", f"echo $$ > {processes} && exec {command}"])
         result = bench.wait(process)
     assert (result["exit_code"], result["oom_kills"], result["memory_limit"]) == (137, 1, 100 * MIB)
-    outcome = judge(result, "train", "val_loss", 7, 1)
+    outcome = judge(result, "train", ["val_loss"], 7, 1)
     assert (outcome.kind, outcome.cause) == ("failed", "model")
     assert outcome.evidence.startswith("out of memory: the kernel killed 1 processes for it; memory was 0.0")
 
@@ -607,7 +607,7 @@ def test_stop_file_may_say_why(bench: Bench) -> None:
     (bench.directory / ".workflow-stop").write_text("loss 9 at best by step 5")
     result = bench.wait(process)
     assert result["ended_by"] == "stopped: hopeless: loss 9 at best by step 5"
-    outcome = judge(result, "train", "loss", 7, 1, ((4, 11.0), (5, 9.0)))
+    outcome = judge(result, "train", ["loss"], 7, 1, ((4, 11.0), (5, 9.0)))
     assert (outcome.kind, outcome.cause, outcome.evidence) == ("stopped", "", "stopped early: loss 9 at best by step 5")
 
 
@@ -975,7 +975,7 @@ def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: B
     assert result["ended_by"].startswith("stopped before it started: its block ends in 5")
     assert result["block_ends"] and result["block"]["drain"] == "there"
     assert not (bench.directory / "started").exists()
-    outcome = judge(result, "train", "mse", 7, 1)
+    outcome = judge(result, "train", ["mse"], 7, 1)
     assert (outcome.kind, outcome.cause) == ("deferred", "walltime")
 
 
@@ -999,7 +999,7 @@ def test_a_stage_ends_before_its_block_does(bench: Bench) -> None:
     """The scheduler's own kill would leave no result."""
     result = bench.run(*bash("sleep 60"), worker=in_pool(0, "0", end=time.time() + 6.0))
     assert result["ended_by"] == "stopped: its block ends"
-    outcome = judge(result, "train", "mse", 7, 1)
+    outcome = judge(result, "train", ["mse"], 7, 1)
     assert (outcome.kind, outcome.cause) == ("lost", "walltime")
 
 
@@ -1070,4 +1070,4 @@ def test_scratch_holds_temporary_files_and_caches(bench: Bench, tmp_path: Path) 
 def test_scratch_that_cannot_be_used_is_a_broken_set_up(bench: Bench, scratch: str, why: str) -> None:
     result = bench.run("true", scratch=scratch, worker={"WITH_COMMA": "/tmp/a,b"})
     assert why in result["ended_by"]
-    assert judge(result, "train", "mse", 7, 1).cause == "setup"
+    assert judge(result, "train", ["mse"], 7, 1).cause == "setup"

@@ -14,11 +14,11 @@ import pytest
 from workflow.errors import SiteError
 from workflow.initial import read_initial
 from workflow.journal import State
-from workflow.report.tables import Table, counts, hpo_csv, lines, summary, write_tables, write_text
+from workflow.report.tables import Table, counts, front_lines, hpo_csv, lines, summary, write_tables, write_text
 from workflow.rundir import RunDir
 from workflow.search import GenerationStatistics
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)
 RUN = RunDir(Path("/run"))
@@ -305,6 +305,52 @@ def test_summary_is_strict_json_even_with_nan(tmp_path: Path) -> None:
     folded = state(FOUR[0], ok(0, 1.0, metrics={"pcc": math.nan, "r2": -math.inf}))
     write_tables(RunDir(tmp_path), TABLE, folded, Search("", nan))
     json.loads((tmp_path / "summary.json").read_text(), parse_constant=no_constant)
+
+
+# -- several objectives ----------------------------------------------------------------------------------------------
+
+SEVERAL = replace(TABLE, further=(Objective("size", "max"),))
+
+
+def conflicting() -> State:
+    """By hand: trials 1 and 2 are the front, 1 dominates 0, 3 failed, 4 lacks a size."""
+    found = {0: (0.5, 3.0), 1: (0.25, 4.0), 2: (0.75, 9.0)}
+    told = [ok(number, value, metrics={"size": size}) for number, (value, size) in found.items()]
+    return state(*FOUR, trial(4, 2), *told, Outcome(3, 1, "failed"), ok(4, 0.0))
+
+
+def test_further_objectives_are_the_last_columns() -> None:
+    text = hpo_csv(SEVERAL, conflicting())
+    assert text.splitlines()[0] == ("iteration,sample,rate,optimizer,warmup,metric,result,walltime,result_size,pareto")
+    assert [line.rpartition(",12,")[2] for line in text.splitlines()[1:4]] == ["3.0,0", "4.0,1", "9.0,1"]
+    last = [(row["result"], row["result_size"], row["pareto"]) for row in rows(SEVERAL, conflicting())[3:]]
+    assert last == [("", "", "0"), ("0.0", "", "0")]
+
+
+def test_the_front_is_in_the_summary_the_best_by_the_first_objective_first() -> None:
+    assert summary(SEVERAL, conflicting(), Search(), RUN)["pareto_front"] == [
+        {"trial": 1, "values": {"val_loss": 0.25, "size": 4.0}, "params": dict(FOUR[1].params)},
+        {"trial": 2, "values": {"val_loss": 0.75, "size": 9.0}, "params": dict(FOUR[2].params)},
+    ]
+
+
+def test_the_front_of_nothing_is_empty() -> None:
+    assert summary(SEVERAL, state(), Search(), RUN)["pareto_front"] == []
+    assert front_lines(SEVERAL, state()) == []
+    assert summary(SEVERAL, state(*FOUR, ok(0, 1.0)), Search(), RUN)["pareto_front"] == []
+
+
+def test_the_terminal_shows_the_ends_of_the_front() -> None:
+    assert front_lines(SEVERAL, conflicting()) == [
+        "Pareto front: 2 of 4 trials",
+        "    least val_loss: val_loss=0.25, size=4 (trial 1)",
+        "    most size: val_loss=0.75, size=9 (trial 2)",
+    ]
+
+
+def test_one_objective_has_no_front() -> None:
+    assert "pareto_front" not in summary(TABLE, conflicting(), Search(), RUN)
+    assert front_lines(TABLE, conflicting()) == []
 
 
 # -- writing ---------------------------------------------------------------------------------------------------------

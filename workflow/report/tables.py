@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
-from workflow.campaign import best, hall_of_fame
+from workflow.campaign import best, hall_of_fame, pareto_front
 from workflow.errors import SiteError, disk_remedy
 from workflow.initial import cell, cells, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
-from workflow.search import Search
+from workflow.search import Search, values_of
 from workflow.stages import Argument
-from workflow.trial import Outcome, Trial, Value
+from workflow.trial import Objective, Outcome, Trial, Value
 
 _HALL_OF_FAME = 10
 
@@ -38,6 +38,20 @@ class Table:
     there: RunDir | None = None
     """The run as the workers see it, if they do so elsewhere."""
     budgets: Budgets = field(default_factory=Budgets)
+    further: tuple[Objective, ...] = ()
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        return Objective(self.metric, self.mode), *self.further
+
+    def front(self, state: State) -> list[Outcome]:
+        """Nothing where there is one objective."""
+        return pareto_front(state, self.mode, self.further) if self.further else []
+
+    def values(self, outcome: Outcome) -> dict[str, float]:
+        """Those of all objectives by their metrics; none of a trial that failed."""
+        names = [objective.metric for objective in self.objectives]
+        return dict(zip(names, values_of(outcome, self.further) or (), strict=False))
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
@@ -54,9 +68,13 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
 def hpo_csv(table: Table, state: State) -> str:
     """The reference's result table: one row for each evaluated trial, by id; a failed trial's result is empty.
 
-    ``iteration`` counts from 001, ``sample`` from 0000 within its iteration, ``walltime`` is in whole seconds.
+    ``iteration`` counts from 001, ``sample`` from 0000 within its iteration, ``walltime`` is in whole seconds. Several
+    objectives add columns: the results by the further ones, and 1 for a trial that no other one dominates.
     """
-    rows = [["iteration", "sample", *table.varying, "metric", "result", "walltime"]]
+    further = [f"result_{objective.metric}" for objective in table.further]
+    rows = [["iteration", "sample", *table.varying, "metric", "result", "walltime", *further]]
+    rows[0] += ["pareto"] if further else []
+    front = {outcome.trial_id for outcome in table.front(state)}
     samples: Counter[int] = Counter()
     for trial in sorted(state.trials.values(), key=lambda t: t.id):
         iteration = trial.generation or 1 + trial.id // table.population_size
@@ -64,7 +82,8 @@ def hpo_csv(table: Table, state: State) -> str:
         samples[iteration] += 1
         outcome = state.outcomes.get(trial.id)
         if outcome is not None:
-            rows.append(_row(table, trial, outcome, iteration, sample))
+            row = _row(table, trial, outcome, iteration, sample)
+            rows.append([*row, *_further_cells(table, outcome, trial.id in front)])
     return "".join(csv_line(row) for row in rows)
 
 
@@ -72,6 +91,14 @@ def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: i
     values = cells(trial.params, table.varying)
     result = "" if outcome.value is None else repr(outcome.value)
     return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
+
+
+def _further_cells(table: Table, outcome: Outcome, on_front: bool) -> list[str]:
+    if not table.further:
+        return []
+    values = table.values(outcome)
+    results = [repr(values[o.metric]) if values else "" for o in table.further]
+    return [*results, "1" if on_front else "0"]
 
 
 def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str, Any]:
@@ -92,6 +119,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
             {"trial": o.trial_id, "value": o.value, "params": dict(state.trials[o.trial_id].params)}
             for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
         ],
+        **_front_data(table, state),
         "trials": counts(state),
         "shunned_nodes": dict(state.shunned),
         "wall_seconds": round(state.elapsed, 3),
@@ -103,6 +131,28 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "complete": state.ended,
         "message": table.budgets.cut(search, state) or search.message,
     }
+
+
+def _front_data(table: Table, state: State) -> dict[str, Any]:
+    """Nothing where there is one objective."""
+    entries = [
+        {"trial": o.trial_id, "values": table.values(o), "params": dict(state.trials[o.trial_id].params)}
+        for o in table.front(state)
+    ]
+    return {"pareto_front": entries} if table.further else {}
+
+
+def front_lines(table: Table, state: State) -> list[str]:
+    """The size of the Pareto front and its ends, for the terminal; nothing where there is one objective."""
+    front = table.front(state)
+    if not front:
+        return []
+    found = [f"Pareto front: {len(front)} of {counts(state)['ok']} trials"]
+    for name, mode in ((objective.metric, objective.mode) for objective in table.objectives):
+        end = (min if mode == "min" else max)(front, key=lambda outcome: table.values(outcome)[name])
+        values = ", ".join(f"{metric}={value:.6g}" for metric, value in table.values(end).items())
+        found.append(f"    {'least' if mode == 'min' else 'most'} {name}: {values} (trial {end.trial_id})")
+    return found
 
 
 def model_directory(run: RunDir, outcome: Outcome) -> str:

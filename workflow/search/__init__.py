@@ -11,11 +11,13 @@ from workflow.search.base import (
     Search,
     SearchSettings,
     first_configurations,
+    losses_of,
+    values_of,
 )
 from workflow.search.genetic import GenerationStatistics, GeneticSearch
 from workflow.search.random_search import RandomSearch
 from workflow.space import Space
-from workflow.trial import Params
+from workflow.trial import Objective, Params
 
 __all__ = [
     "MODES",
@@ -26,21 +28,29 @@ __all__ = [
     "RandomSearch",
     "Search",
     "SearchSettings",
+    "losses_of",
     "make_search",
+    "values_of",
 ]
 
 
-def make_search(space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = ()) -> Search:
-    """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own."""
+def make_search(
+    space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = (),
+    further: Sequence[Objective] = (),
+) -> Search:  # fmt: skip
+    """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own.
+
+    ``mode`` is that of the first objective, an outcome's value; ``further`` ones are among its metrics.
+    """
     initial = first_configurations(space, settings, initial)
     if settings.strategy == "random":
         return RandomSearch(space, settings, mode, initial)
     if settings.strategy == "async":
         from workflow.search.asynchronous import AsyncSearch  # with scipy, which other strategies need not wait for
 
-        return AsyncSearch(space, settings, mode, initial)
+        return AsyncSearch(space, settings, mode, initial, further)
     if settings.strategy == "optuna":
         from workflow.search.optuna_search import OptunaSearch  # with Optuna, an extra
 
-        return OptunaSearch(space, settings, mode, initial)
-    return GeneticSearch(space, settings, mode, initial)
+        return OptunaSearch(space, settings, mode, initial, further)
+    return GeneticSearch(space, settings, mode, initial, further)

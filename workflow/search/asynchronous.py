@@ -3,6 +3,9 @@
 With a fidelity, trials start small, and those go on of which the model expects the best whole trainings, by the rule of
 asynchronous successive halving; the model learns from all of them. Measured for budgets of 40 to 440 evaluations and
 batches of 8 and 40 (scripts/bench_search.py).
+
+With several objectives the parents are the first in NSGA-II's order, and each ask's model is of the losses in one
+weighting, drawn for it (ParEGO, Knowles 2006).
 """
 
 from __future__ import annotations
@@ -13,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow.search.base import fitness, keyed_rng
+from workflow.search.base import keyed_rng, losses_of
 from workflow.search.cube import Cube, Rows
-from workflow.search.halving import Ladder
+from workflow.search.halving import Ladder, Losses
+from workflow.search.pareto import ranks, tchebycheff
 from workflow.search.screening import Observations, Screen
 from workflow.search.steady import SteadySearch
 from workflow.space import Genome
@@ -25,6 +29,10 @@ _DESIGN = 8
 """Results before the first child is made; until then trials are points of Latin hypercubes."""
 
 _HYPERCUBE = 16
+
+# What else an ask draws: the last part of its key.
+_LATIN, _WEIGHTS = 1, 2
+
 _ROUNDING = 1e-9
 """Of sums of costs."""
 
@@ -55,8 +63,7 @@ class AsyncSearch(SteadySearch):
         self._genomes: dict[int, Genome] = {}
         self._rows: dict[int, Rows] = {}
         self._pending: dict[int, _Training] = {}
-        self._ended: list[tuple[_Training, float]] = []
-        """With their losses."""
+        self._ended: list[tuple[_Training, Losses]] = []
         self._seconds: list[float] = []
 
     @property
@@ -84,10 +91,10 @@ class AsyncSearch(SteadySearch):
     def tell(self, outcome: Outcome) -> None:
         training = self._pending.pop(outcome.trial_id, None)
         if training is not None:
-            loss = fitness(outcome, self.mode)
-            self._ended.append((training, loss))
+            losses = losses_of(outcome, self.mode, self.further)
+            self._ended.append((training, losses))
             self._seconds.append(outcome.seconds if outcome.kind == "ok" else 0.0)
-            self._ladder.end(*training, loss)
+            self._ladder.end(*training, losses)
 
     def _first_fidelity(self) -> float | None:
         if self._fidelity is None:
@@ -113,11 +120,12 @@ class AsyncSearch(SteadySearch):
         found = self._ladder.promotable()
         if found is None:
             return None
-        rung, losses = found
+        rung, waiting = found
         if self._learns():
-            rows = np.array([self._rows[config_id] for config_id in losses])
-            losses = dict(zip(losses, self._screen.means(rows), strict=True))
-        config_id = min(losses, key=lambda config: (losses[config], config))
+            expected = self._screen.means(np.array([self._rows[config_id] for config_id in waiting]))
+        else:
+            expected = self._scalar(np.array(list(waiting.values())))
+        _, config_id = min(zip(expected, waiting, strict=True))
         return _Training(config_id, rung) if self._is_affordable(self._ladder.cost(rung, config_id)) else None
 
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
@@ -127,12 +135,12 @@ class AsyncSearch(SteadySearch):
 
     @property
     def _is_designed(self) -> bool:
-        return sum(math.isfinite(loss) for _, loss in self._ended) >= _DESIGN
+        return sum(math.isfinite(losses[0]) for _, losses in self._ended) >= _DESIGN
 
     def _design(self, rng: np.random.Generator, trial_id: int) -> Rows:
         """The point of this ask in a Latin hypercube that several of them share, and others beside it."""
         block, number = divmod(trial_id, _HYPERCUBE)
-        points = self._cube.latin(keyed_rng(self.settings.seed, block, 1), _HYPERCUBE)
+        points = self._cube.latin(keyed_rng(self.settings.seed, block, _LATIN), _HYPERCUBE)
         return np.vstack([points[number][None, :], self._cube.uniform(rng, 4 * _HYPERCUBE)])
 
     def _candidates(self, rng: np.random.Generator) -> Rows:
@@ -142,11 +150,13 @@ class AsyncSearch(SteadySearch):
 
     def _elite(self) -> Rows:
         """The best configurations, by their results on the highest rung that each has reached."""
-        highest: dict[int, tuple[int, float]] = {}
-        for (training, _), loss in zip(self._ended, self._levelled(), strict=True):
-            known = highest.get(training.config_id, (-1, math.inf))
-            highest[training.config_id] = max(known, (training.rung, float(loss)), key=lambda result: result[0])
-        ranked = sorted((loss, config_id) for config_id, (_, loss) in highest.items() if math.isfinite(loss))
+        highest: dict[int, tuple[int, NDArray[np.float64]]] = {}
+        for (training, _), losses in zip(self._ended, self._levelled(), strict=True):
+            known = highest.get(training.config_id)
+            if known is None or training.rung > known[0]:
+                highest[training.config_id] = training.rung, losses
+        best = {config_id: losses for config_id, (_, losses) in highest.items() if math.isfinite(losses[0])}
+        ranked = sorted(zip(ranks(list(best.values())), best, strict=True))
         return np.array([self._rows[config_id] for _, config_id in ranked[: self.settings.population_size]])
 
     def _learns(self) -> bool:
@@ -157,9 +167,17 @@ class AsyncSearch(SteadySearch):
         rows = np.array([self._rows[training.config_id] for training in trainings])
         fidelity, rungs = self._fidelity, self._ladder.rungs
         context = [[fidelity.position(rungs[training.rung])] if fidelity else [] for training in trainings]
-        return self._screen.learn(Observations(rows, np.array(context), self._levelled(), np.array(self._seconds)))
+        losses = self._scalar(self._levelled())
+        return self._screen.learn(Observations(rows, np.array(context), losses, np.array(self._seconds)))
 
     def _levelled(self) -> NDArray[np.float64]:
         """All losses so far, those of lower rungs brought to the level of the highest."""
         gains = self._ladder.gains()
-        return np.array([loss + gains[training.rung] for training, loss in self._ended])
+        return np.array([np.array(losses) + gains[training.rung] for training, losses in self._ended])
+
+    def _scalar(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
+        """One loss for each row; of several objectives in the weighting of the ask that is due."""
+        if not self.further:
+            return losses[:, 0]
+        weights = keyed_rng(self.settings.seed, self._free_id, _WEIGHTS).dirichlet(np.ones(losses.shape[1]))
+        return tchebycheff(losses, weights)

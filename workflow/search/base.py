@@ -14,7 +14,7 @@ import numpy as np
 from workflow.errors import Problems, did_you_mean, listing, show
 from workflow.search.halving import Fidelity
 from workflow.space import Space
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial
 
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
@@ -216,8 +216,20 @@ def first_configurations(space: Space, settings: SearchSettings, initial: Sequen
     return [space.params(genome) for genome in genomes[: settings.population_size]]
 
 
-def fitness(outcome: Outcome, mode: str) -> float:
-    """The value to be minimised; infinity, which ranks last, for a trial that failed."""
-    if outcome.kind != "ok" or outcome.value is None:
-        return math.inf
-    return outcome.value if mode == "min" else -outcome.value
+def losses_of(outcome: Outcome, mode: str, further: Sequence[Objective] = ()) -> tuple[float, ...]:
+    """What is to be minimised, a number for each objective; infinity in all, which ranks last, for a failed trial.
+
+    The first objective is the outcome's value, by ``mode``; ``further`` ones are among its metrics.
+    """
+    values = values_of(outcome, further)
+    if values is None:
+        return (math.inf,) * (1 + len(further))
+    modes = (mode, *(objective.mode for objective in further))
+    return tuple(value if each == "min" else -value for value, each in zip(values, modes, strict=True))
+
+
+def values_of(outcome: Outcome, further: Sequence[Objective]) -> tuple[float, ...] | None:
+    """The values of all objectives, the first one first; None for a trial that failed, or lacks one."""
+    found = [outcome.value, *(outcome.metrics.get(objective.metric) for objective in further)]
+    values = tuple(value for value in found if value is not None)
+    return values if outcome.kind == "ok" and len(values) == len(found) else None

@@ -5,6 +5,8 @@ al. 2012; Baeck, Fogel & Michalewicz 2000, chapter 7): tournament selection, uni
 own mutation. Four things differ. Randomness is keyed by (seed, generation, operator, index), so that a resumed search
 asks the identical sequence. A configuration that was evaluated before takes its known fitness unless ``reevaluate``.
 A failed trial ranks last. Offspring that the space's constraints do not allow are varied again.
+
+With several objectives tournaments go by the order of NSGA-II (Deb et al. 2002), and those survive that are first.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from workflow.errors import InputError
-from workflow.search.base import SearchSettings, fitness, keyed_rng
+from workflow.search.base import SearchSettings, keyed_rng, losses_of
+from workflow.search.pareto import ranks
 from workflow.space import Genome, Space
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial
 
 # What a random draw is for: the second part of its key, after the generation.
 _INITIAL, _SELECT, _CROSS, _MUTATE, _VARY, _SURVIVE = range(6)
@@ -31,10 +34,10 @@ _VARIATIONS = 20
 
 @dataclass(eq=False)
 class _Evaluation:
-    """The fitness of a genome; shared by all individuals that have it from the same trial."""
+    """The losses of a genome; shared by all individuals that have them from the same trial."""
 
     trial_id: int | None = None
-    fitness: float | None = None
+    losses: tuple[float, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -44,9 +47,14 @@ class _Individual:
     parents: tuple[int, ...] = ()
 
     @property
+    def losses(self) -> tuple[float, ...]:
+        assert self.evaluation.losses is not None, "selection reads evaluated individuals only"
+        return self.evaluation.losses
+
+    @property
     def fitness(self) -> float:
-        assert self.evaluation.fitness is not None, "selection reads evaluated individuals only"
-        return self.evaluation.fitness
+        """The loss by the first objective."""
+        return self.losses[0]
 
     @property
     def trial_ids(self) -> tuple[int, ...]:
@@ -55,7 +63,7 @@ class _Individual:
 
 @dataclass(frozen=True)
 class GenerationStatistics:
-    """Over the population after a generation's selection, in the objective's unit; failed trials are left out."""
+    """Over the population after a generation's selection, in the first objective's unit, without failed trials."""
 
     generation: int
     nevals: int
@@ -77,6 +85,7 @@ class GeneticSearch:
     settings: SearchSettings
     mode: str = "min"
     initial: Sequence[Params] = ()
+    further: Sequence[Objective] = ()
     statistics: list[GenerationStatistics] = field(default_factory=list)
     message: str = ""
     done: bool = False
@@ -128,7 +137,7 @@ class GeneticSearch:
 
     def _learn(self, outcome: Outcome) -> None:
         individual = self._running.pop(outcome.trial_id)
-        individual.evaluation.fitness = fitness(outcome, self.mode)
+        individual.evaluation.losses = losses_of(outcome, self.mode, self.further)
         self._settle()
 
     def _replay(self) -> None:
@@ -168,7 +177,7 @@ class GeneticSearch:
         self._offspring = individuals
         self._evaluated = 0
         for individual in individuals:
-            if individual.evaluation.fitness is not None:
+            if individual.evaluation.losses is not None:
                 continue
             if not self.settings.reevaluate:
                 known = self._known.setdefault(individual.genome, individual.evaluation)
@@ -196,7 +205,8 @@ class GeneticSearch:
             self._population = self._offspring
         else:
             survivors = self.settings.population_size - self.settings.offspring
-            self._population = self._select(self._population + self._offspring, survivors, _SURVIVE)
+            pool = self._population + self._offspring
+            self._population = self._best(pool, survivors) if self.further else self._select(pool, survivors, _SURVIVE)
         self.statistics.append(self._describe())
 
     def _describe(self) -> GenerationStatistics:
@@ -222,11 +232,19 @@ class GeneticSearch:
 
     def _select(self, individuals: list[_Individual], count: int, operator: int) -> list[_Individual]:
         """``count`` winners of tournaments drawn with replacement; the first drawn wins a tie."""
+        rank = ranks([individual.losses for individual in individuals])
         winners = []
         for index in range(count):
             drawn = self._rng(operator, index).integers(len(individuals), size=self.settings.tournsize)
-            winners.append(min((individuals[i] for i in drawn), key=lambda individual: individual.fitness))
+            winners.append(individuals[min(drawn, key=rank.__getitem__)])
         return winners
+
+    def _best(self, individuals: list[_Individual], count: int) -> list[_Individual]:
+        """The first in NSGA-II's order; a genome comes twice only where there are too few."""
+        rank = ranks([individual.losses for individual in individuals])
+        first = {genome: at for at, genome in reversed(list(enumerate(i.genome for i in individuals)))}
+        order = sorted(range(len(individuals)), key=lambda at: (first[individuals[at].genome] != at, rank[at]))
+        return [individuals[at] for at in order[:count]]
 
     def _cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
         """Uniform crossover: each hyperparameter changes places with probability ``cx_indpb``."""

@@ -13,12 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 _ENOUGH = 12
 """Configurations on a rung after which new ones start on the next, but for the highest rung: that is for promoted ones.
 
 Of 6, 12, 24 and 48 on two tables of learning curves, 12 did best (scripts/bench_search.py).
 """
+
+
+Losses = tuple[float, ...]
+"""One for each objective; infinite for a trial that failed."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Ladder:
         self._resumes = resumes
         self._begun: list[set[int]] = [set() for _ in rungs]
         self._promoted = [0 for _ in rungs]
-        self._losses: list[dict[int, float]] = [{} for _ in rungs]
+        self._losses: list[dict[int, Losses]] = [{} for _ in rungs]
 
     def rung(self, value: float | None) -> int:
         """The rung of a trial's fidelity; the highest one for a whole training."""
@@ -72,9 +77,9 @@ class Ladder:
         if rung and config_id in self._begun[rung - 1]:
             self._promoted[rung - 1] += 1
 
-    def end(self, config_id: int, rung: int, loss: float) -> None:
-        """``loss`` is infinite for a trial that failed, which is never promoted."""
-        self._losses[rung][config_id] = loss
+    def end(self, config_id: int, rung: int, losses: Losses) -> None:
+        """A trial that failed is never promoted."""
+        self._losses[rung][config_id] = losses
 
     @property
     def start(self) -> int:
@@ -82,27 +87,35 @@ class Ladder:
         filling = (rung for rung, begun in enumerate(self._begun[:-1]) if len(begun) < _ENOUGH)
         return next(filling, max(0, len(self.rungs) - 2))
 
-    def promotable(self) -> tuple[int, dict[int, float]] | None:
+    def promotable(self) -> tuple[int, dict[int, Losses]] | None:
         """A rung, and the losses of configurations on the one below of which one is to go on to it."""
         for rung in reversed(range(len(self.rungs) - 1)):
             losses, above = self._losses[rung], self._begun[rung + 1]
             if self._promoted[rung] < int(len(losses) / self._eta):
-                waiting = {c: loss for c, loss in losses.items() if c not in above and math.isfinite(loss)}
+                waiting = {c: loss for c, loss in losses.items() if c not in above and _is_finite(loss)}
                 if waiting:
                     return rung + 1, waiting
         return None
 
-    def gains(self) -> list[float]:
-        """What a loss on each rung has to gain until the highest one.
+    def gains(self) -> list[NDArray[np.float64]]:
+        """What the losses on each rung have to gain until the highest one.
 
-        That is what each rung above adds in the median of the configurations that were trained on both.
+        That is what each rung above adds in the median of the configurations that were trained on both. One number
+        stands for all objectives where no configuration was.
         """
-        found = [0.0]
+        found = [np.zeros(1)]
         for below, above in zip(self._losses[-2::-1], self._losses[:0:-1], strict=True):
             found.append(found[-1] + _gain(below, above))
         return found[::-1]
 
 
-def _gain(below: Mapping[int, float], above: Mapping[int, float]) -> float:
-    gains = [above[c] - below[c] for c in above if c in below and math.isfinite(above[c]) and math.isfinite(below[c])]
-    return float(np.median(gains)) if gains else 0.0
+def _gain(below: Mapping[int, Losses], above: Mapping[int, Losses]) -> NDArray[np.float64]:
+    both = [c for c in above if c in below and _is_finite(above[c]) and _is_finite(below[c])]
+    if not both:
+        return np.zeros(1)
+    gained = np.array([above[c] for c in both]) - np.array([below[c] for c in both])
+    return np.asarray(np.median(gained, axis=0))
+
+
+def _is_finite(losses: Losses) -> bool:
+    return all(map(math.isfinite, losses))

@@ -25,7 +25,7 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from workflow.errors import InputError, Problems, did_you_mean, listing, show
-from workflow.search.base import SearchSettings
+from workflow.search.base import SearchSettings, values_of
 from workflow.search.steady import SteadySearch
 from workflow.space import Choice, Genome, Number, Parameter
 from workflow.trial import Outcome, Trial, Value
@@ -46,8 +46,10 @@ class OptunaSearch(SteadySearch):
         super().__post_init__()
         _silence()
         self._distributions = {p.name: distribution(p) for p in self.space.varying}
-        direction = StudyDirection.MINIMIZE if self.mode == "min" else StudyDirection.MAXIMIZE
-        self._study = optuna.create_study(sampler=make_sampler(self.settings, self.settings.seed), direction=direction)
+        modes = (self.mode, *(objective.mode for objective in self.further))
+        directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes]
+        sampler = make_sampler(self.settings, self.settings.seed)
+        self._study = optuna.create_study(sampler=sampler, directions=directions)
         self._study.stop = _go_on  # type: ignore[method-assign]
         self._resumed = False
         self._suggested: int | None = None
@@ -103,10 +105,9 @@ class OptunaSearch(SteadySearch):
 
     def _tell_study(self, number: int, outcome: Outcome) -> None:
         with self._explained():
-            if outcome.kind == "ok" and outcome.value is not None:
-                self._study.tell(number, outcome.value)
-            else:
-                self._study.tell(number, state=TrialState.FAIL)
+            values = values_of(outcome, self.further)
+            state = TrialState.FAIL if values is None else TrialState.COMPLETE
+            self._study.tell(number, values, state)
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

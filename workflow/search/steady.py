@@ -15,7 +15,7 @@ import numpy as np
 
 from workflow.search.base import NOTHING_NEW, SearchSettings, keyed_rng
 from workflow.space import Genome, Space
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial
 
 _LARGEST_GRID = 20_000
 
@@ -32,6 +32,7 @@ class SteadySearch:
     settings: SearchSettings
     mode: str = "min"
     initial: Sequence[Params] = ()
+    further: Sequence[Objective] = ()
     message: str = ""
     repeatable: bool = False
 

@@ -24,7 +24,7 @@ def main(stage: str, argv: list[str]) -> None:
         (directory / "test_scores.json").write_text('{"mse": 0.5}')
         return
     x, y = float(options.get("x", 0)), float(options.get("y", 0))
-    (directory / "val_scores.json").write_text(json.dumps({"mse": (x - 0.3) ** 2 + (y - 0.6) ** 2}))
+    (directory / "val_scores.json").write_text(json.dumps({"mse": (x - 0.3) ** 2 + (y - 0.6) ** 2, "size": x}))
 
 
 if __name__ == "__main__":
