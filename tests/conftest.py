@@ -35,13 +35,17 @@ def toy_space(sleep: float = 0.0) -> list[dict[str, Any]]:
 
 
 def toy_experiment(**changes: Any) -> dict[str, Any]:
-    """An experiment on the toy model; ``changes`` replace its top-level keys."""
+    """An experiment on the toy model; ``changes`` replace its top-level keys.
+
+    It has the reference's strategy, whose sequence doesn't depend on the order in which trials end, unless they say so.
+    """
+    search = {"strategy": "mu_plus_lambda", **changes.pop("search", {"num_iterations": 3, "population_size": 6})}
     return {
         "name": "toy",
         "model": {"scripts": str(TOY)},
         "stages": {"preprocess": {}, "train": {}, "infer": {}},
         "space": toy_space(),
-        "search": {"num_iterations": 3, "population_size": 6},
+        "search": search,
         **changes,
     }
 

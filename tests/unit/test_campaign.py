@@ -40,7 +40,7 @@ SPACE = parse_space(
     ],
     "test",
 )
-SETTINGS = SearchSettings(num_iterations=4, population_size=8)
+SETTINGS = SearchSettings("mu_plus_lambda", num_iterations=4, population_size=8)
 ASYNC = SearchSettings(strategy="async", evaluations=20)
 OPTUNA = replace(ASYNC, strategy="optuna")
 PLAN = Plan(preprocess=True, infer=True, mode="min")
