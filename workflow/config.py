@@ -14,10 +14,10 @@ from typing import Any
 
 from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, listing, show, unusable_text
-from workflow.initial import objective_of, read_initial
+from workflow.initial import objective_of, read_earlier, read_initial
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
-from workflow.search import MODES, Search, SearchSettings, make_search
+from workflow.search import MODES, Earlier, Search, SearchSettings, make_search
 from workflow.search.halving import Fidelity
 from workflow.space import Constant, Space
 from workflow.space_file import load_space, parse_space
@@ -86,6 +86,7 @@ class Experiment:
     early_stopping: StoppingSettings | None = None
     warnings: tuple[str, ...] = ()
     further: tuple[Objective, ...] = ()
+    earlier: Sequence[Earlier] = ()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -98,7 +99,7 @@ class Experiment:
         return searched if self.search.fidelity is None else (*searched, self.search.fidelity.parameter)
 
     def make_search(self) -> Search:
-        return make_search(self.space, self.search, self.objective.mode, self.initial, self.further)
+        return make_search(self.space, self.search, self.objective.mode, self.initial, self.further, self.earlier)
 
     def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
         search = self.search
@@ -137,7 +138,7 @@ class Experiment:
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
         search = _search_data(self.search)
-        for key in (*SearchSettings.BUDGETS, "initial_population"):
+        for key in (*SearchSettings.BUDGETS, "initial_population", "warm_start"):
             del search[key]
         space = {p.name: {**_described(p), **_relations(p.name, self.space)} for p in self.space.parameters}
         constraints = [c.text for c in self.space.constraints]
@@ -145,6 +146,7 @@ class Experiment:
             "space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial),
             **({"constraints": constraints} if constraints else {}),
             **({"objectives": list(map(str, self.objectives))} if self.further else {}),
+            **({"warm_start": [result.loss for result in self.earlier]} if self.earlier else {}),
         }  # fmt: skip
 
     def to_yaml(self) -> str:
@@ -155,7 +157,11 @@ class Experiment:
             "stages": {name: _stage_data(name, stage) for name, stage in self.stages.items()},
             "space": "space.json",
             **_objectives_data(self.objectives),
-            "search": {**_search_data(self.search), "initial_population": "initial.csv" if self.initial else None},
+            "search": {
+                **_search_data(self.search),
+                "initial_population": "initial.csv" if self.initial else None,
+                "warm_start": ["warm_start.csv"] if self.earlier else None,
+            },
             "max_attempts": self.max_attempts,
             "same_failures": self.same_failures,
             "reuse": [literal_path(path) for path in self.reuse],
@@ -240,6 +246,8 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     if space is not None:
         _check_arguments(space, stages, problems)
         _check_fidelity(search.fidelity, space, problems)
+    if search.warm_start and further:
+        problems.add("search.warm_start", "does not go with several objectives", "leave it out, or name one objective")
     problems.raise_if_any()
     assert space is not None and model is not None and max_attempts is not None and same_failures is not None
     warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, [objective, *further]))
@@ -249,10 +257,11 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
         initial = read_initial(Path(initial_file), space, search.population_size)
         search = replace(search, initial_population=initial_file)
         warnings += _objective_warning(Path(initial_file), objective)
+    earlier, left_out = read_earlier(list(map(Path, search.warm_start)), space, objective.mode)
     _check_first_asks(space, search, further, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse,
-        early_stopping, warnings, tuple(further),
+        early_stopping, (*warnings, *left_out), tuple(further), earlier,
     )  # fmt: skip
 
 
@@ -453,6 +462,7 @@ def _read_search(section: Section) -> SearchSettings:
         "str": section.text, "str | None": section.text, "int": section.integer, "int | None": section.integer,
         "float": section.number, "bool": section.boolean, "Seconds | None": section.duration,
         "float | None": lambda key, default: _optional_number(section, key),
+        "tuple[str, ...]": lambda key, default: _read_paths(section, key),
         "Fidelity | None": lambda key, default: _read_fidelity(section.section(key)),
         "Mapping[str, Any] | None": lambda key, default: section.section(key).data or default,
     }  # fmt: skip
@@ -463,6 +473,14 @@ def _read_search(section: Section) -> SearchSettings:
     settings = SearchSettings(**values)
     settings.check(section.problems)
     return settings
+
+
+def _read_paths(section: Section, key: str) -> tuple[str, ...]:
+    """A list of paths; one may be given as it is."""
+    value = section.raw(key)
+    given = value if isinstance(value, list) else [value] if value is not None else []
+    read = [Section({key: each}, section.place, section.problems, section.base).path(key) for each in given]
+    return tuple(path for path in read if path is not None)
 
 
 def _read_fidelity(section: Section) -> Fidelity | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workflow.errors import Problems, listing, show
 from workflow.rundir import RunDir
+from workflow.search import Earlier
 from workflow.space import Constant, Genome, Space
 from workflow.strict import is_there, read_yaml
 from workflow.trial import Params, Value
@@ -45,6 +47,48 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
         problems.add("", "has no row", "write one configuration a line below the header")
     problems.raise_if_any()
     return list(chosen.values())[:size]
+
+
+def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[Earlier], list[str]]:
+    """Results of earlier runs, by their directories or as CSV files, and warnings of those that were left out.
+
+    Those are the ones outside the space: an earlier run may have searched another one. A column ``source`` tells the
+    runs of a file apart. ``mode`` is what files mean by a better result; a run has its own. Raises InputError for a
+    file that lacks a hyperparameter or results.
+    """
+    found: list[Earlier] = []
+    warnings = []
+    for number, path in enumerate(paths):
+        from_run = is_there(path, directory=True)
+        file = RunDir(path).hpo_csv if from_run else path
+        sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
+        problems = Problems(str(file))
+        rows = _read_csv(file, problems)
+        missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
+        if missing or not rows:
+            what = f"has no column {listing(missing)}" if missing else "has no row"
+            problems.fail("header" if missing else "", what, "name runs that have searched these hyperparameters")
+        ranked = _best_first([row for row in rows if row["result"]], "min", problems)
+        known = sorted(
+            (row for row in ranked if math.isfinite(float(row["result"]))), key=lambda row: int(row["_line"])
+        )
+        before, outside = len(found), Problems(str(file))
+        for row in known:
+            source = row.get("source") or ""
+            if (params := _read_row(row, space, outside)) is not None:
+                loss = sign * float(row["result"])
+                found.append(Earlier(params, loss, int(source) if source.isdecimal() else number))
+        if left_out := before + len(known) - len(found):
+            warnings.append(f"search.warm_start: {file}: {left_out} of {len(known)} results are outside the space")
+    return found, warnings
+
+
+def write_earlier(path: Path, space: Space, mode: str, earlier: Sequence[Earlier]) -> None:
+    """The CSV that ``read_earlier`` reads back to the same results."""
+    names, sign = [p.name for p in space.varying], 1.0 if mode == "min" else -1.0
+    rows = [[*cells(params, names), repr(sign * loss), str(source)] for params, loss, source in earlier]
+    lines = map(csv_line, [[*names, "result", "source"], *rows])
+    path.write_text("".join(lines), encoding="utf-8", newline="")
 
 
 def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Params | None:

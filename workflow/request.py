@@ -18,7 +18,7 @@ from workflow.config import Experiment, load_experiment
 from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
-from workflow.initial import write_initial
+from workflow.initial import write_earlier, write_initial
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.stages import fragile
@@ -174,7 +174,7 @@ def _is_vacant(run: RunDir) -> bool:
     """Whether a directory of the user's has nothing in it but what file systems and starts that were cut off leave."""
     names = {path.name for path in run.path.iterdir()} - {"lost+found"}
     drafts = {name for name in names if name.startswith(_DRAFT)}
-    moved = {path.name for path in (run.site, run.space, run.initial)} if drafts else set()
+    moved = {path.name for path in (run.site, run.space, run.initial, run.warm_start)} if drafts else set()
     return names <= drafts | moved
 
 
@@ -210,6 +210,9 @@ def create(request: Request) -> Request:
         draft.space.write_text(json.dumps(request.experiment.space.entries, indent=2) + "\n", encoding="utf-8")
         if request.experiment.initial:
             write_initial(draft.initial, request.experiment.space, request.experiment.initial)
+        if request.experiment.earlier:
+            mode, earlier = request.experiment.objective.mode, request.experiment.earlier
+            write_earlier(draft.warm_start, request.experiment.space, mode, earlier)
         return _move_in(draft, request)
     except OSError as error:
         what = f"--output {request.run.path}: cannot be made ({error.strerror})"

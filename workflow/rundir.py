@@ -56,6 +56,10 @@ class RunDir:
         return self.path / "initial.csv"
 
     @property
+    def warm_start(self) -> Path:
+        return self.path / "warm_start.csv"
+
+    @property
     def journal(self) -> Path:
         return self.path / "journal.jsonl"
 

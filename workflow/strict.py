@@ -19,8 +19,8 @@ HOME = Path(__file__).resolve().parent
 COMMAND_KEY = "site.container_command"
 PATH_KEYS = frozenset(
     {
-        "model.image", "model.scripts", "model.data_dir", "model.binds", "space", "search.initial_population", "reuse",
-        "site.binds", COMMAND_KEY,
+        "model.image", "model.scripts", "model.data_dir", "model.binds", "space", "search.initial_population",
+        "search.warm_start", "reuse", "site.binds", COMMAND_KEY,
     }
 )  # fmt: skip
 """Keys whose relative paths, or lists of them, mean the working directory when they come from --set."""

@@ -994,3 +994,19 @@ def test_it_is_told_before_anything_is_submitted(
     main = importlib.import_module(f"workflow.{command}").main
     assert main(["--site", str(site), "--experiment", str(path), "--dry-run", "--output", "/runs/plain"]) == 0
     assert "warning: the time-out of train is 2:00:00" in capsys.readouterr().err
+
+
+def test_a_warm_start_is_kept_for_resumes(tmp_path: Path, controlled: list[Experiment]) -> None:
+    write(tmp_path, "x,n,result\n0.5,3,0.25\n0.1,9,0.75\n", "hpo.csv")
+    changes = {"search": {"warm_start": "hpo.csv"}}
+    experiment = load(tmp_path, **changes)
+    assert [(result.params["x"], result.loss) for result in experiment.earlier] == [(0.5, 0.25), (0.1, 0.75)]
+    started, resumed = run_and_resume(tmp_path, write(tmp_path, {**MINIMAL, **changes}), controlled)
+    assert started.earlier == resumed.earlier == experiment.earlier
+    assert started.fingerprint() == resumed.fingerprint() != load(tmp_path).fingerprint()
+
+
+def test_a_warm_start_knows_one_objective_only(tmp_path: Path) -> None:
+    write(tmp_path, "x,n,result\n0.5,3,0.25\n", "hpo.csv")
+    message = refusal(tmp_path, objectives=["val_loss min", "walltime min"], search={"warm_start": ["hpo.csv"]})
+    assert message.startswith("try.yaml: search.warm_start: does not go with several objectives\n    -> ")

@@ -39,6 +39,7 @@ ALLOWED = {
     "search.screening": "search.*",
     "search.steady": "space trial search.*",
     "search.cost": "",
+    "search.earlier": "space search.*",
     "search.cube": "space trial",
     "search.gaussian_process": "",
     "stages": "errors trial",
@@ -55,7 +56,7 @@ ALLOWED = {
     "batch": "errors strict",
     "commands": "batch",
     "providers": "batch commands site",
-    "initial": "errors rundir space strict trial",
+    "initial": "errors rundir search space strict trial",
     "config": (
         "budgets errors initial options rundir search search.halving space space_file stages stopping strict trial"
     ),

@@ -8,8 +8,10 @@ from workflow.search.base import (
     MODES,
     STRATEGIES,
     WITHOUT_GENERATIONS,
+    Earlier,
     Search,
     SearchSettings,
+    best_of,
     first_configurations,
     losses_of,
     values_of,
@@ -23,6 +25,7 @@ __all__ = [
     "MODES",
     "STRATEGIES",
     "WITHOUT_GENERATIONS",
+    "Earlier",
     "GenerationStatistics",
     "GeneticSearch",
     "RandomSearch",
@@ -34,21 +37,27 @@ __all__ = [
 ]
 
 
+_OF_EARLIER_RUNS = 4
+"""The part of a population that the best of earlier runs have: a quarter."""
+
+
 def make_search(
     space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = (),
-    further: Sequence[Objective] = (),
+    further: Sequence[Objective] = (), earlier: Sequence[Earlier] = (),
 ) -> Search:  # fmt: skip
     """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own.
 
-    ``mode`` is that of the first objective, an outcome's value; ``further`` ones are among its metrics.
+    ``mode`` is that of the first objective, an outcome's value; ``further`` ones are among its metrics. The best of
+    ``earlier`` runs come after ``initial``.
     """
-    initial = first_configurations(space, settings, initial)
+    best = best_of(earlier, max(1, settings.population_size // _OF_EARLIER_RUNS))
+    initial = first_configurations(space, settings, [*initial, *best])
     if settings.strategy == "random":
         return RandomSearch(space, settings, mode, initial)
     if settings.strategy == "async":
         from workflow.search.asynchronous import AsyncSearch  # with scipy, which other strategies need not wait for
 
-        return AsyncSearch(space, settings, mode, initial, further)
+        return AsyncSearch(space, settings, mode, initial, further, earlier=earlier)
     if settings.strategy == "optuna":
         from workflow.search.optuna_search import OptunaSearch  # with Optuna, an extra
 

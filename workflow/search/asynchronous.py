@@ -11,13 +11,16 @@ weighting, drawn for it (ParEGO, Knowles 2006).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow.search.base import keyed_rng, losses_of
+from workflow.search.base import Earlier, keyed_rng, losses_of
 from workflow.search.cube import Cube, Rows
+from workflow.search.earlier import beside, typical
 from workflow.search.halving import Ladder, Losses
 from workflow.search.pareto import ranks, tchebycheff
 from workflow.search.screening import Observations, Screen
@@ -33,6 +36,9 @@ _HYPERCUBE = 16
 # What else an ask draws: the last part of its key.
 _LATIN, _WEIGHTS = 1, 2
 
+_OWN = 0.0
+"""In the model's context the source of the campaign's own results; earlier runs' are 1, 2, ..."""
+
 _ROUNDING = 1e-9
 """Of sums of costs."""
 
@@ -44,11 +50,15 @@ class _Training(NamedTuple):
     rung: int
 
 
+@dataclass
 class AsyncSearch(SteadySearch):
     """The strategy ``async``. The same order of tells gives the same asks.
 
-    Without a fidelity there is one rung, of whole trainings.
+    Without a fidelity there is one rung, of whole trainings. What ``earlier`` runs found informs the model, which
+    learns how far each of them is to be trusted.
     """
+
+    earlier: Sequence[Earlier] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,7 +66,10 @@ class AsyncSearch(SteadySearch):
         whole = Ladder([1.0], math.inf, resumes=False)
         self._ladder = Ladder(fidelity.rungs, fidelity.eta, resumes=fidelity.resumes) if fidelity else whole
         self._cube = Cube(self.space)
-        context, target = ([False], [1.0]) if fidelity else ([], [])
+        self._earlier = typical(self.earlier, self.space)
+        self._earlier_losses = {known.genome: known.loss for known in reversed(self._earlier)}
+        context = [False] * bool(fidelity) + [True] * bool(self._earlier)
+        target = [1.0] * bool(fidelity) + [_OWN] * bool(self._earlier)
         self._screen = Screen(self._cube, context, target, cost_aware=self.settings.cost_aware)
         self._spent = 0.0
         """In whole trainings."""
@@ -135,7 +148,7 @@ class AsyncSearch(SteadySearch):
 
     @property
     def _is_designed(self) -> bool:
-        return sum(math.isfinite(losses[0]) for _, losses in self._ended) >= _DESIGN
+        return len(self._earlier) >= _DESIGN or sum(math.isfinite(losses[0]) for _, losses in self._ended) >= _DESIGN
 
     def _design(self, rng: np.random.Generator, trial_id: int) -> Rows:
         """The point of this ask in a Latin hypercube that several of them share, and others beside it."""
@@ -156,19 +169,37 @@ class AsyncSearch(SteadySearch):
             if known is None or training.rung > known[0]:
                 highest[training.config_id] = training.rung, losses
         best = {config_id: losses for config_id, (_, losses) in highest.items() if math.isfinite(losses[0])}
-        ranked = sorted(zip(ranks(list(best.values())), best, strict=True))
-        return np.array([self._rows[config_id] for _, config_id in ranked[: self.settings.population_size]])
+        ranked = sorted(zip(ranks(list(best.values())), best, strict=True)) if best else []
+        own = [self._rows[config_id] for _, config_id in ranked[: self.settings.population_size]]
+        theirs = self._earlier[: max(1, self.settings.population_size // 4)]
+        return np.array([*own, *(self._cube.encode(known.genome) for known in theirs)])
 
     def _learns(self) -> bool:
         """Bring the model up to date; False where it cannot be fitted."""
         if not self._is_designed:
             return False
+        return self._screen.learn(self._observations())
+
+    def _observations(self) -> Observations:
+        """What earlier runs have found, what this one has, and what is pending."""
         trainings = [*(training for training, _ in self._ended), *self._pending.values()]
-        rows = np.array([self._rows[training.config_id] for training in trainings])
-        fidelity, rungs = self._fidelity, self._ladder.rungs
-        context = [[fidelity.position(rungs[training.rung])] if fidelity else [] for training in trainings]
-        losses = self._scalar(self._levelled())
-        return self._screen.learn(Observations(rows, np.array(context), losses, np.array(self._seconds)))
+        rows = [self._rows[training.config_id] for training in trainings]
+        context = [self._context(self._ladder.rungs[training.rung], _OWN) for training in trainings]
+        losses = self._scalar(self._levelled()) if self._ended else np.zeros(0)
+        if self._earlier:
+            losses = beside(losses, [self._genomes[t.config_id] for t, _ in self._ended], self._earlier_losses)
+        known = self._earlier
+        return Observations(
+            np.array([*(self._cube.encode(each.genome) for each in known), *rows]),
+            np.array([*(self._context(self._ladder.rungs[-1], each.source) for each in known), *context]),
+            np.array([*(each.loss for each in known), *losses]),
+            np.array([0.0] * len(known) + self._seconds),
+        )
+
+    def _context(self, rung: float, source: float) -> list[float]:
+        """What a result depends on beside the configuration, of what there is more than one of."""
+        fidelity = [self._fidelity.position(rung)] if self._fidelity else []
+        return [*fidelity, source] if self._earlier else fidelity
 
     def _levelled(self) -> NDArray[np.float64]:
         """All losses so far, those of lower rungs brought to the level of the highest."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -100,6 +100,7 @@ class SearchSettings:
     target: float | None = None
     fidelity: Fidelity | None = None
     cost_aware: bool = False
+    warm_start: tuple[str, ...] = ()
 
     BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
@@ -205,6 +206,23 @@ def _is_plain(options: Mapping[str, Any]) -> bool:
 def keyed_rng(seed: int, *key: int) -> np.random.Generator:
     """A generator that depends on the seed and on what is drawn, never on what was drawn before."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *key))))
+
+
+class Earlier(NamedTuple):
+    """A result of the earlier run number ``source``, with a loss (to be minimised) on that run's own scale."""
+
+    params: Params
+    loss: float
+    source: int
+
+
+def best_of(earlier: Iterable[Earlier], count: int) -> list[Params]:
+    """The best configurations of the earlier runs, of each run in turn."""
+    by_source: dict[int, list[Earlier]] = {}
+    for result in sorted(earlier, key=lambda result: result.loss):
+        by_source.setdefault(result.source, []).append(result)
+    turns = itertools.zip_longest(*(by_source[source] for source in sorted(by_source)))
+    return [result.params for result in itertools.chain.from_iterable(turns) if result is not None][:count]
 
 
 def first_configurations(space: Space, settings: SearchSettings, initial: Sequence[Params]) -> list[Params]:

@@ -1,0 +1,152 @@
+"""Results of earlier runs: as files, as a model takes them, and in a search."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workflow.errors import InputError
+from workflow.initial import read_earlier, write_earlier
+from workflow.search import STRATEGIES, Earlier, SearchSettings, best_of, make_search
+from workflow.search.earlier import beside, in_spreads, typical
+from workflow.space_file import parse_space
+from workflow.trial import Outcome, Params
+
+SPACE = parse_space(
+    [
+        {"name": "epochs", "type": "constant", "value": 9},
+        {"name": "x", "type": "float", "lower": 0, "upper": 1},
+        {"name": "y", "type": "float", "lower": 0, "upper": 1},
+        {"name": "kind", "type": "categorical", "element_type": "string", "values": ["a", "b"]},
+    ],
+    "test",
+)
+
+
+def params(x: float, y: float = 0.5, kind: str = "a") -> Params:
+    return {"epochs": 9, "x": x, "y": y, "kind": kind}
+
+
+def results(*losses: float, source: int = 0) -> list[Earlier]:
+    return [Earlier(params(index / 100, 0.1 * source), loss, source) for index, loss in enumerate(losses)]
+
+
+# -- as the search takes them ----------------------------------------------------------------------------------------
+
+
+def test_the_best_of_each_run_come_in_turn() -> None:
+    found = best_of([*results(3, 1, 2), *results(300, 100, source=1)], 4)
+    assert found == [params(0.01, 0.0), params(0.01, 0.1), params(0.02, 0.0), params(0.0, 0.1)]
+
+
+def test_losses_are_told_by_the_spread_of_their_run() -> None:
+    small, large = in_spreads(np.array([1.0, 2, 3, 4, 5])), in_spreads(np.array([100.0, 200, 300, 400, math.inf]))
+    assert small.tolist() == [-1, -0.5, 0, 0.5, 1]
+    assert large[-1] == math.inf
+    assert in_spreads(np.array([7.0, 8.0, math.inf])).tolist() == [0, 0, math.inf]
+    assert in_spreads(np.full(6, 2.5)).tolist() == [0] * 6
+
+
+def test_the_best_and_an_even_choice_of_each_run_are_known() -> None:
+    found = typical([*results(*range(500)), *results(*range(0, 50_000, 100), source=7)], SPACE)
+    assert len(found) == 60
+    assert [known.source for known in found].count(1) == 30
+    assert [known.loss for known in found] == sorted(known.loss for known in found)
+    worst = max(known.loss for known in found if known.source == 1)
+    assert (
+        worst == pytest.approx(max(known.loss for known in found if known.source == 2)) == pytest.approx(1.0, abs=0.1)
+    )
+
+
+def test_own_losses_are_levelled_by_configurations_that_both_have() -> None:
+    known = {("a",): -2.0, ("b",): -1.8}
+    own = beside(np.array([10.0, 12, 14, 16, 18]), [("a",), ("b",), ("c",), ("d",), ("e",)], known)
+    assert own[0] == pytest.approx(-1.9, abs=0.4)
+    assert np.diff(own).tolist() == pytest.approx([0.5] * 4)
+
+
+def loss_of(point: Params) -> float:
+    return abs(float(point["x"]) - 0.7) + abs(float(point["y"]) - 0.2) + 0.3 * (point["kind"] == "a")
+
+
+def random_results(count: int, scale: float = 1.0) -> list[Earlier]:
+    rng = np.random.default_rng(5)
+    drawn = [{p.name: p.draw(rng) for p in SPACE.parameters} for _ in range(count)]
+    return [Earlier(point, scale * loss_of(point) + 3, 0) for point in drawn]
+
+
+def best_after(count: int, earlier: list[Earlier], seed: int) -> float:
+    search = make_search(SPACE, SearchSettings("async", evaluations=count, seed=seed), "min", earlier=earlier)
+    found = []
+    while (trial := search.ask()) is not None:
+        found.append(loss_of(trial.params))
+        search.tell(Outcome(trial.id, 1, "ok", found[-1]))
+    return min(found)
+
+
+def test_an_earlier_run_saves_trials_whatever_its_scale() -> None:
+    seeds = range(4)
+    cold = sum(best_after(12, [], seed) for seed in seeds)
+    assert sum(best_after(12, random_results(40, 50.0), seed) for seed in seeds) < 0.5 * cold
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_tries_the_best_of_earlier_runs_first(strategy: str) -> None:
+    earlier = random_results(30)
+    search = make_search(SPACE, SearchSettings(strategy), "min", earlier=earlier)
+    asked = [trial.params for trial in (search.ask() for _ in range(4)) if trial is not None]
+    assert asked == best_of(earlier, 4)
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+HEADER = "iteration,sample,x,y,kind,metric,result,walltime\n"
+
+
+def write(path: Path, *rows: str) -> Path:
+    path.write_text(HEADER + "".join(f"{row}\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize(("mode", "sign"), [("min", 1), ("max", -1)])
+def test_results_are_read_and_written(tmp_path: Path, mode: str, sign: int) -> None:
+    one = write(tmp_path / "one.csv", "001,0000,0.25,0.5,a,val_loss,3.5,9", "001,0001,0.5,0.5,b,val_loss,,9")
+    other = write(tmp_path / "other.csv", "001,0000,0.75,0.5,b,val_loss,0.1,9")
+    found, warnings = read_earlier([one, other], SPACE, mode)
+    assert found == [Earlier(params(0.25), sign * 3.5, 0), Earlier(params(0.75, kind="b"), sign * 0.1, 1)]
+    assert warnings == []
+    write_earlier(tmp_path / "kept.csv", SPACE, mode, found)
+    assert read_earlier([tmp_path / "kept.csv"], SPACE, mode) == (found, [])
+
+
+def test_results_outside_the_space_are_left_out_and_told(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "hpo.csv",
+        "001,0000,0.25,0.5,a,loss,3.5,9",
+        "001,0001,2,0.5,b,loss,1,9",
+        "1,2,0,0,z,l,1,9",
+        "1,3,0,0,a,l,nan,9",
+    )
+    found, (warning,) = read_earlier([path], SPACE, "min")
+    assert [result.params for result in found] == [params(0.25)]
+    assert warning == f"search.warm_start: {path}: 2 of 3 results are outside the space"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x,y,result\n1,1,1\n", "header: has no column kind"),
+        ("x,y,kind\n1,1,a\n", "header: has no column result"),
+        (HEADER, "has no row"),
+        (HEADER + "001,0000,0.25,0.5,a,val_loss,much,9\n", "line 2: result: 'much' is not a number"),
+    ],
+)
+def test_files_without_results_are_refused(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "hpo.csv"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        read_earlier([path], SPACE, "min")
+    assert f"{path}: {expected}\n    -> " in str(caught.value)
