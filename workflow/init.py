@@ -12,6 +12,7 @@ from pathlib import Path
 
 from workflow.errors import EXIT_DONE, InputError
 from workflow.strict import HOME, shipped
+from workflow.terminal import run_command
 
 TEMPLATE = HOME / "model_template"
 
@@ -48,12 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="directory to make; may exist if it is empty")
     args = parser.parse_args(argv)
-    try:
-        write_model(args.directory)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(_next_steps(args.directory))
+    return run_command(lambda: _write_and_tell(args.directory))
+
+
+def _write_and_tell(directory: Path) -> int:
+    write_model(directory)
+    print(_next_steps(directory))
     return EXIT_DONE
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from workflow.errors import EXIT_INTERRUPTED, WorkflowError
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, WorkflowError
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -26,6 +26,8 @@ def run_command(command: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # nobody reads any more
+        return EXIT_DONE
     finally:
         flush()
 

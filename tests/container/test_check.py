@@ -322,6 +322,18 @@ def test_an_output_that_cannot_be_made_is_bad_input(workflow: Workflow, output: 
     assert done.returncode == 2 and f"--output {output}: " in done.stdout, done.stdout
 
 
+def test_a_reader_that_goes_away_is_no_error_of_init(workflow: Workflow) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    init = workflow.start(
+        "model", module="workflow.init", stdout=write, stderr=subprocess.PIPE, env={"PYTHONUNBUFFERED": "1"}
+    )
+    os.close(write)
+    assert "Traceback" not in init.communicate(timeout=60)[1]
+    assert init.returncode == 0
+    assert (workflow.directory / "model" / "experiment.yaml").is_file()
+
+
 def test_a_reader_that_goes_away_ends_the_check(workflow: Workflow) -> None:
     check = workflow.start("--site", "local-threads", "--experiment", workflow.experiment(), module="workflow.check",
                            stderr=subprocess.PIPE)  # fmt: skip

@@ -82,7 +82,7 @@ ALLOWED = {
     "run": "*",
     "request": "allocation config durations errors image initial rundir site stages strict",
     "submit": "batch commands errors findings lock request rundir site terminal",
-    "init": "errors strict",
+    "init": "errors strict terminal",
     "findings": "commands",
     "terminal": "errors",
     "site_doctor": "batch commands errors findings rundir site strict",
