@@ -310,6 +310,7 @@ def _pool(site: Site, lock: RunLock, drains: Path) -> pool.Pool:
         "workers": site.workers,
         "drains": str(drains),
         "grace": max(3.0, site.grace),
+        "heartbeat_period": site.heartbeat_period,
     }
 
 

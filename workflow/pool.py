@@ -19,7 +19,7 @@ import time
 # a module of the standard library.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-from workflow.supervise import BLOCK, Fence, Tree, new_token, read_bytes
+from workflow.supervise import BLOCK, Fence, Tree, new_token, read_bytes, unreaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         """How the workers of a node share its GPUs.
 
         ``gpus`` are the site's names for them; what the scheduler has put into ``mask`` goes before, where
-        ``scheduled``. Files in ``drains`` tell a pool to end.
+        ``scheduled``. Files in ``drains`` tell a pool to end. Parsl's ``heartbeat_period`` is in seconds.
         """
 
         controller: Controller
@@ -44,12 +44,17 @@ if TYPE_CHECKING:
         workers: int
         drains: str
         grace: float
+        heartbeat_period: float
 
 
 POOL_TOKEN = "WORKFLOW_POOL"
 """The variable by which what a pool has started is found again if it is killed."""
 
 _DRAINED = "it was drained"
+_CRIPPLED = "a process of Parsl's pool of workers was killed, without which it cannot go on"
+
+_HEARTBEATS = 3
+"""Of Parsl's, for which a child of its pool may have ended unnoticed."""
 
 _LONGEST_TMPDIR = 107 - len("/wf-12345678/pymp-12345678/listener-12345678")
 """Bytes of a directory in one of which multiprocessing can make its sockets (Linux: unix(7))."""
@@ -65,6 +70,8 @@ class NodePool(Tree):
         super().__init__(Fence(pool["controller"]), poll=1.0, grace=pool["grace"])
         self.pool = pool
         self.started, self.end = time.time(), end
+        self._ended: dict[int, float] = {}
+        """Children of which Parsl's pool has taken no notice, and when each was first seen to have ended."""
         self.drain = os.path.join(pool["drains"], f"{socket.gethostname()}.{os.getpid()}")
 
     def run(self, command: list[str]) -> int:
@@ -87,12 +94,25 @@ class NodePool(Tree):
         self.unleash()
         for directory in temporary.values():
             shutil.rmtree(directory, ignore_errors=True)
+        if reason == _CRIPPLED:
+            print(f"{socket.gethostname()}: {reason}", file=sys.stderr)
         if reason == f"stopped: {_DRAINED}":
             return 0
         return 0 if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF
 
     def interrupted(self) -> str:
         return super().interrupted() or (_DRAINED if os.path.exists(self.drain) and not self._busy() else "")
+
+    def stalled(self) -> str:
+        """Whether the process is gone through which Parsl's pool shares tasks with its workers.
+
+        Without it the pool keeps the tasks that it has for ever, and goes on to send heartbeats. A worker that has
+        ended is noticed within a heartbeat, and replaced.
+        """
+        now = time.monotonic()
+        self._ended = {pid: self._ended.get(pid, now) for pid in unreaped(self.child)}
+        longest = now - min(self._ended.values(), default=now)
+        return _CRIPPLED if longest > _HEARTBEATS * self.pool["heartbeat_period"] else ""
 
     def _busy(self) -> bool:
         """Whether a stage runs below: each one has a supervisor, which is started by its file's path."""

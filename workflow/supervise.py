@@ -100,6 +100,7 @@ BLOCK_ENDS = "its block ends"
 _FRESH, _HALF = 0.9, 0.5
 """The share of what a block had when its pool started that a training which would need more waits for: no other block
 has more. The second one is for a training of which only the time-out is known: it may well take less, and tells."""
+
 HOPELESS = "hopeless: "
 """What comes before the reason that a stop file holds, which tells a trial that was stopped early."""
 
@@ -648,8 +649,25 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _descendants(root: int) -> Iterator[int]:
-    """Process ids below ``root`` that have not ended, from the process table."""
+    """Process ids below ``root`` that have not ended."""
     children: dict[int, list[int]] = {}
+    for pid, parent, ended in _process_table():
+        if not ended:
+            children.setdefault(parent, []).append(pid)
+    waiting = [root]
+    while waiting:
+        for pid in children.get(waiting.pop(), ()):
+            yield pid
+            waiting.append(pid)
+
+
+def unreaped(parent: int) -> list[int]:
+    """Children of a process that have ended, of which it has taken no notice yet."""
+    return [pid for pid, above, ended in _process_table() if ended and above == parent]
+
+
+def _process_table() -> Iterator[tuple[int, int, bool]]:
+    """Process ids, those of their parents, and whether they have ended (zombies)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -657,15 +675,7 @@ def _descendants(root: int) -> Iterator[int]:
                     state, parent = file.read().rpartition(b")")[2].split()[:2]
             except OSError:
                 continue
-            if state not in (b"Z", b"X"):
-                children.setdefault(int(parent), []).append(int(name))
-            else:
-                children.setdefault(int(parent), [])
-    waiting = [root]
-    while waiting:
-        for pid in children.get(waiting.pop(), ()):
-            yield pid
-            waiting.append(pid)
+            yield int(name), int(parent), state in (b"Z", b"X")
 
 
 def _memory(processes: Iterable[int]) -> int:

@@ -60,7 +60,7 @@ class Chaos:
     def _collect(self) -> None:
         if self.controller is not None:
             output, _ = self.controller.communicate()
-            own = output.partition("ended before they registered: ")[0]  # then comes what a killed block of Parsl's wrote
+            own = output.partition("ended before they registered: ")[0]  # then comes what Parsl's killed pool wrote
             assert "Traceback" not in own, output
             assert self.controller.returncode in (0, 3, -9), output
             self.output.append(output)

@@ -198,6 +198,14 @@ def test_a_killed_manager_is_replaced(workflow: Workflow) -> None:
     check_single_success(run)
 
 
+def test_a_pool_whose_tasks_nobody_hands_on_is_replaced(workflow: Workflow) -> None:
+    """Parsl's pool outlives the process through which it shares tasks with its workers, and keeps them for ever."""
+    run, controller = begin(workflow, sleep=3)
+    min(workflow.workers(), key=lambda process: process.create_time()).kill()  # the first that the pool has started
+    finish(controller)
+    check_single_success(run)
+
+
 def check_single_success(run: Path) -> None:
     for trial, attempts in results(run).items():
         assert sum(a["exit_code"] == 0 for a in attempts) == 1, trial

@@ -863,7 +863,7 @@ def block(
     pool = {
         "controller": {"lock": str(controller.path), "nonce": controller.nonce, "patience": patience},
         "gpus": [], "mask": "CUDA_VISIBLE_DEVICES", "scheduled": True, "gpus_per_trial": 1, "trials_per_gpu": 1,
-        "workers": 2, "drains": str(bench.directory), "grace": GRACE,
+        "workers": 2, "drains": str(bench.directory), "grace": GRACE, "heartbeat_period": 1,
     }  # fmt: skip
     file = bench.directory / "pool.json"
     file.write_text(json.dumps(pool | changes))
