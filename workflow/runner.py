@@ -724,7 +724,7 @@ def runner_for(
 def _quietly(action: Any) -> None:
     try:
         action()
-    except Exception:
+    except Exception:  # of Parsl's: one step that fails must not keep the next from ending processes
         logging.getLogger("parsl").exception("clean-up")
 
 

@@ -153,10 +153,12 @@ class Site:
     heeds_stops: bool = True
 
     def intermediate(self) -> list[tuple[int, list[tuple[int, float]]]]:
-        running = [key[1] for _, key, _ in self.pending] if self.reports else []
+        if self.reports is None:
+            return []
+        running = [key[1] for _, key, _ in self.pending]
         for trial in running:
-            told = self.told.setdefault(trial, [])
-            told += [(len(told) + number, self.reports(trial)) for number in (1, 2)]  # type: ignore[misc]
+            told, value = self.told.setdefault(trial, []), self.reports(trial)
+            told += [(len(told) + number, value) for number in (1, 2)]
         return [(trial, self.told[trial][-2:]) for trial in running]
 
     def stop_early(self, trial_id: int, why: str) -> None:
@@ -1388,7 +1390,9 @@ def test_a_trial_that_ends_by_itself_at_that_moment_counts_as_it_ended(path: Pat
     assert table(state) == table(lead(Site(path.with_name("other")), settings=RANDOM)[0])
 
 
-def test_a_resume_stops_no_trial_twice_and_knows_what_earlier_ones_told(path: Path) -> None:
+def test_a_resume_stops_no_trial_twice_and_knows_what_earlier_ones_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun = Site(path, in_flight=8, reports=every_third_is_hopeless, crash_at=150)
     with pytest.raises(Crash):
         lead(begun, settings=RANDOM, early=EARLY)
@@ -1397,7 +1401,7 @@ def test_a_resume_stops_no_trial_twice_and_knows_what_earlier_ones_told(path: Pa
     assert stopped(before) and len(before.outcomes) >= 8
     asked: list[str] = []
     site = Site(path, begun.disk, in_flight=8, reports=lambda trial: 9.5)
-    site.stop_early = lambda trial_id, why: asked.append(why)  # type: ignore[method-assign]
+    monkeypatch.setattr(site, "stop_early", lambda trial_id, why: asked.append(why))
     state, _ = lead(site, settings=RANDOM, early=replace(EARLY, min_trials=len(before.outcomes) - 2))
     assert asked, "others of this controller alone would be too few: all of them tell the same"
     check_whole(state, site.disk)

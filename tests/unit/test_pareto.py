@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.search.pareto import crowding, fronts, is_non_dominated, ranks, tchebycheff
+from workflow.search.pareto import Rows, crowding, fronts, is_non_dominated, ranks, tchebycheff
 
 INF = math.inf
 FAILED = (INF, INF)
@@ -47,8 +49,8 @@ def test_copies_stand_behind_the_rest_of_their_front() -> None:
 
 
 @pytest.mark.parametrize("order", [ranks, fronts, is_non_dominated, crowding])
-def test_of_nothing_there_is_no_order(order: object) -> None:
-    assert len(order([])) == 0  # type: ignore[operator]
+def test_of_nothing_there_is_no_order(order: Callable[[Rows], Sequence[object]]) -> None:
+    assert len(order([])) == 0
 
 
 def test_losses_as_large_as_numbers_get() -> None:
@@ -124,9 +126,9 @@ def test_ranks_keep_to_the_fronts_and_failed_ones_are_last(losses: list[tuple[fl
 
 @quick
 @given(losses=tables(), seed=st.randoms(use_true_random=False))
-def test_ranks_do_not_depend_on_the_order_of_the_rows(losses: list[tuple[float, ...]], seed: object) -> None:
+def test_ranks_do_not_depend_on_the_order_of_the_rows(losses: list[tuple[float, ...]], seed: random.Random) -> None:
     mixed = list(losses)
-    seed.shuffle(mixed)  # type: ignore[attr-defined]
+    seed.shuffle(mixed)
     places = zip(mixed, ranks(mixed), strict=True)
     assert sorted(places) == sorted(zip(losses, ranks(losses), strict=True))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -11,8 +12,8 @@ from workflow.errors import Problems
 from workflow.stopping import EarlyStopping, StoppingSettings, quantile
 
 
-def rule(mode: str = "min", **settings: object) -> EarlyStopping:
-    return EarlyStopping(StoppingSettings(**{"grace": 2, "min_trials": 3, **settings}), "loss", mode)  # type: ignore[arg-type]
+def rule(mode: str = "min", **settings: Any) -> EarlyStopping:
+    return EarlyStopping(StoppingSettings(**{"grace": 2, "min_trials": 3, **settings}), "loss", mode)
 
 
 def feed(stopping: EarlyStopping, trial: int, values: Iterable[float], first: int = 1) -> list[str]:
@@ -170,9 +171,9 @@ def test_the_same_reports_get_the_same_answers() -> None:
         ({"pattern": "loss"}, "lacks the group (?P<step>...) and (?P<value>...)"),
     ],
 )
-def test_settings_that_are_wrong_are_told_with_a_remedy(settings: dict[str, object], told: str) -> None:
+def test_settings_that_are_wrong_are_told_with_a_remedy(settings: dict[str, Any], told: str) -> None:
     problems = Problems("experiment.yaml")
-    StoppingSettings(**settings).check(problems)  # type: ignore[arg-type]
+    StoppingSettings(**settings).check(problems)
     assert told in problems.text()
 
 

@@ -37,10 +37,6 @@ __all__ = [
 ]
 
 
-_OF_EARLIER_RUNS = 4
-"""The part of a population that the best of earlier runs have: a quarter."""
-
-
 def make_search(
     space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = (),
     further: Sequence[Objective] = (), earlier: Sequence[Earlier] = (),
@@ -50,8 +46,7 @@ def make_search(
     ``mode`` is that of the first objective, an outcome's value; ``further`` ones are among its metrics. The best of
     ``earlier`` runs come after ``initial``.
     """
-    best = best_of(earlier, max(1, settings.population_size // _OF_EARLIER_RUNS))
-    initial = first_configurations(space, settings, [*initial, *best])
+    initial = first_configurations(space, settings, [*initial, *best_of(earlier, settings.from_earlier_runs)])
     if settings.strategy == "random":
         return RandomSearch(space, settings, mode, initial)
     if settings.strategy == "async":

@@ -171,7 +171,7 @@ class AsyncSearch(SteadySearch):
         best = {config_id: losses for config_id, (_, losses) in highest.items() if math.isfinite(losses[0])}
         ranked = sorted(zip(ranks(list(best.values())), best, strict=True)) if best else []
         own = [self._rows[config_id] for _, config_id in ranked[: self.settings.population_size]]
-        theirs = self._earlier[: max(1, self.settings.population_size // 4)]
+        theirs = self._earlier[: self.settings.from_earlier_runs]
         return np.array([*own, *(self._cube.encode(known.genome) for known in theirs)])
 
     def _learns(self) -> bool:

@@ -106,6 +106,11 @@ class SearchSettings:
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
 
     @property
+    def from_earlier_runs(self) -> int:
+        """How many of a population the best of earlier runs are."""
+        return max(1, self.population_size // 4)
+
+    @property
     def offspring(self) -> int:
         """Number of offspring a generation of mu_plus_lambda; the tolerance undoes 0.29 * 100 = 28.999..."""
         return math.floor(self.population_size * self.offspring_proportion + 1e-9)

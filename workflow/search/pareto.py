@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-Losses = NDArray[np.float64]
-Rows = Sequence[Sequence[float]] | Sequence[Losses] | Losses
+Array = NDArray[np.float64]
+Rows = Sequence[Sequence[float]] | Sequence[Array] | Array
 
 _SUM = 0.05
 """Weight of the sum in a scalar loss: ParEGO's rho, by which no dominated trial is as good as its dominator."""
@@ -60,7 +60,7 @@ def ranks(losses: Rows) -> NDArray[np.intp]:
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def tchebycheff(losses: Losses, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+def tchebycheff(losses: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """The augmented Tchebycheff loss of each row, after each column was scaled by its range."""
     succeeded = np.isfinite(losses).all(axis=1)
     scalar = np.full(len(losses), np.inf)
@@ -69,7 +69,7 @@ def tchebycheff(losses: Losses, weights: NDArray[np.float64]) -> NDArray[np.floa
     return scalar
 
 
-def _distinct(losses: Rows) -> tuple[Losses, NDArray[np.intp]]:
+def _distinct(losses: Rows) -> tuple[Array, NDArray[np.intp]]:
     """Distinct rows in lexicographic order, and the place among them of each row."""
     array = np.asarray(losses, dtype=float)
     if not len(array):
@@ -86,7 +86,7 @@ def _copies(place: NDArray[np.intp]) -> NDArray[np.intp]:
     return before
 
 
-def _first_front(rows: Losses) -> NDArray[np.intp]:
+def _first_front(rows: Array) -> NDArray[np.intp]:
     """Of distinct rows in lexicographic order, in which no row dominates one before it."""
     left, found = np.arange(len(rows)), []
     while len(left):
@@ -95,7 +95,7 @@ def _first_front(rows: Losses) -> NDArray[np.intp]:
     return np.array(found, dtype=np.intp)
 
 
-def _fronts(rows: Losses) -> NDArray[np.intp]:
+def _fronts(rows: Array) -> NDArray[np.intp]:
     front = np.zeros(len(rows), dtype=np.intp)
     left, number = np.arange(len(rows)), 0
     while len(left):
@@ -105,7 +105,7 @@ def _fronts(rows: Losses) -> NDArray[np.intp]:
     return front
 
 
-def _crowding(rows: Losses) -> NDArray[np.float64]:
+def _crowding(rows: Array) -> NDArray[np.float64]:
     distance = np.zeros(len(rows))
     for column in rows.T / 2:  # halves, of which no difference overflows
         order = np.argsort(column, kind="stable")
@@ -115,7 +115,7 @@ def _crowding(rows: Losses) -> NDArray[np.float64]:
     return distance
 
 
-def _scaled(losses: Losses) -> Losses:
+def _scaled(losses: Array) -> Array:
     """From 0 for the best to 1 for a typical bad one; a column whose losses are all equal becomes 0."""
     if not len(losses):
         return losses
@@ -123,5 +123,5 @@ def _scaled(losses: Losses) -> Losses:
     best, worst = halves.min(axis=0), halves.max(axis=0)
     typical = np.quantile(halves, _TYPICAL, axis=0)
     spread = np.where(typical > best, typical - best, worst - best)
-    scaled: Losses = (halves - best) / np.where(spread > 0, spread, 1.0)
+    scaled: Array = (halves - best) / np.where(spread > 0, spread, 1.0)
     return scaled
