@@ -62,7 +62,7 @@ def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[E
         from_run = is_there(path, directory=True)
         file = RunDir(path).hpo_csv if from_run else path
         sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
-        problems = Problems(str(file))
+        problems = Problems(f"search.warm_start: {file}")
         rows = _read_csv(file, problems)
         missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
         if missing or not rows:

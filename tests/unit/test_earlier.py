@@ -149,4 +149,4 @@ def test_files_without_results_are_refused(tmp_path: Path, text: str, expected: 
     path.write_text(text)
     with pytest.raises(InputError) as caught:
         read_earlier([path], SPACE, "min")
-    assert f"{path}: {expected}\n    -> " in str(caught.value)
+    assert str(caught.value).startswith(f"search.warm_start: {path}: {expected}\n    -> ")
