@@ -40,7 +40,7 @@ from workflow.stages import (
 )
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
-from workflow.trial import Objective, Outcome, Params, Value
+from workflow.trial import GREATER_IS_BETTER, Objective, Outcome, Params, Value
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
@@ -51,9 +51,6 @@ _REFERENCE_NAMES = {
         "TOURNSIZE", "SEED",
     )
 } | {"GA_STRATEGY": "strategy"}  # fmt: skip
-_GREATER_IS_BETTER = frozenset(
-    {"pcc", "scc", "r2", "auc", "roc_auc", "aupr", "acc", "accuracy", "bacc", "f1", "kappa", "mcc"}
-)
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
 _METRIC = r"[A-Za-z_][\w.\-]*"
 _EXAMPLE = "val_loss min"
@@ -567,7 +564,7 @@ def _objective_warning(initial: Path, objective: Objective) -> tuple[str, ...]:
 def _warnings(space: Space, stages: Mapping[StageName, Stage], objectives: Sequence[Objective]) -> list[str]:
     found = []
     for metric, mode in ((objective.metric, objective.mode) for objective in objectives):
-        if metric in _GREATER_IS_BETTER and mode == "min":
+        if metric in GREATER_IS_BETTER and mode == "min":
             found.append(f"objective: {metric} is minimised; set its mode to max if greater is better")
         if metric in _LESS_IS_BETTER and mode == "max":
             found.append(f"objective: {metric} is maximised; set its mode to min if less is better")

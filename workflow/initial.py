@@ -14,7 +14,7 @@ from workflow.rundir import RunDir
 from workflow.search import Earlier
 from workflow.space import Constant, Genome, Space
 from workflow.strict import is_there, read_yaml
-from workflow.trial import Params, Value
+from workflow.trial import Objective, Params, Value
 
 
 def read_initial(path: Path, space: Space, size: int) -> list[Params]:
@@ -26,7 +26,7 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
     from_run = is_there(path, directory=True)
     file = RunDir(path).hpo_csv if from_run else path
     problems = Problems(str(file))
-    rows = _read_csv(file, problems)
+    rows = read_csv(file, problems)
     if from_run:
         _, mode = objective_of(path)
         rows = _best_first([row for row in rows if row.get("result")], mode, problems)
@@ -63,7 +63,7 @@ def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[E
         file = RunDir(path).hpo_csv if from_run else path
         sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
         problems = Problems(f"search.warm_start: {file}")
-        rows = _read_csv(file, problems)
+        rows = read_csv(file, problems)
         missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
         if missing or not rows:
             what = f"has no column {listing(missing)}" if missing else "has no row"
@@ -112,20 +112,26 @@ def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Param
 
 def objective_of(path: Path) -> tuple[str, str]:
     """Metric and mode of an earlier run's directory, those of its first objective. Raises InputError."""
+    first = objectives_of(path)[0]
+    return first.metric, first.mode
+
+
+def objectives_of(path: Path) -> tuple[Objective, ...]:
+    """What a run's directory says that it searched for, at least one. Raises InputError."""
     file = RunDir(path).experiment
     data = read_yaml(file, "experiment of that run")
     objective = data.get("objective") or data.get("objectives")
-    metric, mode = None, None
-    if isinstance(objective, dict):
-        metric, mode = objective.get("metric"), objective.get("mode")
-    elif isinstance(objective, list) and objective:
-        metric, _, mode = str(objective[0]).partition(" ")
-    if not isinstance(metric, str) or mode not in ("min", "max"):
+    entries = [objective] if isinstance(objective, dict) else []
+    if isinstance(objective, list):
+        entries = [dict(zip(("metric", "mode"), str(entry).split(), strict=False)) for entry in objective]
+    found = [(entry.get("metric"), entry.get("mode")) for entry in entries]
+    known = [Objective(metric, mode) for metric, mode in found if isinstance(metric, str) and mode in ("min", "max")]
+    if not found or len(known) < len(found):
         Problems(str(file)).fail("objective", f"is {show(objective)}", "name the directory of a run, or a CSV file")
-    return metric, mode
+    return tuple(known)
 
 
-def _read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:
+def read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)

@@ -21,7 +21,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -226,47 +226,67 @@ class Journal:
     def _take(self, line: bytes) -> str | None:
         """Fold one line in; why not, if it cannot be."""
         try:
-            return _fold(self.state, line)
+            _fold(self.state, line)
+        except _Corrupt as error:
+            return str(error)
         except _OtherVersion as error:
             os.close(self._file)
             raise InputError(
                 f"{self.path}: has format version {error.args[0]!r}, this program reads {VERSION}\n"
                 "    -> resume with the version of the program that began the run"
             ) from error
+        return None
 
 
 class _OtherVersion(Exception):
     """A journal of a version that this program doesn't know."""
 
 
+class _Corrupt(Exception):
+    """A line that holds no record, and why."""
+
+
 def read_state(path: Path) -> State:
     """The state of a journal that somebody else may be writing: nothing is repaired. Raises OSError."""
     state = State()
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            _fold(state, line)
-        except _OtherVersion:
-            return State()
+    for _ in read_records(path, state):
+        pass
     return state
 
 
-def _fold(state: State, line: bytes) -> str | None:
-    """Fold one line into a state; why not, if it cannot be. Raises _OtherVersion."""
+def read_records(path: Path, state: State) -> Iterator[Record]:
+    """The valid records of a journal that somebody else may be writing, each one folded into ``state`` before.
+
+    Nothing is repaired; a journal of another version has none. Raises OSError.
+    """
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                record = _fold(state, line.removesuffix(b"\n"))
+            except _OtherVersion:
+                return
+            except _Corrupt:
+                continue
+            yield record
+
+
+def _fold(state: State, line: bytes) -> Record:
+    """Fold one line into a state. Raises _Corrupt or _OtherVersion."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        return "no JSON"
+        raise _Corrupt("no JSON") from None
     if not isinstance(record, dict):
-        return "no record"
+        raise _Corrupt("no record")
     if record.get("type") == "campaign" and record.get("version") != VERSION:
         raise _OtherVersion(record.get("version"))
     if not _is_sealed(line):
-        return "its check sum is wrong"
+        raise _Corrupt("its check sum is wrong")
     try:
         state.apply(record)
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        return f"no valid record: {type(error).__name__} {error}"
-    return None
+        raise _Corrupt(f"no valid record: {type(error).__name__} {error}") from error
+    return record
 
 
 def _seal(record: Mapping[str, Any]) -> bytes:

@@ -23,6 +23,12 @@ FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
 """Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""
 
 
+GREATER_IS_BETTER = frozenset(
+    {"pcc", "scc", "r2", "auc", "roc_auc", "aupr", "acc", "accuracy", "bacc", "f1", "kappa", "mcc"}
+)
+"""Metrics that are to be maximised, by the names that models give them."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """One configuration at one fidelity.

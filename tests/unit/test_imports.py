@@ -16,7 +16,7 @@ PACKAGE = ROOT / "workflow"
 TEMPLATE = PACKAGE / "model_template"
 
 ALLOWED = {
-    "": "",
+    "": "report report.history",
     "errors": "",
     "trial": "",
     "stopping": "errors trial",
@@ -77,6 +77,7 @@ ALLOWED = {
     ),
     "report": "",
     "report.tables": "budgets campaign errors initial journal rundir search stages trial",
+    "report.history": "campaign errors initial journal rundir space space_file strict trial",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",

@@ -1,0 +1,179 @@
+"""A run as its files tell it, for those who look at it: status, report, exports, notebooks.
+
+Nothing is locked, repaired or written, so that a run may be looked at while its controller leads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from workflow.campaign import best, pareto_front
+from workflow.errors import InputError, Problems, listing
+from workflow.initial import objectives_of, read_csv
+from workflow.journal import Record, State, read_records
+from workflow.rundir import RunDir
+from workflow.space import Space
+from workflow.space_file import load_space
+from workflow.strict import is_there, read_yaml
+from workflow.trial import GREATER_IS_BETTER, Objective, Outcome, Trial, Value
+
+_TABLE = ("metric", "result", "walltime")
+_PLACE = ("iteration", "sample")
+
+
+@dataclass(frozen=True)
+class Controller:
+    """One controller of a run: when it began and wrote its last record, in seconds since the epoch."""
+
+    began: float
+    last: float
+    about: Record
+    """The record with which it began: program versions, image, host."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """All that is known of a campaign.
+
+    ``path`` is its directory, or the CSV file where that is all there is; such a run has no ``space``, settings,
+    clock or controllers, and its trials are numbered by row. ``experiment`` and ``site`` are the settings as their
+    files have them. ``attempts`` are all that ended, lost ones and those that were taken back too, as they ended.
+    """
+
+    path: Path
+    name: str
+    objectives: tuple[Objective, ...]
+    varying: tuple[str, ...]
+    """Hyperparameters in which the trials may differ, in the order of the space."""
+    state: State
+    attempts: Sequence[Outcome] = ()
+    controllers: Sequence[Controller] = ()
+    space: Space | None = None
+    experiment: Mapping[str, Any] = field(default_factory=dict)
+    site: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def files(self) -> RunDir | None:
+        """Where its files lie; None of a mere table."""
+        return RunDir(self.path) if self.space is not None else None
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether outcomes tell when they began and on which host, not only how long they took."""
+        return self.space is not None
+
+    @property
+    def objective(self) -> Objective:
+        """The one that decides who wins."""
+        return self.objectives[0]
+
+    @property
+    def trials(self) -> Mapping[int, Trial]:
+        return self.state.trials
+
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """The final outcome of each trial that has one."""
+        return self.state.outcomes
+
+    @cached_property
+    def best(self) -> Outcome | None:
+        return best(self.state, self.objective.mode)
+
+    @cached_property
+    def front(self) -> list[Outcome]:
+        """The Pareto front; empty where there is one objective."""
+        return pareto_front(self.state, self.objective.mode, self.objectives[1:]) if self.objectives[1:] else []
+
+    def ended(self) -> Iterator[tuple[Trial, Outcome]]:
+        """Trials that have ended, in the order in which they did."""
+        last = sorted(self.outcomes.values(), key=lambda outcome: (outcome.ended or 0.0, outcome.trial_id))
+        return ((self.trials[o.trial_id], o) for o in last if o.trial_id in self.trials)
+
+
+def load_run(path: str | Path) -> Run:
+    """Read a run by its directory, or by a table of the form of ``hpo.csv``, also one of the Swift/T system.
+
+    Raises InputError for what is neither.
+    """
+    place = Path(path).expanduser().absolute()
+    return _load_directory(place) if is_there(place, directory=True) else _load_table(place)
+
+
+def _load_directory(path: Path) -> Run:
+    files, state = RunDir(path), State()
+    objectives = objectives_of(path)
+    space, experiment = load_space(files.space), read_yaml(files.experiment, "experiment of that run")
+    site = read_yaml(files.site, "site of that run") if is_there(files.site) else {}
+    attempts: list[Outcome] = []
+    controllers: list[Controller] = []
+    try:
+        for record in read_records(files.journal, state):
+            if record["type"] == "outcome":
+                attempts.append(Outcome.from_json(record["outcome"]))
+            elif record["type"] in ("campaign", "resumed"):
+                controllers.append(Controller(record["at"], record["at"], record))
+            if controllers:
+                controllers[-1] = Controller(controllers[-1].began, record["at"], controllers[-1].about)
+    except OSError as error:
+        raise InputError(
+            f"{files.journal}: cannot be read ({error.strerror})\n    -> give the directory of a run"
+        ) from error
+    names = tuple(parameter.name for parameter in space.varying)
+    fidelity = (experiment.get("search") or {}).get("fidelity") or {}
+    if fidelity.get("parameter") not in (None, *names):
+        names += (fidelity["parameter"],)
+    return Run(path, path.name, objectives, names, state, attempts, controllers, space, experiment, site)
+
+
+def _load_table(path: Path) -> Run:
+    problems = Problems(str(path))
+    rows = read_csv(path, problems)
+    header = [name for name in (rows[0] if rows else ()) if name not in (None, "_line")]
+    missing = [name for name in _TABLE if rows and name not in header]
+    if missing or not rows:
+        what = f"has no column {listing(missing)}" if missing else "has no row"
+        problems.fail("header" if missing else "", what, "give a run's directory or its hpo.csv")
+    further = tuple(name.removeprefix("result_") for name in header if name.startswith("result_"))
+    metric = rows[0]["metric"]
+    objectives = tuple(Objective(name, "max" if name in GREATER_IS_BETTER else "min") for name in (metric, *further))
+    added = {*_PLACE, *_TABLE, "pareto", *(f"result_{name}" for name in further)}
+    names = tuple(name for name in header if name not in added)
+    state, first = State(ended=True), dict[tuple[tuple[str, Value], ...], int]()
+    for number, row in enumerate(rows):
+        params = {name: _value(row[name]) for name in names if row.get(name)}
+        generation = row.get("iteration") or ""
+        config_id = first.setdefault(tuple(params.items()), number)
+        state.trials[number] = Trial(number, config_id, params, int(generation) if generation.isdecimal() else None)
+        try:
+            state.outcomes[number] = _outcome_of(row, number, further)
+        except (TypeError, ValueError) as error:
+            problems.add(f"line {row['_line']}", str(error), "mend or remove this line")
+    problems.raise_if_any()
+    state.seconds = state.charged = sum(outcome.seconds for outcome in state.outcomes.values())
+    return Run(path, path.stem, objectives, names, state, list(state.outcomes.values()))
+
+
+def _outcome_of(row: Mapping[str, Any], number: int, further: Sequence[str]) -> Outcome:
+    """A row without a result is that of a trial that failed. Raises TypeError or ValueError."""
+    value = float(row["result"]) if row["result"] else None
+    results = {name: row[f"result_{name}"] for name in further} | {row["metric"]: row["result"]}
+    metrics = {name: float(text) for name, text in results.items() if text}
+    seconds = float(row["walltime"] or 0.0)
+    return Outcome(number, 1, "failed" if value is None else "ok", value, metrics, started=0.0, ended=seconds)
+
+
+def _value(text: str) -> Value:
+    """A cell's value by its looks: a table has no types."""
+    if text in ("true", "false", "True", "False"):
+        return text in ("true", "True")
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
