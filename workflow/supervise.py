@@ -157,6 +157,7 @@ class Tree:
         self.status: int | None = None
         self.leash_pid = 0
         self._leash_pipe = -1
+        self._leashed: tuple[str, str] | None = None
         self._told = b""
         self.peak_memory = 0
         self._next_sample = 0.0
@@ -201,6 +202,7 @@ class Tree:
             self._reap()
             if self.status is not None:
                 return "exit"
+            self._keep_leashed()
             now = time.monotonic()
             if deadline is not None and now >= deadline:
                 return f"timeout after {timeout:g} s"
@@ -246,13 +248,13 @@ class Tree:
         return ""
 
     def sample(self) -> None:
-        """Note the tree's processes and memory, at intervals that keep this below a hundredth of the time."""
-        start = time.monotonic()
-        if start >= self._next_sample:
+        """Note the tree's processes and memory, at intervals that keep this below a hundredth of a processor."""
+        now, used = time.monotonic(), time.process_time()
+        if now >= self._next_sample:
             processes = self.alive()
             self.peak_memory = max(self.peak_memory, _memory(processes))
             self._tell_leash(processes)
-            self._next_sample = start + 100 * (time.monotonic() - start)
+            self._next_sample = now + 100 * (time.process_time() - used)
 
     def interrupted(self) -> str:
         """Why the tree has to stop; empty if it need not."""
@@ -269,6 +271,7 @@ class Tree:
         It waits at a pipe of which only this process holds the other end. It ends what has the variable in its
         environment, and what it was last told of: a process may have cleared its environment.
         """
+        self._leashed = variable, token
         receive, self._leash_pipe = os.pipe()
         self.leash_pid = os.fork()
         if self.leash_pid == 0:
@@ -283,6 +286,14 @@ class Tree:
                 os._exit(0)
         os.close(receive)
         os.set_blocking(self._leash_pipe, False)
+        if self._told:
+            os.write(self._leash_pipe, self._told)
+
+    def _keep_leashed(self) -> None:
+        """Start that process again if it was killed: this one may be the next."""
+        if self._leashed is not None and not self.leash_pid:
+            os.close(self._leash_pipe)
+            self.leash(*self._leashed)
 
     def _tell_leash(self, processes: list[int]) -> None:
         line = b" ".join(filter(None, map(_dated, processes))) + b"\n"
@@ -295,11 +306,13 @@ class Tree:
 
     def unleash(self) -> None:
         """End that process: the tree has ended."""
+        if self._leashed is None:
+            return
         if self.leash_pid:
             os.kill(self.leash_pid, signal.SIGKILL)
             os.waitpid(self.leash_pid, 0)
-            os.close(self._leash_pipe)
-            self.leash_pid, self._leash_pipe = 0, -1
+        os.close(self._leash_pipe)
+        self.leash_pid, self._leash_pipe, self._leashed = 0, -1, None
 
     def alive(self) -> list[int]:
         self._reap()
@@ -315,6 +328,8 @@ class Tree:
                 return
             if pid == self.child:
                 self.status = status
+            elif pid == self.leash_pid:
+                self.leash_pid = 0
 
 
 class GpuLooks:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.conftest import FULL, ROOT, Workflow, eventually, journal, results
+from tests.conftest import FULL, ROOT, Workflow, command_line, eventually, journal, results
 
 FAULTS = 200 if FULL else 16
 SITE = {"heartbeat_period": 1, "heartbeat_threshold": 4, "patience": 6, "poll": 0.2, "grace": 0.5, "workers": 3}
@@ -98,7 +98,7 @@ def test_chaos(workflow: Workflow, seed: int) -> None:
         chaos.fault()
     chaos.finish()
     print(dict(chaos.faults), len(results(chaos.run)), "trials", len(chaos.output), "controllers")
-    assert eventually(lambda: not workflow.processes(), 30), workflow.processes()
+    assert eventually(lambda: not workflow.processes(), 30), list(map(command_line, workflow.processes()))
     check_ids_and_outcomes(chaos.run)
     check_no_finished_trial_ran_twice(chaos.run)
     check_best(chaos.run)

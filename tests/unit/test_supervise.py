@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import ROOT
@@ -696,6 +697,27 @@ def test_killed_supervisor_takes_the_whole_tree_with_it(bench: Bench) -> None:
     process.kill()
     process.wait()
     assert eventually(lambda: bench.alive() == [], 2)
+
+
+def test_killed_leash_and_then_killed_supervisor_leave_nothing(bench: Bench) -> None:
+    """The process that would end the tree is replaced when it is killed itself, and told of the tree again."""
+    hide = "env -i setsid bash -c 'trap : TERM; while :; do sleep 0.1; done' & touch ready; wait"
+    process = bench.start(*bash(hide))
+    assert ready(bench)
+    time.sleep(10 * POLL)
+    first = leashes(process.pid)
+    os.kill(first[0], signal.SIGKILL)
+    assert eventually(lambda: len(leashes(process.pid)) == 1 and leashes(process.pid) != first, SOON)
+    tree = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    assert eventually(lambda: not any(each.is_running() for each in tree), 2)
+
+
+def leashes(pid: int) -> list[int]:
+    """Forks of a supervisor."""
+    own = psutil.Process(pid).cmdline()
+    return [each.pid for each in psutil.Process(pid).children() if each.cmdline() == own]
 
 
 def test_killed_supervisor_takes_along_what_has_cleared_its_environment(bench: Bench) -> None:
