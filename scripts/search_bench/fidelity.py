@@ -1,7 +1,8 @@
 """Small trainings first: what a search with a fidelity finds on the tables' learning curves, by epochs spent.
 
 A training of some epochs gives the least loss of its curve until then, as one that keeps its best model does. The
-longest curve's is the truth, whatever a trial was trained for.
+longest curve's is the truth, whatever a trial was trained for. A training that goes on from a checkpoint keeps its
+initialisation, one that begins anew has another.
 """
 
 from __future__ import annotations
@@ -82,13 +83,14 @@ def run(curves: Curves, fidelity: Fidelity | None, seed: int) -> list[float]:
     now = 0.0
     while True:
         while len(running) < _WORKERS and (trial := search.ask()) is not None:
-            epochs = int(trial.params["epochs"])
-            result = curves.by_epochs[epochs].evaluate(trial.params, keyed_rng(seed, trial.id))
+            epochs, goes_on = int(trial.params["epochs"]), fidelity is not None and fidelity.resumes
+            draws = keyed_rng(seed, trial.config_id if goes_on else trial.id)  # of the initialisation
+            result = curves.by_epochs[epochs].evaluate(trial.params, draws)
             heapq.heappush(running, (now + result.seconds * epochs / EPOCHS[-1], trial.id, trial, result.loss))
         if not running:
             return [*regrets, *[best[1]] * (len(BUDGETS) - len(regrets))]
         now, _, trial, loss = heapq.heappop(running)
-        before = done.get(trial.config_id, 0) if fidelity and fidelity.resumes else 0
+        before = done.get(trial.config_id, 0) if fidelity is not None and fidelity.resumes else 0
         done[trial.config_id] = int(trial.params["epochs"])
         spent += (done[trial.config_id] - before) / EPOCHS[-1]
         while len(regrets) < len(BUDGETS) and spent > BUDGETS[len(regrets)] + 1e-6:
