@@ -13,6 +13,7 @@ from typing import Protocol
 from workflow.budgets import Budgets
 from workflow.durations import LONGER, Durations, Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError, listing
+from workflow.finals import Finalist, FinalistsSettings, Finals, rank, reruns_of
 from workflow.journal import Journal, Record, State
 from workflow.remedies import remedy
 from workflow.search import Search, losses_of
@@ -20,7 +21,7 @@ from workflow.search.pareto import is_non_dominated
 from workflow.stages import StageName
 from workflow.stopping import EarlyStopping
 from workflow.triage import Nodes, signature, verdict
-from workflow.trial import Objective, Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial, is_rerun, spoken
 
 _TICK = 0.5
 
@@ -124,6 +125,7 @@ class Plan:
     same_failures: int = 5
     timeout: float | None = None
     budgets: Budgets = field(default_factory=Budgets)
+    finalists: FinalistsSettings = field(default_factory=FinalistsSettings)
 
 
 class Interrupted(Exception):
@@ -142,6 +144,8 @@ class Campaign:
     ) -> None:  # fmt: skip
         self.plan = plan
         self.search = search
+        self.finals: Finals | None = None
+        """What is asked once the search is over."""
         self.journal = journal
         self.runner = runner
         self.observer = observer
@@ -176,8 +180,12 @@ class Campaign:
 
     @property
     def reached(self) -> str:
-        """Which budget has been reached, so that nothing more begins; empty while none has."""
-        return self.plan.budgets.reached(self.state)
+        """Which budget has ended the search, so that no more of it begins; empty while none has, and in the finals."""
+        return self.plan.budgets.reached(self.state) if self.finals is None else ""
+
+    @property
+    def _asked(self) -> Search:
+        return self.search if self.finals is None else self.finals
 
     def interrupt(self, *, now: bool) -> None:
         """Stop asking for trials; ``now`` also ends those that run."""
@@ -199,7 +207,8 @@ class Campaign:
         self._note_inputs()
         self._restore()
         self._search()
-        winner = best(self.state, self.plan.mode)
+        self._train_finalists()
+        winner = winner_of(self.state, self.plan.mode)
         if winner is not None and self.plan.infer:
             self._infer(winner)
         self.journal.append({"type": "ended", "complete": True})
@@ -212,7 +221,7 @@ class Campaign:
         for trial_id, attempt in self.runner.attempts("train"):
             self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
         self._forget_orphans()
-        last = [(t, self._last_attempt(t)) for t in self._on_disk if t not in self.state.outcomes and self._is_known(t)]
+        last = [(t, self._last_attempt(t)) for t in self._on_disk if not self.state.outcome_of(t) and self._is_known(t)]
         unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
         recovered = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
         found = [
@@ -225,11 +234,14 @@ class Campaign:
 
     def _is_known(self, trial_id: int) -> bool:
         """Whether it is known, or will be, what was asked for under this id."""
+        if is_rerun(trial_id):
+            return trial_id in self.state.reruns
         return trial_id in self.state.trials or self.search.repeatable
 
     def _forget_orphans(self) -> None:
         """Take back what was found out of trials of which nobody knows any more what was asked for."""
-        orphans = sorted(number for number in {*self.state.outcomes, *self._on_disk} if not self._is_known(number))
+        found = {*self.state.outcomes, *self.state.rerun_outcomes, *self._on_disk}
+        orphans = sorted(number for number in found if not self._is_known(number))
         if orphans:
             reason = f"the journal has lost the hyperparameters of trials {listing(map(str, orphans))}: they run anew"
             self.journal.append({"type": "retracted", "trials": orphans, "signature": reason, "reason": reason})
@@ -289,7 +301,7 @@ class Campaign:
     @property
     def _is_over(self) -> bool:
         """At the end of a budget also with trials left that have no outcome: they are for a later resume."""
-        return bool(self.reached) or (self.search.done and not (self.waiting or self.set_back or self.parked))
+        return bool(self.reached) or (self._asked.done and not (self.waiting or self.set_back or self.parked))
 
     def _submit(self) -> None:
         """Fill the site up to its limit, with one write to the journal for all new trials."""
@@ -297,7 +309,7 @@ class Campaign:
         chosen: list[tuple[Trial, int]] = []
         records: list[Record] = []
         while len(chosen) < room and (trial := self._next()) is not None:
-            if trial.id not in self.state.trials:
+            if trial.id not in self.state.trials and not is_rerun(trial.id):
                 records.append({"type": "asked", "trial": trial.to_json()})
             attempt = self._last_attempt(trial.id) + 1
             records.append({"type": "attempt", "trial": trial.id, "attempt": attempt})
@@ -317,17 +329,17 @@ class Campaign:
         while not self.reached:
             if self.waiting:
                 return self.waiting.popleft()
-            trial = self.search.ask()
+            trial = self._asked.ask()
             if trial is None:
                 return self.set_back.popleft() if self.set_back else None
-            asked = {"type": "asked", "trial": trial.to_json()}
-            if (known := self.state.outcomes.get(trial.id)) is not None:
-                self.journal.append(asked)  # its record was lost, its outcome was not
+            asked = [] if is_rerun(trial.id) else [{"type": "asked", "trial": trial.to_json()}]
+            if (known := self.state.outcome_of(trial.id)) is not None:
+                self.journal.append(*asked)  # its record was lost, its outcome was not
             elif (known := self.runner.recall(trial)) is not None:
-                self.journal.append(asked, _outcome_record(known))
+                self.journal.append(*asked, _outcome_record(known))
             else:
                 return trial
-            self.search.tell(known)
+            self._asked.tell(known)
         return None
 
     def _collect(self) -> None:
@@ -349,8 +361,8 @@ class Campaign:
         self.runner.hold()
 
     def _stop_hopeless(self) -> None:
-        """Ask trials to stop that are hopeless by what they have told by now."""
-        if self.early_stopping is None:
+        """Ask trials to stop that are hopeless by what they have told by now; no re-run, which is to be measured."""
+        if self.early_stopping is None or self.finals is not None:
             return
         for trial_id, (*earlier, last) in self.runner.intermediate():
             for each in earlier:
@@ -389,7 +401,7 @@ class Campaign:
 
     def _settle(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.cause == "site":
-            raise SiteError(f"trial {trial.id}: {outcome.evidence}")
+            raise SiteError(f"{spoken(trial.id)}: {outcome.evidence}")
         if self.image_change and not outcome.trained:
             return self._set_aside(trial, outcome)
         outcome = self.nodes.doubt(outcome)
@@ -403,10 +415,10 @@ class Campaign:
         if outcome.final:
             self._learn_curve(outcome)
             self._tell_if_no_curve(outcome)
-            self.search.tell(outcome)
+            self._asked.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self._set_up_is_broken():
-            raise _broken(f"trial {trial.id} cannot run", outcome, self.runner.log_tail(outcome))
+            raise _broken(f"{spoken(trial.id)} cannot run", outcome, self.runner.log_tail(outcome))
         if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
             self._why_parked = outcome.evidence
@@ -416,7 +428,7 @@ class Campaign:
             self.waiting.appendleft(trial)
         if outcome.kind == "lost":
             then = "a resume runs it again" if self.reached else "it runs again"
-            self.observer.say(f"trial {trial.id}: attempt {outcome.attempt} was lost, {then}: {outcome.evidence}")
+            self.observer.say(f"{spoken(trial.id)}: attempt {outcome.attempt} was lost, {then}: {outcome.evidence}")
         return None
 
     def _set_aside(self, trial: Trial, outcome: Outcome) -> None:
@@ -434,7 +446,7 @@ class Campaign:
             self.durations.cut(trial, outcome.seconds)
 
     def _learn_curve(self, outcome: Outcome) -> None:
-        if self.early_stopping is not None:
+        if self.early_stopping is not None and not is_rerun(outcome.trial_id):
             self.early_stopping.settle(outcome.trial_id, outcome.curve)
 
     def _tell_if_no_curve(self, outcome: Outcome) -> None:
@@ -509,6 +521,26 @@ class Campaign:
             begun = outcome.started or 0.0
             self._cannot_run = [failure for failure in self._cannot_run if (failure.ended or 0.0) > begun]
 
+    # -- the finals ----------------------------------------------------------------------------------------------
+
+    def _train_finalists(self) -> None:
+        """Train the best again, all at once; what the search has left to do is for a resume with a larger budget."""
+        settings = self.plan.finalists
+        best_ones = hall_of_fame(self.state, self.plan.mode, settings.count)
+        finalists = [self.state.trials[outcome.trial_id] for outcome in best_ones]
+        reruns = reruns_of(finalists, settings, self.state.reruns.values())
+        if reruns != [self.state.reruns[number] for number in self.state.finals]:
+            self.journal.append({"type": "finals", "reruns": [trial.to_json() for trial in reruns]})
+        left = [trial for trial in reruns if not self.state.outcome_of(trial.id)]
+        if not left:
+            return
+        self.observer.say(f"train the best {len(finalists)} again, {len(left)} trainings with other seeds")
+        self.waiting.clear()
+        self.set_back.clear()
+        self.parked.clear()
+        self.finals = Finals(left)
+        self._search()
+
     # -- the other stages ----------------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
@@ -577,6 +609,33 @@ def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
 def best(state: State, mode: str) -> Outcome | None:
     """The outcome with the best value; None if no trial succeeded."""
     return next(iter(hall_of_fame(state, mode, 1)), None)
+
+
+def finalists_of(state: State, mode: str) -> list[Finalist]:
+    """Those whose re-runs decide who wins, the winner first.
+
+    None while a re-run is missing, and once the search has found others.
+    """
+    groups: dict[int, list[Trial]] = {}
+    for trial in (state.reruns[number] for number in state.finals):
+        groups.setdefault(trial.parents[0], []).append(trial)
+    best_ones = hall_of_fame(state, mode, len(groups))
+    if {o.trial_id for o in best_ones} != groups.keys() or not all(map(state.rerun_outcomes.get, state.finals)):
+        return []
+    return rank([_finalist(state, outcome, groups[outcome.trial_id]) for outcome in best_ones], mode)
+
+
+def _finalist(state: State, outcome: Outcome, reruns: Sequence[Trial]) -> Finalist:
+    params = state.trials[outcome.trial_id].params
+    changed = [{name: value for name, value in trial.params.items() if params.get(name) != value} for trial in reruns]
+    ended = [state.rerun_outcomes[trial.id] for trial in reruns]
+    return Finalist(outcome, list(zip(changed, ended, strict=True)))
+
+
+def winner_of(state: State, mode: str) -> Outcome | None:
+    """The outcome of the search that wins, by its re-runs if there were any; None if no trial succeeded."""
+    ranked = finalists_of(state, mode)
+    return ranked[0].outcome if ranked else best(state, mode)
 
 
 def pareto_front(state: State, mode: str, further: Sequence[Objective]) -> list[Outcome]:

@@ -7,13 +7,14 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, listing, show, unusable_text
+from workflow.finals import SEED_ARGUMENTS, FinalistsSettings
 from workflow.initial import objective_of, read_earlier, read_initial
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
@@ -52,7 +53,7 @@ _REFERENCE_NAMES = {
     )
 } | {"GA_STRATEGY": "strategy"}  # fmt: skip
 _LESS_IS_BETTER = frozenset({"val_loss", "loss", "mse", "rmse", "mae"})
-_METRIC = r"[A-Za-z_][\w.\-]*"
+_METRIC = _OPTION = r"[A-Za-z_][\w.\-]*"
 _EXAMPLE = "val_loss min"
 _MAX_ARGUMENT = 100_000
 _FIRST_ASKS = 12
@@ -84,6 +85,7 @@ class Experiment:
     warnings: tuple[str, ...] = ()
     further: tuple[Objective, ...] = ()
     earlier: Sequence[Earlier] = ()
+    finalists: FinalistsSettings = field(default_factory=FinalistsSettings)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -163,8 +165,16 @@ class Experiment:
             "same_failures": self.same_failures,
             "reuse": [literal_path(path) for path in self.reuse],
             "early_stopping": vars(self.early_stopping) if self.early_stopping is not None else None,
+            "finalists": _finalists_data(self.finalists),
         }
         return to_yaml(data)
+
+
+def _finalists_data(finalists: FinalistsSettings) -> dict[str, Any] | None:
+    """None where no seed is known, as without the section; the first seed follows from the trainings' own."""
+    if finalists.count and finalists.seed_argument is None:
+        return None
+    return {"count": finalists.count, "repeats": finalists.repeats, "seed_argument": finalists.seed_argument}
 
 
 def _objectives_data(objectives: Sequence[Objective]) -> dict[str, Any]:
@@ -239,6 +249,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     same_failures = top.integer("same_failures", Experiment.same_failures, least=0)
     reuse = _read_reuse(top)
     early_stopping = _read_early_stopping(top, remote=remote)
+    finalists = _read_finalists(top, space, stages)
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
@@ -258,7 +269,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     _check_first_asks(space, search, further, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse,
-        early_stopping, (*warnings, *left_out), tuple(further), earlier,
+        early_stopping, (*warnings, *left_out), tuple(further), earlier, finalists,
     )  # fmt: skip
 
 
@@ -338,7 +349,7 @@ def _read_stage(name: StageName, section: Section) -> Stage:
 
 
 def _read_argument(section: Section, key: str, value: object) -> Argument | None:
-    if not re.fullmatch(r"[A-Za-z_][\w.\-]*", key):
+    if not re.fullmatch(_OPTION, key):
         section.problems.add(section.at(key), "cannot be an option's name", "write it without the leading '--'")
         return None
     elements: list[Any] = value if isinstance(value, list) else [value]
@@ -436,6 +447,33 @@ def _read_early_stopping(top: Section, *, remote: bool) -> StoppingSettings | No
         what = "needs the logs of running trials, which cannot be seen behind Globus Compute"
         top.problems.add("early_stopping", what, "leave it out, or choose a site that shares a file system")
     return settings
+
+
+def _read_finalists(top: Section, space: Space | None, stages: Mapping[StageName, Stage]) -> FinalistsSettings:
+    """Without the section, those of an experiment that gives its trainings a seed, and none of another one."""
+    section, defaults = top.section("finalists"), FinalistsSettings()
+    searched = [p.name for p in space.varying] if space is not None else []
+    constants = {p.name: p.value for p in space.parameters if isinstance(p, Constant)} if space is not None else {}
+    given: dict[str, Argument] = {**stages["train"].args, **constants}
+    known = next((name for name in SEED_ARGUMENTS if name in given and name not in searched), None)
+    count = section.integer("count", defaults.count, least=0) or 0
+    repeats = section.integer("repeats", defaults.repeats, least=1) or 1
+    name = section.text("seed_argument", known)
+    section.finish()
+    if count and section.data:
+        _check_seed_argument(section, name, searched)
+    seed = given.get(name or "")
+    return FinalistsSettings(count, repeats, name, seed if type(seed) is int else defaults.seed)
+
+
+def _check_seed_argument(section: Section, name: str | None, searched: Sequence[str]) -> None:
+    remedy = f"name the option of train.sh that takes a seed, such as {SEED_ARGUMENTS[0]}"
+    if name is None:
+        section.problems.add(section.at("seed_argument"), "is missing", f"{remedy}; or leave the section out")
+    elif not re.fullmatch(_OPTION, name):
+        section.wrong("seed_argument", name, remedy)
+    elif name in searched:
+        section.problems.add(section.at("seed_argument"), f"{name!r} is searched", f"{remedy}, no hyperparameter")
 
 
 def _own_name(key: str) -> str:

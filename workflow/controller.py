@@ -12,15 +12,25 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from workflow.campaign import Campaign, Interrupted, Plan, best
+from workflow.campaign import Campaign, Interrupted, Plan, finalists_of, winner_of
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
+from workflow.finals import doubt
 from workflow.image import ImageError, ImageWatch
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.provenance import identity, provenance
 from workflow.report.progress import Progress
-from workflow.report.tables import Table, counts, front_lines, lines, model_directory, write_tables, write_text
+from workflow.report.tables import (
+    Table,
+    counts,
+    finals_lines,
+    front_lines,
+    lines,
+    model_directory,
+    write_tables,
+    write_text,
+)
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
 from workflow.search import WITHOUT_GENERATIONS, GeneticSearch
@@ -147,6 +157,7 @@ def _lead(
     plan = Plan(
         "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
         experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, budgets,
+        experiment.finalists,
     )  # fmt: skip
     campaign = Campaign(plan, search, journal, runner, progress, experiment.early_stopping_rule())
     table = Table(
@@ -157,7 +168,8 @@ def _lead(
     progress.refresh = writer.now_and_then
     if not experiment.model.data_dir and site.endpoint is None:
         run.data.mkdir(exist_ok=True)
-    limits = listing([f"at most {search.budget} trials", *budgets.limits])
+    finals = f"; then {experiment.finalists.size} trainings of the best" if experiment.finalists.size else ""
+    limits = listing([f"at most {search.budget} trials", *budgets.limits]) + finals
     progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
     try:
         with _signals(campaign), progress, runner:
@@ -247,7 +259,7 @@ def _tell(text: str) -> None:
 
 def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress) -> int:
     state, search = campaign.state, campaign.search
-    winner = best(state, table.mode)
+    winner = winner_of(state, table.mode)
     if winner is None:
         first = next(iter(state.outcomes.values()), None)
         why = f"; the first one: {first.evidence}" if first else ""
@@ -260,8 +272,10 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     progress.say(f"    model: {model_directory(table.there or run, winner)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
-    for line in front_lines(table, state):
+    for line in (*finals_lines(table, state), *front_lines(table, state)):
         progress.say(line)
+    if reason := doubt(finalists_of(state, table.mode)):
+        progress.say(f"warning: finalists: {reason}\n    -> check finalists.seed_argument")
     lost = number["lost_attempts"]
     stopped = f"{number['stopped']} stopped early, " if number["stopped"] else ""
     ended = f"{number['ok']} trials succeeded, {stopped}{number['failed']} failed"

@@ -36,6 +36,7 @@ stages:
 space: space.json         # what is searched; see the README's table of types
 objective: {{metric: val_loss, mode: min}}   # a key of val_scores.json, or the label of IMPROVE_RESULT lines
 search: {{strategy: async, evaluations: 48, seed: 1}}
+# finalists: {{seed_argument: seed}}   # if train.sh takes a seed: the best 3 are trained again, with 3 other ones each
 """
 
 

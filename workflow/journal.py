@@ -5,6 +5,7 @@
     {"type": "attempt", ...}      before an attempt of a trial or of a stage is submitted
     {"type": "outcome", ...}      before the search hears of it
     {"type": "stage", ...}        the outcome of preprocess or infer
+    {"type": "finals", "reruns"}  which re-runs of the search's best decide who wins, before they start
     {"type": "retracted", ...}    outcomes that told of a broken site or set-up: their trials run again
     {"type": "inputs", ...}       what decides about a training beside its hyperparameters: model, data, arguments
     {"type": "shunned", ...}      a node that gets no trial any more
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.errors import InputError, SiteError, disk_remedy
-from workflow.trial import Outcome, Trial
+from workflow.trial import Outcome, Trial, is_rerun
 
 VERSION = 1
 
@@ -49,6 +50,11 @@ class State:
     """Highest attempt number of each trial."""
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     """The final outcome of each trial that has one."""
+    reruns: dict[int, Trial] = field(default_factory=dict)
+    """Trainings of the search's best with other seeds; their parent is the trial by which it was one of the best."""
+    rerun_outcomes: dict[int, Outcome] = field(default_factory=dict)
+    finals: list[int] = field(default_factory=list)
+    """The re-runs that decide who wins."""
     lost: dict[int, int] = field(default_factory=dict)
     """Attempts of each trial that the infrastructure lost."""
     cut: dict[int, int] = field(default_factory=dict)
@@ -88,6 +94,13 @@ class State:
     def unfinished(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.id not in self.outcomes]
 
+    def outcome_of(self, trial_id: int) -> Outcome | None:
+        """The final outcome of a trial or re-run, if it has one."""
+        return self._outcomes(trial_id).get(trial_id)
+
+    def _outcomes(self, trial_id: int) -> dict[int, Outcome]:
+        return self.rerun_outcomes if is_rerun(trial_id) else self.outcomes
+
     def apply(self, record: Record) -> None:
         """Fold one record in. Raises KeyError, TypeError or ValueError for one that is malformed."""
         kind = record["type"]
@@ -108,6 +121,10 @@ class State:
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
             self.stage_runs[record["stage"]] = outcome.attempt
+        elif kind == "finals":
+            reruns = [Trial.from_json(data) for data in record["reruns"]]
+            self.reruns |= {trial.id: trial for trial in reruns}
+            self.finals = [trial.id for trial in reruns]
         elif kind == "inputs":
             self.inputs = record["digest"]
         elif kind == "shunned":
@@ -115,7 +132,7 @@ class State:
         elif kind == "retracted":
             self.broken.add(record["signature"])
             for trial_id in record["trials"]:
-                self.outcomes.pop(trial_id, None)
+                self._outcomes(trial_id).pop(trial_id, None)
                 self.lost.pop(trial_id, None)
                 self.cut.pop(trial_id, None)
         elif kind not in ("ended", "note"):
@@ -132,14 +149,15 @@ class State:
 
     def _apply_outcome(self, outcome: Outcome) -> None:
         self.closed[outcome.trial_id] = max(outcome.attempt, self.closed.get(outcome.trial_id, 0))
-        if outcome.trial_id in self.outcomes:
+        outcomes = self._outcomes(outcome.trial_id)
+        if outcome.trial_id in outcomes:
             return
         self.seconds += outcome.seconds
         self.charged += outcome.seconds * max(1, outcome.gpus)
         if outcome.started is not None and outcome.ended is not None:
             self._extend_span(outcome.started, outcome.ended)
         if outcome.final:
-            self.outcomes[outcome.trial_id] = outcome
+            outcomes[outcome.trial_id] = outcome
         elif outcome.kind == "lost" and outcome.cause == "node":
             self.doubted += 1
         elif outcome.was_cut_off:

@@ -192,12 +192,13 @@ def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: in
 
 def _estimate(experiment: Experiment, site: Site, seconds: float) -> Finding:
     """From one training, scaled by its epochs: right to a factor, since hyperparameters change a training's time."""
-    budget = experiment.make_search().budget
+    budget, finals = experiment.make_search().budget, experiment.finalists.size
     share = site.gpus_per_trial / site.trials_per_gpu if site.gpus else 1
-    hours = budget * seconds * share / 3600
-    wall = timedelta(seconds=math.ceil(budget * seconds / site.capacity))
+    hours = (budget + finals) * seconds * share / 3600
+    wall = timedelta(seconds=math.ceil((budget + finals) * seconds / site.capacity))
     unit = "GPU-hours" if site.gpus else "worker-hours"
-    trials = f"at most {budget} trials of about {timedelta(seconds=math.ceil(seconds))}"
+    reruns = f" and {finals} re-runs" if finals else ""
+    trials = f"at most {budget} trials{reruns} of about {timedelta(seconds=math.ceil(seconds))}"
     limits = experiment.budgets(gpus=bool(site.gpus), trials_per_gpu=site.trials_per_gpu).limits
     sooner = f"; it ends sooner at {' or '.join(limits)}" if limits else ""
     return Finding("pass", "estimate", f"{trials}: {hours:.3g} {unit}, {wall} on {site.capacity} workers{sooner}")

@@ -17,7 +17,7 @@ from workflow.journal import State, read_state
 from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
 from workflow.stages import PATH_NAMES, Bind, Options
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import Outcome, Params, Trial, spoken
 
 Key = str
 
@@ -51,12 +51,12 @@ class Memo:
         return replace(known, trial_id=trial.id)
 
     def _take(self, run: RunDir, state: State) -> None:
-        for trial in state.trials.values():
-            outcome = state.outcomes.get(trial.id)
+        for trial in (*state.trials.values(), *state.reruns.values()):
+            outcome = state.outcome_of(trial.id)
             if outcome is None or outcome.kind != "ok":
                 continue
             source = outcome.source or str(run.trial_attempt(trial.id, outcome.attempt))
-            evidence = f"reused from {run.path}, trial {trial.id}"
+            evidence = f"reused from {run.path}, {spoken(trial.id)}"
             reused = Outcome(trial.id, 0, "ok", outcome.value, outcome.metrics, evidence=evidence, source=source)
             self._found.setdefault(_key(trial.params, trial.fidelity), reused)
 

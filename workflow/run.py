@@ -16,10 +16,12 @@ from typing import NoReturn
 from workflow import __version__
 from workflow.endpoint import INSTALL_SDK, sdk_trouble
 from workflow.errors import EXIT_DONE, InputError
+from workflow.finals import reruns_of
 from workflow.request import Request, checked_request, create, parser
 from workflow.site import OTHER_ADDRESS, foreign_address
 from workflow.stages import Command, Place
 from workflow.terminal import run_command
+from workflow.trial import Trial
 
 _EXIT_CODES = """\
 exit codes: 0 done; 2 bad input; 3 the site failed (resumable); 4 no trial succeeded; 5 the set-up is broken
@@ -68,12 +70,14 @@ def _dry_run(request: Request) -> int:
     if "preprocess" in request.experiment.stages:
         data = Place(str(request.run.stage_attempt("preprocess", 1)), request.run.name)
         _print_command("preprocess, once", pipeline.preprocess(data), request)
-    checkpoints = str(request.run.checkpoints(trial.config_id))
-    place = Place(str(request.run.trial_attempt(trial.id, 1)), request.run.name, trial.id, checkpoints)
-    train = pipeline.train(place, trial.params, data)
+    train = _train_command(request, trial, data)
     _print_command(
         f"train, trial {trial.id} of at most {search.budget}, {request.site.capacity} at a time", train, request
     )
+    finalists = request.experiment.finalists
+    for again in reruns_of([trial], finalists, ())[:1]:
+        title = f"train again, the first of {finalists.size} re-runs, if trial {trial.id} is one of the best"
+        _print_command(title, _train_command(request, again, data), request)
     if "infer" in request.experiment.stages:
         place = Place(str(request.run.stage_attempt("infer", 1)), request.run.name)
         _print_command("infer, with the winner's model", pipeline.infer(place, train, data), request)
@@ -83,6 +87,12 @@ def _dry_run(request: Request) -> int:
         print(f"# a job that runs {request.site.workers} trials at a time on each of its nodes\n")
         print(block_script(request.site, "# the workers"))
     return EXIT_DONE
+
+
+def _train_command(request: Request, trial: Trial, data: Place | None) -> Command:
+    checkpoints = str(request.run.checkpoints(trial.config_id))
+    place = Place(str(request.run.trial_attempt(trial.id, 1)), request.run.name, trial.id, checkpoints)
+    return request.experiment.pipeline(request.site.container, request.run).train(place, trial.params, data)
 
 
 def _print_command(title: str, command: Command, request: Request) -> None:

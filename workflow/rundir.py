@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from workflow.trial import FIRST_RERUN, is_rerun
+
 _PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+=@")
+
+_TRIALS = {0: "trials", FIRST_RERUN: "reruns"}
+"""The directories of trials by the id that each one counts from."""
 
 PLAIN_NAMES = "choose one named by letters, digits and ./_-+=@ only"
 """The remedy where a path is not plain."""
@@ -107,4 +113,13 @@ class RunDir:
         return self.path / "checkpoints" / f"{config_id:04d}"
 
     def trial_attempt(self, trial_id: int, attempt: int) -> Path:
-        return self.path / "trials" / f"{trial_id:04d}" / f"attempt-{attempt}"
+        first = FIRST_RERUN if is_rerun(trial_id) else 0
+        return self.path / _TRIALS[first] / f"{trial_id - first:04d}" / f"attempt-{attempt}"
+
+    def trial_attempts(self) -> Iterator[tuple[int, int]]:
+        """All attempts (trial id, attempt) of which there is a directory."""
+        for first, name in _TRIALS.items():
+            for directory in self.path.glob(f"{name}/*/attempt-*"):
+                trial, attempt = directory.parent.name, directory.name.removeprefix("attempt-")
+                if trial.isdecimal() and attempt.isdecimal():
+                    yield first + int(trial), int(attempt)

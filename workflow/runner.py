@@ -42,7 +42,7 @@ from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
 from workflow.triage import ShortBlocks
-from workflow.trial import Curve, Outcome, Trial
+from workflow.trial import Curve, Outcome, Trial, spoken
 
 _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
@@ -241,7 +241,7 @@ class ParslRunner:
         self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: Expectation | None = None
     ) -> Future[Outcome]:
         command = self._train_command(trial, attempt)
-        title = f"trial {trial.id}, attempt {attempt}: train"
+        title = f"{spoken(trial.id)}, attempt {attempt}: train"
         return self._submit(command, trial.id, attempt, title, avoid, expected)
 
     def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
@@ -363,13 +363,10 @@ class ParslRunner:
 
     def attempts(self, stage: StageName) -> list[tuple[int, int]]:
         """All attempts (trial id, attempt) of which there is a directory; the trial of the other stages is -1."""
-        pattern = "trials/*/attempt-*" if stage == "train" else f"{stage}/attempt-*"
-        found = []
-        for directory in self.run.path.glob(pattern):
-            attempt, trial = directory.name.removeprefix("attempt-"), directory.parent.name
-            if attempt.isdecimal() and (trial.isdecimal() or stage != "train"):
-                found.append((int(trial) if stage == "train" else -1, int(attempt)))
-        return found
+        if stage == "train":
+            return list(self.run.trial_attempts())
+        names = (path.name.removeprefix("attempt-") for path in self.run.path.glob(f"{stage}/attempt-*"))
+        return [(-1, int(name)) for name in names if name.isdecimal()]
 
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""

@@ -22,6 +22,18 @@ curator (the set-up is broken for every trial), the user (the site cannot go on,
 FINAL_KINDS: frozenset[str] = frozenset({"ok", "failed", "stopped"})
 """Kinds that end a trial. ``lost`` and ``deferred`` end an attempt only; an unknown kind ends nothing."""
 
+FIRST_RERUN = 10**9
+"""Trials with ids from this one on are re-runs of the search's best, which asks for none of so many."""
+
+
+def is_rerun(trial_id: int) -> bool:
+    return trial_id >= FIRST_RERUN
+
+
+def spoken(trial_id: int) -> str:
+    """What a trial is called in messages."""
+    return f"re-run {trial_id - FIRST_RERUN}" if is_rerun(trial_id) else f"trial {trial_id}"
+
 
 GREATER_IS_BETTER = frozenset(
     {"pcc", "scc", "r2", "auc", "roc_auc", "aupr", "acc", "accuracy", "bacc", "f1", "kappa", "mcc"}

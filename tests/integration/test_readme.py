@@ -17,6 +17,7 @@ from tests.conftest import ROOT, TOY, Workflow
 from workflow import errors, submit
 from workflow.batch import Batch
 from workflow.config import load_experiment
+from workflow.finals import FinalistsSettings
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -57,6 +58,7 @@ def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     assert experiment.model.runtime == "apptainer"
     assert set(experiment.stages) == {"preprocess", "train", "infer"}
     assert experiment.early_stopping == StoppingSettings()
+    assert experiment.finalists == FinalistsSettings(seed_argument="rng_seed")
 
 
 def test_the_example_space_loads() -> None:
@@ -105,6 +107,8 @@ ENDPOINT_KEYS = {"endpoint", "endpoint_directory", "queue_timeout", "user_endpoi
 
 def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
+    finalists = {field.name for field in fields(FinalistsSettings)} - {"seed"}
+    assert first_column(section("Finalists")) == finalists
     assert first_column(section("Early stopping")) == {field.name for field in fields(StoppingSettings)}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
     assert first_column(section("Sites")) == SITE_KEYS

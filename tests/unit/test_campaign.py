@@ -20,15 +20,24 @@ import pytest
 
 from workflow import campaign as module
 from workflow.budgets import Budgets
-from workflow.campaign import Campaign, Interrupted, Plan, best
+from workflow.campaign import (
+    Campaign,
+    Interrupted,
+    Plan,
+    best,
+    finalists_of,
+    hall_of_fame,
+    winner_of,
+)
 from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
+from workflow.finals import FinalistsSettings
 from workflow.journal import Journal, Record, State, campaign_record
 from workflow.report.tables import Table, counts, hpo_csv
 from workflow.search import STRATEGIES, Search, SearchSettings, make_search
 from workflow.space_file import parse_space
 from workflow.stopping import EarlyStopping, StoppingSettings
-from workflow.trial import FINAL_KINDS, Outcome, Trial
+from workflow.trial import FINAL_KINDS, FIRST_RERUN, Outcome, Trial, is_rerun
 
 SPACE = parse_space(
     [
@@ -283,8 +292,9 @@ class Site:
 
     def _check_start(self, trial: Trial, key: Key) -> None:
         """What must be on the disk before a trial starts, and what must not."""
-        asked = records(self.path, f'"trial":{{"id":{trial.id},')
-        assert trial in [Trial.from_json(record["trial"]) for record in asked]
+        asked = [record["trial"] for record in records(self.path, f'"trial":{{"id":{trial.id},')]
+        asked += [data for record in records(self.path, '"type":"finals"') for data in record["reruns"]]
+        assert trial in [Trial.from_json(data) for data in asked]
         attempts = records(self.path, f'"trial":{trial.id},')
         assert key[1:] in [(record["trial"], record["attempt"]) for record in attempts]
         finished = [done for done in self.disk.results if done[:2] == key[:2]]
@@ -450,6 +460,183 @@ def test_user_hears_what_is_going_on(path: Path) -> None:
     text = "\n".join(site.said)
     for part in ("preprocess", "trial 4: attempt 1 was lost, it runs again: the node died", "infer with the winner"):
         assert part in text
+
+
+# -- the finals ------------------------------------------------------------------------------------------------------
+
+FINALS = replace(PLAN, finalists=FinalistsSettings(3, 2, "seed"))
+SMALL = replace(SETTINGS, num_iterations=1, population_size=6)
+
+
+def reruns_started(site: Site) -> list[int]:
+    return [number - FIRST_RERUN for number in site.disk.trials_started() if is_rerun(number)]
+
+
+def check_finals(state: State, disk: Disk, mode: str = "min") -> None:
+    """The best three were trained again twice each, the best mean wins, and only that one met inference."""
+    groups: dict[int, list[Outcome]] = {}
+    for number in state.finals:
+        groups.setdefault(state.reruns[number].parents[0], []).append(state.rerun_outcomes[number])
+    assert list(groups) == [outcome.trial_id for outcome in hall_of_fame(state, mode, 3)]
+    assert all(len(outcomes) == 2 for outcomes in groups.values())
+    means = {
+        trial: sum(outcome.value or 0 for outcome in outcomes)
+        for trial, outcomes in groups.items()
+        if all(outcome.kind == "ok" for outcome in outcomes)
+    }
+    best_mean = (min if mode == "min" else max)(means, key=lambda trial: means[trial])
+    winner = winner_of(state, mode)
+    assert winner is not None and winner.trial_id == best_mean == state.stage_outcomes["infer"].trial_id
+    assert {trial for stage, trial, _ in disk.started if stage == "infer"} == {winner.trial_id}
+    assert not any(map(is_rerun, (*state.trials, *state.outcomes)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_the_best_are_trained_again_once_the_search_is_over(path: Path, strategy: str, mode: str) -> None:
+    site = Site(path, in_flight=100)
+    state, campaign = lead(site, replace(FINALS, mode=mode), replace(SMALL, strategy=strategy))
+    check_finals(state, site.disk, mode)
+    searched = len(state.trials)
+    assert sorted(reruns_started(site)) == list(range(6))
+    assert all(map(is_rerun, site.disk.trials_started()[searched:]))
+    assert "train the best 3 again, 6 trainings with other seeds" in site.said
+    assert campaign.search.done
+
+
+def test_without_a_seed_a_campaign_is_as_before(path: Path, unbroken: tuple[list[list[str]], int]) -> None:
+    site = Site(path)
+    state, _ = lead(site, replace(PLAN, finalists=FinalistsSettings()))
+    assert (table(state), site.events) == unbroken
+    assert records(path, '"type":"finals"') == []
+
+
+def test_the_table_holds_no_reruns(path: Path, tmp_path: Path) -> None:
+    with_finals, without = lead(Site(path), FINALS)[0], lead(Site(tmp_path / "other.jsonl"))[0]
+    assert table(with_finals) == table(without)
+    assert with_finals.seconds > without.seconds
+
+
+@pytest.mark.parametrize("crash_at", range(60, 104, 5))
+def test_a_crash_in_the_finals_repeats_nothing_that_has_ended(path: Path, crash_at: int) -> None:
+    """``Site`` checks that nothing starts again which has ended."""
+    site = Site(path, crash_at=crash_at)
+    with pytest.raises(Crash):
+        lead(site, FINALS, SMALL)
+    assert "train the best 3 again, 6 trainings with other seeds" in site.said
+    site.die()
+    again = Site(path, site.disk, seed=1)
+    state, _ = lead(again, FINALS, SMALL)
+    check_finals(state, again.disk)
+    unbroken = lead(Site(path.with_name("unbroken.jsonl")), FINALS, SMALL)[0]
+    assert state.reruns == unbroken.reruns and table(state) == table(unbroken)
+    values = [{n: outcome.value for n, outcome in each.rerun_outcomes.items()} for each in (state, unbroken)]
+    assert values[0] == values[1]
+
+
+def test_a_lost_rerun_runs_again_under_its_id(path: Path) -> None:
+    site = Site(path, faults={("train", FIRST_RERUN + 1, 1): lost()})
+    state, _ = lead(site, FINALS, SMALL)
+    assert state.rerun_outcomes[FIRST_RERUN + 1].attempt == 2
+    assert any("re-run 1: attempt 1 was lost, it runs again" in line for line in site.said)
+    check_finals(state, site.disk)
+
+
+def test_an_extended_search_keeps_the_reruns_of_those_that_stay_finalists(path: Path) -> None:
+    site = Site(path)
+    before, _ = lead(site, FINALS, SMALL)
+    state, _ = lead(Site(path, site.disk), FINALS, replace(SMALL, num_iterations=6))
+    check = hall_of_fame(state, "min", 3)
+    stayed = {o.trial_id for o in check} & {trial.parents[0] for trial in before.reruns.values()}
+    assert len(state.reruns) == 6 + 2 * (3 - len(stayed))
+    assert len(reruns_started(site)) == len(state.reruns)
+    assert [state.reruns[number].parents[0] for number in state.finals] == [o.trial_id for o in check for _ in range(2)]
+
+
+def test_during_an_extended_search_old_finals_decide_nothing_if_there_are_better_trials(path: Path) -> None:
+    state, _ = lead(Site(path), FINALS, SMALL)
+    assert len(finalists_of(state, "min")) == 3
+    number = len(state.trials)
+    state.trials[number] = Trial(number, number, {"rate": 0.5})
+    state.outcomes[number] = Outcome(number, 1, "ok", 0.0)
+    assert finalists_of(state, "min") == [] and winner_of(state, "min") == state.outcomes[number]
+
+
+def test_finals_may_be_asked_for_and_called_off_at_a_resume(path: Path) -> None:
+    site = Site(path)
+    lead(site, PLAN, SMALL)
+    state, _ = lead(Site(path, site.disk), FINALS, SMALL)
+    assert len(state.finals) == 6 and winner_of(state, "min") == finalists_of(state, "min")[0].outcome
+    off = replace(FINALS, finalists=replace(FINALS.finalists, count=0))
+    state, _ = lead(Site(path, site.disk), off, SMALL)
+    assert state.finals == [] and winner_of(state, "min") == best(state, "min")
+    assert len(reruns_started(site)) == 6
+
+
+def test_a_budget_ends_the_search_and_no_finals(path: Path) -> None:
+    """What the search had asked for and not got waits for a larger budget."""
+    budgets = Budgets(gpu_hours=0.05)
+    site = Site(path, in_flight=2, faults={("train", 1, 1): lost()})
+    state, campaign = lead(site, replace(FINALS, budgets=budgets), replace(SETTINGS, num_iterations=9))
+    assert budgets.reached(state) and not campaign.search.done
+    assert len(reruns_started(site)) == len(state.finals) == 2 * len(hall_of_fame(state, "min", 3))
+    assert state.ended
+
+
+def test_interrupted_in_the_finals(path: Path) -> None:
+    site = Site(path, in_flight=1)
+
+    def interrupt(campaign: Campaign) -> None:
+        if campaign.state.rerun_outcomes:
+            campaign.interrupt(now=False)
+
+    site.hook = interrupt
+    with pytest.raises(Interrupted):
+        lead(site, FINALS, SMALL)
+    again = Site(path, site.disk)
+    state, _ = lead(again, FINALS, SMALL)
+    check_finals(state, again.disk)
+    assert sorted(reruns_started(site)) == list(range(6))
+
+
+def test_an_allocation_that_ends_in_the_finals(path: Path) -> None:
+    site = Site(path, time_is_up_at=8)
+    with pytest.raises(OutOfTime):
+        lead(site, FINALS, SMALL)
+    site.die()
+    state, _ = lead(Site(path, site.disk), FINALS, SMALL)
+    check_finals(state, site.disk)
+
+
+def test_no_rerun_is_stopped_early(path: Path) -> None:
+    """Nor do they teach what is hopeless: the best would make everything so."""
+    site = Site(path, in_flight=3, reports=lambda number: 1.0 + number)
+    early = StoppingSettings(grace=0, min_trials=1)
+    state, campaign = lead(site, FINALS, SMALL, early=early)
+    assert campaign.early_stopping is not None
+    assert all(outcome.kind != "stopped" for outcome in state.rerun_outcomes.values())
+    assert not any(map(is_rerun, campaign.early_stopping._histories))
+
+
+def test_earlier_results_take_the_place_of_reruns_too(path: Path) -> None:
+    site = Site(path)
+    state, _ = lead(site, FINALS, SMALL)
+    rates = [trial.params["rate"] for trial in state.trials.values()]
+    other = Site(path.with_name("other.jsonl"))
+    other.memo = {rate: Outcome(0, 0, "ok", 0.5, source="/elsewhere") for rate in rates}
+    state, _ = lead(other, FINALS, SMALL)
+    assert other.disk.trials_started() == [] and len(state.rerun_outcomes) == 6
+
+
+def test_a_lost_record_of_the_finals_costs_the_reruns_only(path: Path) -> None:
+    site = Site(path)
+    lead(site, FINALS, SMALL)
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if '"type":"finals"' not in line))
+    state, _ = lead(Site(path, site.disk), FINALS, SMALL)
+    assert Counter(reruns_started(site)) == dict.fromkeys(range(6), 2)
+    assert sorted(site.disk.trials_started())[:6] == list(range(6))
+    check_finals(state, site.disk)
 
 
 # -- attempts --------------------------------------------------------------------------------------------------------

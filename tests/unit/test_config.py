@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from workflow.config import Experiment, load_experiment
 from workflow.errors import InputError
+from workflow.finals import FinalistsSettings
 from workflow.journal import differences
 from workflow.run import main
 from workflow.search import SearchSettings
@@ -835,6 +836,73 @@ def test_a_resume_reads_the_same_odd_text(prepared: tuple[Path, Experiment], tex
 
 
 # -- early stopping --------------------------------------------------------------------------------------------------
+
+
+def with_constants(**values: Any) -> list[dict[str, Any]]:
+    constants = [{"name": name, "type": "constant", "value": value} for name, value in values.items()]
+    return [{"name": "x", "type": "float", "lower": 0, "upper": 1}, *constants]
+
+
+def test_without_a_known_seed_nothing_is_trained_again(tmp_path: Path) -> None:
+    experiment = load(tmp_path)
+    assert experiment.finalists.size == 0
+    (tmp_path / "resumed.yaml").write_text(experiment.to_yaml())
+    (tmp_path / "space.json").write_text(json.dumps(experiment.space.entries))
+    assert load_experiment(tmp_path / "resumed.yaml", {}).finalists == experiment.finalists
+    assert "finalists: null" in experiment.to_yaml()
+
+
+@pytest.mark.parametrize(
+    ("changes", "argument", "seed"),
+    [
+        ({"space": with_constants(rng_seed=42, seed=3)}, "rng_seed", 42),
+        ({"space": with_constants(random_seed="7 8")}, "random_seed", 1000),
+        ({"stages": {"train": {"args": {"seed": 0}}}}, "seed", 0),
+        ({"stages": {"train": {"args": {"seed": 5}}}, "space": with_constants(seed=6)}, "seed", 6),
+        ({"stages": {"train": {"args": {"seed": True}}}}, "seed", 1000),
+        ({"finalists": {"seed_argument": "s"}, "space": with_constants(seed=6)}, "s", 1000),
+    ],
+)
+def test_a_seed_that_trainings_get_is_known_to_be_taken(
+    tmp_path: Path, changes: dict[str, Any], argument: str, seed: int
+) -> None:
+    experiment = load(tmp_path, **changes)
+    assert experiment.finalists == FinalistsSettings(3, 3, argument, seed)
+    assert experiment.finalists.size == 9
+    (tmp_path / "resumed.yaml").write_text(experiment.to_yaml())
+    (tmp_path / "space.json").write_text(json.dumps(experiment.space.entries))
+    assert load_experiment(tmp_path / "resumed.yaml", {}).finalists == experiment.finalists
+    off = load_experiment(tmp_path / "resumed.yaml", {"finalists.count": 0})
+    assert off.finalists.size == 0
+    (tmp_path / "resumed.yaml").write_text(off.to_yaml())
+    assert load_experiment(tmp_path / "resumed.yaml", {}).finalists.size == 0
+
+
+def test_a_searched_seed_is_none_that_is_known(tmp_path: Path) -> None:
+    space = [{"name": "seed", "type": "int", "lower": 0, "upper": 9}]
+    assert load(tmp_path, space=space, stages={"train": {"args": {"seed": 1}}}).finalists.size == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"count": 2}, "finalists.seed_argument: is missing\n    -> name the option of train.sh that takes a seed"),
+        ({"seed_argument": 7}, "finalists.seed_argument: '7' is not allowed"),
+        ({"seed_argument": "--seed"}, "finalists.seed_argument: '--seed' is not allowed"),
+        ({"seed_argument": "x"}, "finalists.seed_argument: 'x' is searched"),
+        ({"seed_argument": "seed", "repeats": 0}, "finalists.repeats: 0 is not allowed\n    -> write at least 1"),
+        ({"seed_argument": "seed", "count": -1}, "finalists.count: -1 is not allowed"),
+        ({"seed": 1, "count": 0}, "finalists.seed: is not a known key\n    -> known: count, repeats, seed_argument"),
+        (3, "finalists: is 3, not a section"),
+    ],
+)
+def test_bad_finalists_are_refused(tmp_path: Path, given: Any, told: str) -> None:
+    assert f"try.yaml: {told}" in refusal(tmp_path, space=with_constants(), finalists=given)
+
+
+def test_finalists_may_change_at_a_resume(tmp_path: Path) -> None:
+    given = {"count": 2, "seed_argument": "s"}
+    assert load(tmp_path).fingerprint() == load(tmp_path, finalists=given).fingerprint()
 
 
 def test_early_stopping_is_off_unless_given(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ ALLOWED = {
     "trial": "",
     "stopping": "errors trial",
     "curves": "errors trial",
-    "rundir": "",
+    "finals": "trial",
+    "rundir": "trial",
     "supervise": "",
     "pool": "supervise",
     "expressions": "errors trial",
@@ -58,12 +59,13 @@ ALLOWED = {
     "providers": "batch commands site",
     "initial": "errors rundir search space strict trial",
     "config": (
-        "budgets errors initial options rundir search search.halving space space_file stages stopping strict trial"
+        "budgets errors finals initial options rundir search search.halving space space_file stages stopping strict"
+        " trial"
     ),
     "journal": "errors trial",
     "lock": "errors supervise",
     "budgets": "errors journal search trial",
-    "campaign": "budgets durations errors journal remedies search search.pareto stages stopping triage trial",
+    "campaign": "budgets durations errors finals journal remedies search search.pareto stages stopping triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "batch errors lock pool providers rundir site",
@@ -76,7 +78,7 @@ ALLOWED = {
         "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
     ),
     "report": "",
-    "report.tables": "budgets campaign errors initial journal rundir search stages trial",
+    "report.tables": "budgets campaign errors finals initial journal rundir search stages trial",
     "report.history": "campaign errors initial journal rundir space space_file strict trial",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
@@ -98,8 +100,8 @@ MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
-    "durations", "errors", "expressions", "relations", "trial", "space", "stages", "metrics", "remedies", "stopping",
-    "triage", *SEARCHES,
+    "durations", "errors", "expressions", "finals", "relations", "trial", "space", "stages", "metrics", "remedies",
+    "stopping", "triage", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {

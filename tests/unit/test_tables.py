@@ -14,11 +14,21 @@ import pytest
 from workflow.errors import SiteError
 from workflow.initial import read_initial
 from workflow.journal import State
-from workflow.report.tables import Table, counts, front_lines, hpo_csv, lines, summary, write_tables, write_text
+from workflow.report.tables import (
+    Table,
+    counts,
+    finals_lines,
+    front_lines,
+    hpo_csv,
+    lines,
+    summary,
+    write_tables,
+    write_text,
+)
 from workflow.rundir import RunDir
 from workflow.search import GenerationStatistics
 from workflow.space_file import parse_space
-from workflow.trial import Objective, Outcome, Trial
+from workflow.trial import FIRST_RERUN, Objective, Outcome, Trial
 
 TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)
 RUN = RunDir(Path("/run"))
@@ -165,6 +175,48 @@ def test_table_is_an_initial_population(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text("objective: {metric: val_loss, mode: min}\n")
     initial = read_initial(tmp_path, parse_space(entries, "test"), len(NASTY))
     assert initial == [one.params for one in reversed(trials)]
+
+
+# -- the finals ------------------------------------------------------------------------------------------------------
+
+
+def finals(*parents: int) -> dict[str, Any]:
+    """The record by which each parent is trained again once, with another rate for a seed."""
+    trials = [
+        Trial(FIRST_RERUN + n, FIRST_RERUN + n, {**trial(0).params, "rate": 9.0 + n}, parents=(parent,))
+        for n, parent in enumerate(parents)
+    ]
+    return {"type": "finals", "reruns": [one.to_json() for one in trials]}
+
+
+def test_the_winner_is_that_of_the_finals(tmp_path: Path) -> None:
+    reruns = [ok(FIRST_RERUN, 0.9, gpu_seconds=5.0), ok(FIRST_RERUN + 1, 0.6)]
+    folded = state(trial(0, rate=0.1), trial(1, rate=0.2), ok(0, 0.5), ok(1, 0.55), finals(0, 1), *reruns)
+    write_tables(RunDir(tmp_path), TABLE, folded, Search())
+    found = json.loads((tmp_path / "summary.json").read_text())
+    assert (found["best_trial"], found["best_value"]) == (1, 0.55)
+    assert (found["search_best_trial"], found["search_best_value"]) == (0, 0.5)
+    assert found["optimism"] == pytest.approx(0.1)
+    assert found["best_directory"] == str(tmp_path / "trials/0001/attempt-1")
+    assert [entry["trial"] for entry in found["finalists"]] == [1, 0]
+    assert found["finalists"][1] == {
+        "trial": 0, "value": 0.5, "mean": 0.9, "std": None, "failed": 0,
+        "reruns": [{"rate": 9.0, "kind": "ok", "value": 0.9, "directory": str(tmp_path / "reruns/0000/attempt-1")}],
+    }  # fmt: skip
+    assert (found["trials"]["asked"], found["gpu_seconds"], found["busy_seconds"]) == (2, 5.0, 48.0)
+    assert json.loads((tmp_path / "best.json").read_text())["rate"] == 0.2
+    assert len((tmp_path / "hpo.csv").read_text().splitlines()) == 3
+    lines = finals_lines(TABLE, folded)
+    assert [line.split()[0] for line in lines] == ["finalist", "1", "0", "optimism:"]
+
+
+@pytest.mark.parametrize("missing", [1, 2])
+def test_before_the_finals_are_over_the_search_has_the_winner(missing: int) -> None:
+    reruns = [ok(FIRST_RERUN, 0.9), ok(FIRST_RERUN + 1, 0.6)][missing:]
+    folded = state(trial(0), trial(1), ok(0, 0.5), ok(1, 0.55), finals(0, 1), *reruns)
+    found = summary(TABLE, folded, Search(), RUN)
+    assert found["best_trial"] == 0 and "finalists" not in found
+    assert finals_lines(TABLE, folded) == []
 
 
 # -- best.json -------------------------------------------------------------------------------------------------------

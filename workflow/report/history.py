@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workflow.campaign import best, pareto_front
+from workflow.campaign import pareto_front, winner_of
 from workflow.errors import InputError, Problems, listing
 from workflow.initial import objectives_of, read_csv
 from workflow.journal import Record, State, read_records
@@ -41,7 +41,8 @@ class Run:
 
     ``path`` is its directory, or the CSV file where that is all there is; such a run has no ``space``, settings,
     clock or controllers, and its trials are numbered by row. ``experiment`` and ``site`` are the settings as their
-    files have them. ``attempts`` are all that ended, lost ones and those that were taken back too, as they ended.
+    files have them. ``attempts`` are all that ended, lost ones and those that were taken back too, as they ended; also
+    those of re-runs, which are not among ``trials`` and ``outcomes``.
     """
 
     path: Path
@@ -82,7 +83,8 @@ class Run:
 
     @cached_property
     def best(self) -> Outcome | None:
-        return best(self.state, self.objective.mode)
+        """The winner's, by its re-runs if there were any."""
+        return winner_of(self.state, self.objective.mode)
 
     @cached_property
     def front(self) -> list[Outcome]:

@@ -102,6 +102,8 @@ class Progress:
         if self.generations is not None:
             generation = max((t.generation or 0 for t in state.trials.values()), default=0)
             parts.insert(0, f"gen {generation}/{self.generations}")
+        if ended := sum(rerun in state.rerun_outcomes for rerun in state.finals):
+            parts.append(f"{ended}/{len(state.finals)} re-runs")
         budgets = campaign.plan.budgets
         nearest = max([Use(part, ""), *budgets.uses(state)], key=lambda use: use.part)
         if nearest.text:
@@ -109,7 +111,7 @@ class Progress:
         if (winner := best(state, self.mode)) is not None and winner.value is not None:
             target = f", target {budgets.target:g}" if budgets.target is not None else ""
             parts.append(f"best {winner.value:.6g} (#{winner.trial_id}){target}")
-        if done and not campaign.search.done and not campaign.reached:
+        if done and not campaign.search.done and not budgets.reached(state):
             so_far = sum(last - first for first, last in state.spans)  # with all that passes between trials
             parts.append(f"{timedelta(seconds=round(so_far * max(0.0, 1 - nearest.part) / nearest.part))} left")
         return " | ".join(parts)

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
-from workflow.campaign import best, hall_of_fame, pareto_front
+from workflow.campaign import best, finalists_of, hall_of_fame, pareto_front, winner_of
 from workflow.errors import SiteError, disk_remedy
+from workflow.finals import Finalist, optimism
 from workflow.initial import cell, cells, csv_line
 from workflow.journal import State
 from workflow.rundir import RunDir
@@ -56,7 +57,7 @@ class Table:
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
     """Write all three files, each one at once. Raises SiteError if the disk takes them not."""
-    winner = best(state, table.mode)
+    winner = winner_of(state, table.mode)
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
         arguments = table.arguments(state.trials[winner.trial_id], winner)
@@ -103,8 +104,9 @@ def _further_cells(table: Table, outcome: Outcome, on_front: bool) -> list[str]:
 
 def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str, Any]:
     """Times are in seconds. ``utilization`` is None where no trial ran. ``best_directory`` holds the winner's model."""
-    winner = best(state, table.mode)
+    winner = winner_of(state, table.mode)
     available = table.workers * sum(last - first for first, last in state.spans)
+    ended = [*state.outcomes.values(), *state.rerun_outcomes.values()]
     infer = state.stage_outcomes.get("infer")
     scored = infer is not None and winner is not None and infer.trial_id == winner.trial_id and infer.kind == "ok"
     return {
@@ -120,11 +122,12 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
             for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
         ],
         **_front_data(table, state),
+        **_finals_data(table, state, run),
         "trials": counts(state),
         "shunned_nodes": dict(state.shunned),
         "wall_seconds": round(state.elapsed, 3),
         "busy_seconds": round(state.seconds, 3),
-        "gpu_seconds": round(sum(outcome.gpu_seconds for outcome in state.outcomes.values()), 3),
+        "gpu_seconds": round(sum(outcome.gpu_seconds for outcome in ended), 3),
         "workers": table.workers,
         "utilization": round(state.seconds / available, 4) if available > 0 else None,
         "generations": [vars(s) for s in getattr(search, "statistics", [])],
@@ -140,6 +143,47 @@ def _front_data(table: Table, state: State) -> dict[str, Any]:
         for o in table.front(state)
     ]
     return {"pareto_front": entries} if table.further else {}
+
+
+def _finals_data(table: Table, state: State, run: RunDir) -> dict[str, Any]:
+    """The finalists, the winner first; nothing until they have been trained again.
+
+    ``optimism`` is by how much the search's best value is better than the mean of the winner's re-runs.
+    """
+    ranked, found = finalists_of(state, table.mode), best(state, table.mode)
+    if not ranked or found is None or found.value is None:
+        return {}
+    return {
+        "search_best_trial": found.trial_id,
+        "search_best_value": found.value,
+        "finalists": [_finalist_data(finalist, table.there or run) for finalist in ranked],
+        "optimism": optimism(ranked, found.value, table.mode),
+    }
+
+
+def _finalist_data(finalist: Finalist, run: RunDir) -> dict[str, Any]:
+    reruns = [
+        {**changed, "kind": outcome.kind, "value": outcome.value, "directory": model_directory(run, outcome)}
+        for changed, outcome in finalist.reruns
+    ]
+    found = {"trial": finalist.outcome.trial_id, "value": finalist.outcome.value, "mean": finalist.mean}
+    return {**found, "std": finalist.std, "failed": finalist.failed, "reruns": reruns}
+
+
+def finals_lines(table: Table, state: State) -> list[str]:
+    """The finalists, the winner first, for the terminal; nothing until they have been trained again."""
+    ranked, found = finalists_of(state, table.mode), best(state, table.mode)
+    if not ranked or found is None or found.value is None:
+        return []
+    lines = ["finalist    search   mean of re-runs         std  failed"]
+    for finalist in ranked:
+        numbers = (finalist.outcome.value, finalist.mean, finalist.std)
+        search, mean, std = ("-" if number is None else f"{number:.6g}" for number in numbers)
+        lines.append(f"{finalist.outcome.trial_id:>8}{search:>10}{mean:>18}{std:>12}{finalist.failed:>8}")
+    gap = optimism(ranked, found.value, table.mode)
+    if gap is not None:
+        lines.append(f"optimism: the search's best, {found.value:.6g}, is {gap:.2g} better than the winner's mean")
+    return lines
 
 
 def front_lines(table: Table, state: State) -> list[str]:
