@@ -16,6 +16,7 @@ from workflow.budgets import Budgets
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.finals import SEED_ARGUMENTS, FinalistsSettings
 from workflow.initial import objective_of, read_earlier, read_initial
+from workflow.notify import NotifySettings, read_notify
 from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
 from workflow.search import MODES, Earlier, Search, SearchSettings, make_search
@@ -86,6 +87,7 @@ class Experiment:
     further: tuple[Objective, ...] = ()
     earlier: Sequence[Earlier] = ()
     finalists: FinalistsSettings = field(default_factory=FinalistsSettings)
+    notify: NotifySettings | None = None
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -166,6 +168,7 @@ class Experiment:
             "reuse": [literal_path(path) for path in self.reuse],
             "early_stopping": vars(self.early_stopping) if self.early_stopping is not None else None,
             "finalists": _finalists_data(self.finalists),
+            "notify": self.notify.to_json() if self.notify is not None else None,
         }
         return to_yaml(data)
 
@@ -250,6 +253,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     reuse = _read_reuse(top)
     early_stopping = _read_early_stopping(top, remote=remote)
     finalists = _read_finalists(top, space, stages)
+    notify = read_notify(top.section("notify"))
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)
@@ -269,7 +273,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     _check_first_asks(space, search, further, problems)
     return Experiment(
         name, model, stages, space, objective, search, initial, max_attempts, same_failures, reuse,
-        early_stopping, (*warnings, *left_out), tuple(further), earlier, finalists,
+        early_stopping, (*warnings, *left_out), tuple(further), earlier, finalists, notify,
     )  # fmt: skip
 
 

@@ -19,7 +19,9 @@ from workflow.finals import doubt
 from workflow.image import ImageError, ImageWatch
 from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
+from workflow.notifier import Notifier
 from workflow.provenance import identity, provenance
+from workflow.report.news import News
 from workflow.report.progress import Progress
 from workflow.report.tables import (
     Table,
@@ -65,7 +67,8 @@ def control(
             runner = runner_for(site, experiment, run, lock, end=end, say=progress.say)
             if site.endpoint is None and about.get("image"):
                 runner.image = ImageWatch(about["image"])
-            return _lead(experiment, site, run, runner, journal, progress, about)
+            with Notifier(experiment.notify, progress.say) as notifier:
+                return _lead(experiment, site, run, runner, journal, progress, notifier, about)
         finally:
             journal.close()
     finally:
@@ -150,6 +153,7 @@ def _lead(
     runner: ParslRunner,
     journal: Journal,
     progress: Progress,
+    notifier: Notifier,
     about: dict[str, Any],
 ) -> int:
     search = experiment.make_search()
@@ -165,17 +169,24 @@ def _lead(
         site.capacity, runner.arguments, runner.there, budgets, experiment.further,
     )  # fmt: skip
     writer = _TableWriter(run, table)
-    progress.refresh = writer.now_and_then
+    news = News(notifier, campaign, table, run, site.name)
+
+    def refresh(campaign: Campaign) -> None:
+        writer.now_and_then(campaign)
+        news.look()
+
+    progress.refresh = refresh
     if not experiment.model.data_dir and site.endpoint is None:
         run.data.mkdir(exist_ok=True)
     finals = f"; then {experiment.finalists.size} trainings of the best" if experiment.finalists.size else ""
     limits = listing([f"at most {search.budget} trials", *budgets.limits]) + finals
     progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
     try:
-        with _signals(campaign), progress, runner:
-            _begin(journal, experiment, about)
-            campaign.run()
-        writer.write(campaign)
+        with news.of_failure():
+            with _signals(campaign), progress, runner:
+                _begin(journal, experiment, about)
+                campaign.run()
+            writer.write(campaign)
     except (Interrupted, WorkflowError) as error:
         with suppress(SiteError):  # a full disk: the first error is the one to show
             journal.append({"type": "ended", "complete": False, "reason": str(error) or "interrupted"})
@@ -188,6 +199,7 @@ def _lead(
         if isinstance(error, InputError):
             raise
         raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
+    news.ended()
     return _conclude(campaign, table, run, progress)
 
 

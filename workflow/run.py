@@ -17,6 +17,7 @@ from workflow import __version__
 from workflow.endpoint import INSTALL_SDK, sdk_trouble
 from workflow.errors import EXIT_DONE, InputError
 from workflow.finals import reruns_of
+from workflow.notify import describe
 from workflow.request import Request, checked_request, create, parser
 from workflow.site import OTHER_ADDRESS, foreign_address
 from workflow.stages import Command, Place
@@ -81,6 +82,10 @@ def _dry_run(request: Request) -> int:
     if "infer" in request.experiment.stages:
         place = Place(str(request.run.stage_attempt("infer", 1)), request.run.name)
         _print_command("infer, with the winner's model", pipeline.infer(place, train, data), request)
+    if (notify := request.experiment.notify) is not None:
+        for line in describe(notify):
+            print(f"# notify {line}")
+        print()
     if request.site.batch is not None and not request.site.allocated_nodes:
         from workflow.providers import block_script  # imports Parsl
 

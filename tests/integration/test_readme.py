@@ -18,6 +18,7 @@ from workflow import errors, submit
 from workflow.batch import Batch
 from workflow.config import load_experiment
 from workflow.finals import FinalistsSettings
+from workflow.notify import NotifySettings
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -53,12 +54,14 @@ def test_the_example_experiment_loads(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "runs/graphdrp-1/journal.jsonl").touch()
     monkeypatch.setenv("IMAGES", str(tmp_path))
     monkeypatch.setenv("IMPROVE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("HPO_WEBHOOK", "https://hooks.example.org/token")
     (tmp_path / "graphdrp.yaml").write_text(text)
     experiment = load_experiment(tmp_path / "graphdrp.yaml", {})
     assert experiment.model.runtime == "apptainer"
     assert set(experiment.stages) == {"preprocess", "train", "infer"}
     assert experiment.early_stopping == StoppingSettings()
     assert experiment.finalists == FinalistsSettings(seed_argument="rng_seed")
+    assert experiment.notify == NotifySettings(webhook="HPO_WEBHOOK")
 
 
 def test_the_example_space_loads() -> None:
@@ -109,6 +112,7 @@ def test_the_tables_name_every_setting() -> None:
     assert first_column(section("The search")) == {field.name for field in fields(SearchSettings)} - {"strategy"}
     finalists = {field.name for field in fields(FinalistsSettings)} - {"seed"}
     assert first_column(section("Finalists")) == finalists
+    assert first_column(section("Notifications")) == {field.name for field in fields(NotifySettings)}
     assert first_column(section("Early stopping")) == {field.name for field in fields(StoppingSettings)}
     assert first_column(section("The hyperparameter space")) == set(TYPES)
     assert first_column(section("Sites")) == SITE_KEYS

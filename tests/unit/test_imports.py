@@ -22,6 +22,8 @@ ALLOWED = {
     "stopping": "errors trial",
     "curves": "errors trial",
     "finals": "trial",
+    "notify": "errors strict",
+    "notifier": "errors notify",
     "rundir": "trial",
     "supervise": "",
     "pool": "supervise",
@@ -59,8 +61,8 @@ ALLOWED = {
     "providers": "batch commands site",
     "initial": "errors rundir search space strict trial",
     "config": (
-        "budgets errors finals initial options rundir search search.halving space space_file stages stopping strict"
-        " trial"
+        "budgets errors finals initial notify options rundir search search.halving space space_file stages stopping"
+        " strict trial"
     ),
     "journal": "errors trial",
     "lock": "errors supervise",
@@ -79,6 +81,7 @@ ALLOWED = {
     ),
     "report": "",
     "report.tables": "budgets campaign errors finals initial journal rundir search stages trial",
+    "report.news": "campaign errors notifier report.tables rundir trial",
     "report.history": "campaign errors initial journal rundir space space_file strict trial",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",

@@ -62,8 +62,11 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
     if winner is not None:
         arguments = table.arguments(state.trials[winner.trial_id], winner)
         write_text(run.best, json.dumps(dict(arguments), indent=2) + "\n")
-    text = json.dumps(_strict(summary(table, state, search, run)), indent=2, allow_nan=False)
-    write_text(run.summary, text + "\n")
+    write_text(run.summary, summary_json(table, state, search, run))
+
+
+def summary_json(table: Table, state: State, search: Search, run: RunDir) -> str:
+    return json.dumps(_strict(summary(table, state, search, run)), indent=2, allow_nan=False) + "\n"
 
 
 def hpo_csv(table: Table, state: State) -> str:
