@@ -243,7 +243,7 @@ class Campaign:
         found = {*self.state.outcomes, *self.state.rerun_outcomes, *self._on_disk}
         orphans = sorted(number for number in found if not self._is_known(number))
         if orphans:
-            reason = f"the journal has lost the hyperparameters of trials {listing(map(str, orphans))}: they run anew"
+            reason = f"the journal has lost the hyperparameters of {listing(map(spoken, orphans))}: they run anew"
             self.journal.append({"type": "retracted", "trials": orphans, "signature": reason, "reason": reason})
             self.observer.say(reason)
 

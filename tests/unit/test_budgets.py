@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from workflow.budgets import Budgets
 from workflow.config import Experiment
+from workflow.finals import FinalistsSettings
 from workflow.journal import State
 from workflow.rehearsal import _estimate
 from workflow.report.progress import Progress
@@ -141,7 +142,6 @@ def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elaps
         search=Search(),
         running={},
         plan=SimpleNamespace(budgets=budgets),
-        reached=budgets.reached(folded),
     )
     assert Progress(2, made)._line(campaign).split(" | ") == ["2/40 trials, 0 running, 0 failed", *parts]
 
@@ -160,3 +160,9 @@ def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elaps
 )  # fmt: skip
 def test_the_estimate_of_the_check_mentions_budgets(search: dict[str, Any], site: dict[str, Any], text: str) -> None:
     assert text in _estimate(experiment(**search), Site("here", "local", workers=2, **site), 1800.0).text
+
+
+def test_the_estimate_of_the_check_counts_reruns() -> None:
+    with_finals = replace(experiment(), finalists=FinalistsSettings(2, 5, "seed"))
+    text = _estimate(with_finals, Site("here", "local", workers=2, gpus=("0", "1")), 1800.0).text
+    assert text == "at most 40 trials and 10 re-runs of about 0:30:00: 25 GPU-hours, 12:30:00 on 2 workers"

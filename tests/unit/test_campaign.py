@@ -1169,7 +1169,7 @@ def test_a_result_whose_trial_nobody_knows_is_given_to_no_other(path: Path, tria
     check_whole(state, site.disk)
     check_pairs(state)
     assert state.outcomes[trial].attempt == 2
-    assert any(f"has lost the hyperparameters of trials {trial}" in line for line in again.said)
+    assert any(f"has lost the hyperparameters of trial {trial}" in line for line in again.said)
 
 
 @pytest.mark.parametrize("attempt", [1, 2])

@@ -1,4 +1,4 @@
-"""What is bound decides about a result, too: by its contents, as far as they can be read."""
+"""What is taken over of earlier runs, and what decides about it: what is bound, too, by its contents."""
 
 from __future__ import annotations
 
@@ -10,8 +10,33 @@ from pathlib import Path
 import pytest
 
 from workflow import reuse as module
-from workflow.reuse import Source, read_sources
+from workflow.journal import Journal
+from workflow.reuse import Memo, Source, read_sources
+from workflow.rundir import RunDir
 from workflow.stages import Bind
+from workflow.trial import FIRST_RERUN, Outcome, Trial
+
+
+def test_reruns_of_earlier_runs_are_reused_as_its_trials_are(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    searched, again = Trial(0, 0, {"x": 1}), Trial(FIRST_RERUN, FIRST_RERUN, {"x": 1, "seed": 5}, parents=(0,))
+    journal = Journal(run.journal)
+    journal.append(
+        {"type": "inputs", "digest": "same"},
+        {"type": "asked", "trial": searched.to_json()},
+        {"type": "finals", "reruns": [again.to_json()]},
+        *({"type": "outcome", "outcome": Outcome(t.id, 2, "ok", 0.5).to_json()} for t in (searched, again)),
+    )
+    journal.close()
+    for trial in (searched, again):
+        run.trial_attempt(trial.id, 2).mkdir(parents=True)
+    memo = Memo((str(tmp_path),), "same")
+    found = memo.find(Trial(FIRST_RERUN + 7, 7, {"x": 1, "seed": 5}))
+    assert found is not None
+    assert (found.trial_id, found.source) == (FIRST_RERUN + 7, str(tmp_path / "reruns/0000/attempt-2"))
+    assert found.evidence.endswith("re-run 0")
+    assert memo.find(Trial(3, 3, {"x": 1, "seed": 6})) is None
+    assert memo.find(Trial(3, 3, {"x": 1})) is not None
 
 
 def read(path: Path, *written: Path) -> Source:
