@@ -184,7 +184,7 @@ class Campaign:
         return self.plan.budgets.reached(self.state) if self.finals is None else ""
 
     @property
-    def _asked(self) -> Search:
+    def _asked(self) -> Search | Finals:
         return self.search if self.finals is None else self.finals
 
     def interrupt(self, *, now: bool) -> None:
@@ -525,21 +525,25 @@ class Campaign:
 
     def _train_finalists(self) -> None:
         """Train the best again, all at once; what the search has left to do is for a resume with a larger budget."""
-        settings = self.plan.finalists
-        best_ones = hall_of_fame(self.state, self.plan.mode, settings.count)
-        finalists = [self.state.trials[outcome.trial_id] for outcome in best_ones]
-        reruns = reruns_of(finalists, settings, self.state.reruns.values())
-        if reruns != [self.state.reruns[number] for number in self.state.finals]:
-            self.journal.append({"type": "finals", "reruns": [trial.to_json() for trial in reruns]})
+        reruns = self._reruns()
         left = [trial for trial in reruns if not self.state.outcome_of(trial.id)]
         if not left:
             return
+        finalists = {trial.parents for trial in reruns}
         self.observer.say(f"train the best {len(finalists)} again, {len(left)} trainings with other seeds")
-        self.waiting.clear()
-        self.set_back.clear()
-        self.parked.clear()
+        for queue in (self.waiting, self.set_back, self.parked):
+            queue.clear()
         self.finals = Finals(left)
         self._search()
+
+    def _reruns(self) -> list[Trial]:
+        """Those that decide who wins, which the journal holds from now on."""
+        best_ones = hall_of_fame(self.state, self.plan.mode, self.plan.finalists.count)
+        finalists = [self.state.trials[outcome.trial_id] for outcome in best_ones]
+        reruns = reruns_of(finalists, self.plan.finalists, self.state.reruns.values())
+        if reruns != [self.state.reruns[number] for number in self.state.finals]:
+            self.journal.append({"type": "finals", "reruns": [trial.to_json() for trial in reruns]})
+        return reruns
 
     # -- the other stages ----------------------------------------------------------------------------------------
 

@@ -64,14 +64,13 @@ def reruns_of(finalists: Sequence[Trial], settings: FinalistsSettings, known: It
 
 
 class Finals:
-    """A ``Search`` that asks for given re-runs, whatever comes out: who has won is read from the journal's state."""
+    """What a campaign asks for trials once the search is over: the re-runs, all at once, whatever comes out.
 
-    message = ""
-    repeatable = False
+    Who has won is read from the journal's state.
+    """
 
     def __init__(self, reruns: Iterable[Trial]) -> None:
         self._left = deque(reruns)
-        self.budget = len(self._left)
 
     @property
     def done(self) -> bool:
@@ -82,11 +81,6 @@ class Finals:
 
     def tell(self, outcome: Outcome) -> None:
         """Nothing follows from it."""
-
-    def restore(self, trial: Trial, outcome: Outcome | None) -> None:
-        """One with an outcome is not asked for."""
-        if outcome is not None:
-            self._left = deque(each for each in self._left if each.id != trial.id)
 
 
 @dataclass(frozen=True)
