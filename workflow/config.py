@@ -253,7 +253,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     reuse = _read_reuse(top)
     early_stopping = _read_early_stopping(top, remote=remote)
     finalists = _read_finalists(top, space, stages)
-    notify = read_notify(top.section("notify"))
+    notify = read_notify(top)
     top.finish()
     if space is not None:
         _check_arguments(space, stages, problems)

@@ -40,8 +40,12 @@ class NotifySettings:
         return {"command": command, "webhook": webhook, "events": list(self.events)}
 
 
-def read_notify(section: Section) -> NotifySettings | None:
-    """None where nobody is to be told. Adds what is wrong to the section's problems, the address never among it."""
+def read_notify(top: Section) -> NotifySettings | None:
+    """None where nobody is to be told. Adds what is wrong to the problems, an address never among it."""
+    if not isinstance(top.raw("notify"), dict | None):
+        top.problems.add("notify", "is no section", "write notify: with command or webhook below it")
+        return None
+    section = top.section("notify")
     command, webhook = _read_command(section), _read_webhook(section)
     events = section.texts("events") if section.raw("events") is not None else list(EVENTS)
     section.finish()

@@ -27,9 +27,9 @@ def load(directory: Path, notify: Any, **overrides: Any) -> Experiment:
     return load_experiment(directory / "try.yaml", overrides)
 
 
-def refusal(directory: Path, notify: Any) -> str:
+def refusal(directory: Path, notify: Any, **overrides: Any) -> str:
     with pytest.raises(InputError) as caught:
-        load(directory, notify)
+        load(directory, notify, **overrides)
     assert SECRET not in str(caught.value) and "sEcReT" not in str(caught.value)
     return str(caught.value)
 
@@ -90,11 +90,17 @@ def test_a_program_beside_the_file(tmp_path: Path) -> None:
             {"webhook": "$NO_SUCH"},
             "notify.webhook: the environment variable NO_SUCH is not set, or empty\n    -> export",
         ),
-        ("me", "notify: is 'me', not a section"),
+        (SECRET, "notify: is no section\n    -> write notify: with command or webhook below it"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path: Path, given: Any, told: str) -> None:
     assert f"try.yaml: {told}" in refusal(tmp_path, given)
+
+
+def test_an_address_that_a_shell_has_put_in_is_refused(tmp_path: Path) -> None:
+    """The command line of a run stands in its journal."""
+    told = refusal(tmp_path, None, **{"notify.webhook": SECRET})
+    assert "--set notify.webhook: does not name an environment variable" in told and "in single quotes" in told
 
 
 @pytest.mark.parametrize(
