@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
 import time
@@ -213,7 +212,7 @@ def _begin(journal: Journal, experiment: Experiment, about: dict[str, Any]) -> N
 def _resume_hint(run: RunDir) -> str:
     if not run.path.is_dir():
         return "if the run's directory was moved, go on with it there: python -m workflow.run --resume NEW_PLACE"
-    return f"resume with: python -m workflow.run --resume {shlex.quote(str(run.path))}"
+    return f"resume with: {run.resume_command}"
 
 
 class _TableWriter:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,10 @@ class RunDir:
         return "" if self.journal.exists() else f"{self.path}: is gone: it was deleted or moved while it was led"
 
     @property
+    def resume_command(self) -> str:
+        return f"python -m workflow.run --resume {shlex.quote(str(self.path))}"
+
+    @property
     def experiment(self) -> Path:
         return self.path / "experiment.yaml"
 
@@ -84,6 +89,10 @@ class RunDir:
     @property
     def summary(self) -> Path:
         return self.path / "summary.json"
+
+    def export(self, name: str) -> Path:
+        """What an export to another format is called that is given no other name."""
+        return self.path / name
 
     @property
     def data(self) -> Path:

@@ -19,6 +19,7 @@ from workflow.batch import Batch
 from workflow.config import load_experiment
 from workflow.finals import FinalistsSettings
 from workflow.notify import NotifySettings
+from workflow.report.exports import FORMATS
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -118,6 +119,7 @@ def test_the_tables_name_every_setting() -> None:
     assert first_column(section("Sites")) == SITE_KEYS
     assert first_column(section("Jobs of a cluster")) == BATCH_KEYS
     assert first_column(section("Globus Compute")) == ENDPOINT_KEYS
+    assert first_column(section("Exports and notebooks")) == set(FORMATS)
 
 
 def test_the_exit_codes_are_the_programs() -> None:

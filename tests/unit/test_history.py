@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.recorded import asked, begun, ended, recorded
 from workflow import load_run
 from workflow.errors import InputError
+from workflow.trial import Outcome, Trial
 
 REFERENCE = """iteration,sample,batch_size,learning_rate,metric,result,walltime
 001,0000,64,0.001,val_loss,0.25,50
@@ -59,3 +62,91 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
         load_run(tmp_path)
     with pytest.raises(InputError, match="No such file"):
         load_run(tmp_path / "nowhere")
+
+
+# -- tables whose columns look like something else ---------------------------------------------------------------------
+
+
+def typed(directory: Path, *cells: str) -> list[object]:
+    """The values of a column with these cells."""
+    rows = "".join(f"1,0,{cell},val_loss,1,1\n" for cell in cells)
+    run = load_run(table(directory, "iteration,sample,x,metric,result,walltime\n" + rows))
+    return [trial.params.get("x") for trial in run.trials.values()]
+
+
+@pytest.mark.parametrize(
+    ("cells", "values"),
+    [
+        (("16", "032", "-1"), [16, 32, -1]),
+        (("1", "1e-05", ""), [1.0, 1e-05, None]),
+        (("True", "false"), [True, False]),
+        (("1", "Adam"), ["1", "Adam"]),
+        (("1", "nan"), ["1", "nan"]),
+        (("1_0", "٣"), [10.0, 3.0]),
+        (("9" * 30, "1"), [1e30, 1.0]),
+    ],
+)
+def test_the_cells_of_a_column_have_one_type(tmp_path: Path, cells: tuple[str, ...], values: list[object]) -> None:
+    assert repr(typed(tmp_path, *cells)) == repr(values)
+
+
+def test_a_row_that_diverged_is_a_failure(tmp_path: Path) -> None:
+    run = load_run(
+        table(
+            tmp_path,
+            REFERENCE.replace("0.125", "nan").replace("001,0000,64,0.001,val_loss,0.25", "1,0,64,0.001,val_loss,-inf"),
+        )
+    )
+    assert [outcome.kind for outcome in run.outcomes.values()] == ["failed", "failed", "ok", "failed"]
+    assert run.outcomes[0].evidence == "result: -inf"
+    assert run.best is not None and run.best.trial_id == 2
+
+
+# -- data frames -------------------------------------------------------------------------------------------------------
+
+
+def test_a_frame_has_a_row_for_each_trial(tmp_path: Path) -> None:
+    frame = load_run(table(tmp_path, REFERENCE)).frame()
+    assert frame["params_batch_size"].tolist() == [64, 128, 64, 256]
+    assert frame["value"].idxmin() == 3 and frame["value"].isna().tolist() == [False, True, False, False]
+    assert frame["seconds"].sum() == 168 and frame["started"].isna().all() and frame["gpu_seconds"].isna().all()
+    assert {str(frame[name].dtype) for name in ("trial", "params_batch_size", "generation")} == {"Int64"}
+    assert str(frame["started"].dtype) == "datetime64[us, UTC]"
+
+
+def test_frames_of_both_libraries_hold_the_same(tmp_path: Path) -> None:
+    run = load_run(table(tmp_path, REFERENCE))
+    pandas = run.frame().astype(object)
+    assert pandas.where(pandas.notna(), None).to_dict("records") == run.frame("polars").to_dicts()
+
+
+def test_a_library_that_is_unknown_or_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = load_run(table(tmp_path, REFERENCE))
+    with pytest.raises(InputError, match="'panda' is no library of data frames\n    -> did you mean 'pandas'"):
+        run.frame("panda")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(InputError, match=r"pandas: is not installed .*\n    -> pip install pandas"):
+        run.frame()
+
+
+# -- where a run stands ------------------------------------------------------------------------------------------------
+
+
+def test_what_a_resume_would_do(tmp_path: Path) -> None:
+    space = [{"name": "x", "type": "int", "lower": 0, "upper": 9}]
+    trials = [Trial(number, number, {"x": number}) for number in range(3)]
+    lost = Outcome(1, 1, "lost", cause="infrastructure")
+    records = [*map(asked, trials), begun(0), begun(1), ended(Outcome(0, 1, "ok", 0.5)), ended(lost)]
+    run = load_run(recorded(tmp_path / "a run", space, records))
+    assert not run.complete and [trial.id for trial in run.unfinished] == [1, 2]
+    assert run.resume_command == f"python -m workflow.run --resume '{tmp_path}/a run'"
+    assert [run.is_under_way(trial) for trial in trials] == [False, False, False]
+    again = load_run(recorded(tmp_path / "again", space, [*records, begun(1, 2)]))
+    assert [again.is_under_way(trial) for trial in trials] == [False, True, False]
+
+
+def test_nothing_is_left_to_do_for_a_complete_run_and_a_table(tmp_path: Path) -> None:
+    space = [{"name": "x", "type": "logical"}]
+    records = [asked(Trial(0, 0, {"x": True})), ended(Outcome(0, 1, "failed")), {"type": "ended", "complete": True}]
+    for run in (load_run(recorded(tmp_path / "run", space, records)), load_run(table(tmp_path, REFERENCE))):
+        assert run.complete and not run.unfinished and run.resume_command is None

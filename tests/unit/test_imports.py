@@ -82,10 +82,17 @@ ALLOWED = {
     "report": "",
     "report.tables": "budgets campaign errors finals initial journal rundir search stages trial",
     "report.news": "campaign errors notifier report.tables rundir trial",
-    "report.history": "campaign errors initial journal rundir space space_file strict trial",
+    "report.columns": "errors initial space trial",
+    "report.history": (
+        "campaign errors initial journal report.columns report.tables rundir space space_file strict trial"
+    ),
+    "report.exports": "errors report.columns report.history strict",
+    "report.exports_optuna": "report.history search space trial",
+    "report.exports_mlflow": "errors initial report.history trial",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
+    "export": "errors report.exports report.history terminal",
     "request": "allocation config durations errors image initial rundir site stages strict",
     "submit": "batch commands errors findings lock request rundir site terminal",
     "init": "errors strict terminal",

@@ -5,6 +5,8 @@ Nothing is locked, repaired or written, so that a run may be looked at while its
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,11 +17,13 @@ from workflow.campaign import pareto_front, winner_of
 from workflow.errors import InputError, Problems, listing
 from workflow.initial import objectives_of, read_csv
 from workflow.journal import Record, State, read_records
+from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
+from workflow.report.tables import model_directory
 from workflow.rundir import RunDir
 from workflow.space import Space
 from workflow.space_file import load_space
 from workflow.strict import is_there, read_yaml
-from workflow.trial import GREATER_IS_BETTER, Objective, Outcome, Trial, Value
+from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, Value
 
 _TABLE = ("metric", "result", "walltime")
 _PLACE = ("iteration", "sample")
@@ -54,6 +58,8 @@ class Run:
     attempts: Sequence[Outcome] = ()
     controllers: Sequence[Controller] = ()
     space: Space | None = None
+    begun: Mapping[int, float] = field(default_factory=dict)
+    """When the last attempt of each trial was submitted, in seconds since the epoch."""
     experiment: Mapping[str, Any] = field(default_factory=dict)
     site: Mapping[str, Any] = field(default_factory=dict)
 
@@ -91,6 +97,66 @@ class Run:
         """The Pareto front; empty where there is one objective."""
         return pareto_front(self.state, self.objective.mode, self.objectives[1:]) if self.objectives[1:] else []
 
+    @property
+    def complete(self) -> bool:
+        """Whether its search and inference ended, so that a resume would do nothing more."""
+        return self.state.ended
+
+    @property
+    def unfinished(self) -> Sequence[Trial]:
+        """The trials that were asked for and have no result: a resume runs them again before it asks for others."""
+        return self.state.unfinished
+
+    def is_under_way(self, trial: Trial) -> bool:
+        """Whether an attempt of it began and hasn't ended, as far as the journal knows: its controller may be gone."""
+        return self.state.attempts.get(trial.id, 0) > self.state.closed.get(trial.id, 0)
+
+    @property
+    def resume_command(self) -> str | None:
+        """What goes on with it; None where there is nothing to go on with."""
+        return None if self.files is None or self.complete else self.files.resume_command
+
+    @cached_property
+    def parameter_types(self) -> Mapping[str, type]:
+        """int, float, bool or str for each hyperparameter that is searched, by the space or, without it, the values."""
+        by_space = {p.name: type_of(p) for p in (self.space.varying if self.space is not None else ())}
+        return {name: by_space.get(name) or common_type(self.values_of(name)) for name in self.varying}
+
+    def values_of(self, name: str) -> Iterator[Value]:
+        """The values of a hyperparameter, one for each trial in which it exists."""
+        return (trial.params[name] for trial in self.trials.values() if name in trial.params)
+
+    def frame(self, library: str = "pandas") -> Any:
+        """A data frame of ``pandas`` or ``polars``: one row for each trial, with how it ended.
+
+        The columns are those of ``columns``. Raises InputError if the library is not installed.
+        """
+        return to_frame(self.columns(), library)
+
+    def attempts_frame(self, library: str = "pandas") -> Any:
+        """As ``frame``, with one row for each attempt that ended, in the order in which they did."""
+        return to_frame(self.columns(attempts=True), library)
+
+    def columns(self, *, attempts: bool = False) -> list[Column]:
+        """Trials with their final outcomes, or all ``attempts`` that ended, as columns of one type each."""
+        if attempts:
+            rows = [self._row(o.trial_id, o) for o in self.attempts]
+        else:
+            rows = [self._row(number, self.outcomes.get(number)) for number in self.trials]
+        return columns_of(rows, self.parameter_types, clock=self.has_clock)
+
+    def _row(self, trial_id: int, outcome: Outcome | None) -> Row:
+        last = self.outcomes.get(trial_id)
+        final = outcome is not None and outcome.final and last is not None and outcome.attempt == last.attempt
+        return Row(trial_id, self.trials.get(trial_id), outcome, final, self.directory_of(outcome))
+
+    def directory_of(self, outcome: Outcome | None) -> str:
+        """Where an attempt left its model and log; empty where that is not known."""
+        if outcome is None or self.files is None:
+            return ""
+        elsewhere = self.site.get("endpoint_directory")
+        return model_directory(RunDir(Path(elsewhere, self.path.name)) if elsewhere else self.files, outcome)
+
     def ended(self) -> Iterator[tuple[Trial, Outcome]]:
         """Trials that have ended, in the order in which they did."""
         last = sorted(self.outcomes.values(), key=lambda outcome: (outcome.ended or 0.0, outcome.trial_id))
@@ -113,10 +179,13 @@ def _load_directory(path: Path) -> Run:
     site = read_yaml(files.site, "site of that run") if is_there(files.site) else {}
     attempts: list[Outcome] = []
     controllers: list[Controller] = []
+    begun: dict[int, float] = {}
     try:
         for record in read_records(files.journal, state):
             if record["type"] == "outcome":
                 attempts.append(Outcome.from_json(record["outcome"]))
+            elif record["type"] == "attempt" and isinstance(record["trial"], int):
+                begun[record["trial"]] = record["at"]
             elif record["type"] in ("campaign", "resumed"):
                 controllers.append(Controller(record["at"], record["at"], record))
             if controllers:
@@ -129,7 +198,7 @@ def _load_directory(path: Path) -> Run:
     fidelity = (experiment.get("search") or {}).get("fidelity") or {}
     if fidelity.get("parameter") not in (None, *names):
         names += (fidelity["parameter"],)
-    return Run(path, path.name, objectives, names, state, attempts, controllers, space, experiment, site)
+    return Run(path, path.name, objectives, names, state, attempts, controllers, space, begun, experiment, site)
 
 
 def _load_table(path: Path) -> Run:
@@ -146,8 +215,9 @@ def _load_table(path: Path) -> Run:
     added = {*_PLACE, *_TABLE, "pareto", *(f"result_{name}" for name in further)}
     names = tuple(name for name in header if name not in added)
     state, first = State(ended=True), dict[tuple[tuple[str, Value], ...], int]()
+    values = {name: _values([row[name] or "" for row in rows]) for name in names}
     for number, row in enumerate(rows):
-        params = {name: _value(row[name]) for name in names if row.get(name)}
+        params = {name: value for name in names if (value := values[name][number]) is not None}
         generation = row.get("iteration") or ""
         config_id = first.setdefault(tuple(params.items()), number)
         state.trials[number] = Trial(number, config_id, params, int(generation) if generation.isdecimal() else None)
@@ -161,21 +231,39 @@ def _load_table(path: Path) -> Run:
 
 
 def _outcome_of(row: Mapping[str, Any], number: int, further: Sequence[str]) -> Outcome:
-    """A row without a result is that of a trial that failed. Raises TypeError or ValueError."""
-    value = float(row["result"]) if row["result"] else None
-    results = {name: row[f"result_{name}"] for name in further} | {row["metric"]: row["result"]}
-    metrics = {name: float(text) for name, text in results.items() if text}
-    seconds = float(row["walltime"] or 0.0)
-    return Outcome(number, 1, "failed" if value is None else "ok", value, metrics, started=0.0, ended=seconds)
+    """A row without a finite result is that of a trial that failed. Raises TypeError or ValueError."""
+    results = {row["metric"]: row["result"]} | {name: row[f"result_{name}"] for name in further}
+    metrics = {name: score for name, text in results.items() if text and math.isfinite(score := float(text))}
+    value, seconds = metrics.get(row["metric"]), float(row["walltime"] or 0.0)
+    evidence = f"result: {row['result'] or 'none'}" if value is None else ""
+    kind: Kind = "failed" if value is None else "ok"
+    return Outcome(number, 1, kind, value, metrics, started=0.0, ended=seconds, evidence=evidence)
 
 
-def _value(text: str) -> Value:
-    """A cell's value by its looks: a table has no types."""
-    if text in ("true", "false", "True", "False"):
-        return text in ("true", "True")
-    for kind in (int, float):
+def _values(cells: Sequence[str]) -> Sequence[Value | None]:
+    """The values of a column by its looks, since a table has no types: all whole numbers, logical, numbers, or text.
+
+    An empty cell has none.
+    """
+    for kind in (_whole, _logical, _finite):
         try:
-            return kind(text)
-        except ValueError:
+            return [kind(cell) if cell else None for cell in cells]
+        except (ValueError, KeyError):
             continue
-    return text
+    return [cell or None for cell in cells]
+
+
+def _whole(text: str) -> int:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError(text)
+    return int(text)
+
+
+def _logical(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(number := float(text)):
+        raise ValueError(text)
+    return number

@@ -1,0 +1,73 @@
+"""A run in the formats of other tools."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+
+from workflow.errors import InputError, SiteError, disk_remedy
+from workflow.report.columns import to_csv, to_frame
+from workflow.report.history import Run
+from workflow.strict import is_there
+
+FORMATS: Mapping[str, str] = {
+    "csv": "outcomes.csv", "parquet": "outcomes.parquet", "optuna": "optuna.log", "mlflow": "mlflow.db",
+}  # fmt: skip
+"""What the file of each format is called by default; it lies in the run's directory, or beside the table."""
+
+
+def export(run: Run, kind: str, output: str | None = None) -> str:
+    """Write a run in one of the ``FORMATS``; returns a line that says where it is and what opens it.
+
+    The default file is replaced, an ``output`` that exists is not; an MLflow store, which may also be a URI, is added
+    to. Raises InputError, also where a package is missing, or SiteError if the disk doesn't take it.
+    """
+    place = _default(run, kind) if output is None else Path(output).expanduser().absolute()
+    if kind == "mlflow":
+        uri = output if output is not None and "://" in output else f"sqlite:///{place}"
+        _module("mlflow").write(run, uri)
+        return f"{len(run.trials)} trials in {uri}; look at them with: mlflow ui --backend-store-uri {uri}"
+    if output is not None and is_there(place):
+        raise InputError(f"--output {output}: exists already\n    -> remove it, or choose another name")
+    try:
+        _write(run, kind, place)
+    except OSError as error:
+        raise SiteError(f"{place}: cannot be written ({error.strerror})\n    -> {disk_remedy(error)}") from error
+    if kind == "optuna":
+        return f"{len(run.trials)} trials in {place}; look at them with: optuna-dashboard {place}"
+    return f"{len(run.attempts)} attempts of {len(run.trials)} trials in {place}"
+
+
+def _default(run: Run, kind: str) -> Path:
+    name = FORMATS[kind]
+    return run.path.with_name(f"{run.path.stem}-{name}") if run.files is None else run.files.export(name)
+
+
+def _write(run: Run, kind: str, place: Path) -> None:
+    """At once, so that a reader never sees half of it. Raises OSError."""
+    draft = place.with_name(f".{place.name}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        if kind == "csv":
+            draft.write_text(to_csv(run.columns(attempts=True)), encoding="utf-8", newline="")
+        elif kind == "parquet":
+            with draft.open("wb") as file:
+                to_frame(run.columns(attempts=True), "polars").write_parquet(file)
+        else:
+            _module("optuna").write(run, draft)
+        draft.replace(place)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _module(extra: str) -> ModuleType:
+    """What writes the format of an optional package. Raises InputError if that is missing."""
+    try:
+        return importlib.import_module(f"workflow.report.exports_{extra}")
+    except ImportError as error:
+        remedy = f'pip install "workflow[{extra}]"'
+        raise InputError(
+            f"--format {extra}: needs packages that are not installed ({error})\n    -> {remedy}"
+        ) from error
