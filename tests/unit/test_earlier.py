@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.conftest import ROOT
+from workflow import load_run
 from workflow.errors import InputError
-from workflow.initial import read_earlier, write_earlier
+from workflow.initial import read_earlier, read_initial, write_earlier
 from workflow.search import STRATEGIES, Earlier, SearchSettings, best_of, make_search
 from workflow.search.earlier import beside, in_spreads, typical
-from workflow.space_file import parse_space
+from workflow.space_file import load_space, parse_space
 from workflow.trial import Outcome, Params
 
 SPACE = parse_space(
@@ -150,3 +152,25 @@ def test_files_without_results_are_refused(tmp_path: Path, text: str, expected: 
     with pytest.raises(InputError) as caught:
         read_earlier([path], SPACE, "min")
     assert str(caught.value).startswith(f"search.warm_start: {path}: {expected}\n    -> ")
+
+
+# -- campaigns of the reference system -------------------------------------------------------------------------------
+
+GRAPHDRP, UNO = (ROOT / "tests" / "data" / "halloffame" / f"{name}-ccle-medium.csv" for name in ("graphdrp", "uno"))
+
+
+@pytest.mark.parametrize(("table", "value"), [(GRAPHDRP, 0.004803418647497892), (UNO, 0.004607167472318877)])
+def test_campaigns_of_the_reference_are_earlier_runs(table: Path, value: float) -> None:
+    space, run = load_space(table.with_suffix(".space.json")), load_run(table)
+    found, warnings = read_earlier([table], space, "min")
+    assert (len(found), warnings, len(run.trials)) == (40, [], 40)
+    assert run.best is not None and min(result.loss for result in found) == run.best.value == value
+    assert best_of(found, 1) == [space.complete(run.trials[run.best.trial_id].params)]
+    assert len(read_initial(table, space, 50)) == len({trial.config_id for trial in run.trials.values()})
+
+
+def test_of_a_campaign_in_another_space_what_fits_is_taken() -> None:
+    space = load_space(UNO.with_suffix(".space.json"))
+    found, (warning,) = read_earlier([GRAPHDRP, UNO], space, "min")
+    assert warning.endswith("graphdrp-ccle-medium.csv: 38 of 40 results are outside the space")
+    assert [result.source for result in found] == [0] * 2 + [1] * 40
