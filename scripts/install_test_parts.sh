@@ -1,13 +1,13 @@
 #!/bin/bash
 # Installs what some tests need beside Python, and what a plain Debian machine may lack: one function per part.
 #
-#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer, slurm)
+#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer, slurm, chromium)
 #
 # As root, or as a user who may use sudo. Running it again changes nothing and takes well under a second.
 set -euo pipefail
 umask 022 # dpkg refuses a package made under a stricter one
 
-parts=(apptainer slurm)
+parts=(apptainer slurm chromium)
 
 say() { echo "install_test_parts: $*"; }
 die() { echo "install_test_parts: error: $*" >&2; exit 1; }
@@ -269,6 +269,18 @@ restore_policy() {
     else
         as_root rm -f "$1" "$2"
     fi
+}
+
+# -- chromium ----------------------------------------------------------------------------------------------------------
+
+install_chromium() {
+    if ! command -v chromium >/dev/null; then
+        apt_update_once
+        apt_install chromium || die "apt cannot install chromium"
+        hash -r
+    fi
+    chromium --version >/dev/null 2>&1 || die "the chromium on PATH does not start: $(command -v chromium)"
+    say "$(chromium --version 2>/dev/null)"
 }
 
 for part in "${@:-${parts[@]}}"; do
