@@ -17,7 +17,7 @@ Records = Sequence[Mapping[str, Any]]
 
 def recorded(directory: Path, space: list[dict[str, Any]], records: Records, **experiment: Any) -> Path:
     """The directory of a run whose journal holds these records, and whose experiment has these keys."""
-    directory.mkdir()
+    directory.mkdir(parents=True)
     (directory / "space.json").write_text(json.dumps(space))
     (directory / "experiment.yaml").write_text(
         yaml.safe_dump({"objective": {"metric": "val_loss", "mode": "min"}, **experiment})

@@ -9,17 +9,24 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 import yaml
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from tests.conftest import ROOT, TOY, Workflow
+from tests.recorded import recorded
+from tests.unit.test_exports import RECORDS, SPACE
 from workflow import errors, submit
 from workflow.batch import Batch
 from workflow.config import load_experiment
 from workflow.finals import FinalistsSettings
+from workflow.initial import read_earlier
 from workflow.notify import NotifySettings
-from workflow.report.exports import FORMATS
+from workflow.report.exports import FORMATS, export
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -100,6 +107,21 @@ def test_the_steps_to_a_model_of_ones_own_work(workflow: Workflow) -> None:
             small = ["--set", "search.num_iterations=1"] if words[2] == "workflow.run" else []
             done = workflow.run(*words[3:], *small, module=words[2])
             assert done.returncode == 0, done.stdout
+
+
+def test_the_notebooks_lines_run_and_an_old_study_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded(tmp_path / "runs" / "demo", SPACE, RECORDS)
+    monkeypatch.chdir(tmp_path)
+    own, old = re.findall(r"```python\n(.*?)```", section("Exports and notebooks"), flags=re.S)
+    exec(own, names := dict[str, Any]())
+    export(names["run"], "optuna")
+    journal = JournalStorage(JournalFileBackend("runs/demo/optuna.log"))
+    optuna.copy_study(from_study_name="demo", from_storage=journal, to_storage="sqlite:///old.db", to_study_name="old")
+    exec(old, {})
+    found, warnings = read_earlier([tmp_path / "old.csv"], parse_space(SPACE, ""), "min")
+    trials = names["run"].trials
+    assert [(result.params, result.loss) for result in found] == [(trials[0].params, 0.5), (trials[3].params, 0.25)]
+    assert warnings == []
 
 
 SITE_KEYS = {field.name for field in fields(Site)} - {

@@ -156,7 +156,7 @@ def test_a_study_has_all_trials(run_dir: Path) -> None:
     assert (study.best_trial.number, study.best_value, study.direction) == (3, 0.25, StudyDirection.MINIMIZE)
     assert study.metric_names == ["val_loss"]
     assert study.user_attrs["constants"] == {"epochs": 7} and study.user_attrs["complete"] is False
-    assert dict(study.trials[1].intermediate_values) == dict(CURVE)
+    assert (study.trials[1].value, dict(study.trials[1].intermediate_values)) == (0.8, dict(CURVE))
     assert study.trials[0].datetime_start == datetime.fromtimestamp(BEGIN)
     assert study.trials[0].duration is not None and study.trials[0].duration.total_seconds() == 2.5
     assert study.trials[2].user_attrs == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,10 @@ def _range(kind: type, low: float, high: float, log: bool) -> BaseDistribution:
 
 def _frozen(run: Run, trial: Trial, distributions: Mapping[str, BaseDistribution]) -> FrozenTrial:
     outcome = run.outcomes.get(trial.id)
-    values = values_of(outcome, run.objectives[1:]) if outcome is not None else None
+    state, values = _state(run, trial, outcome)
     params = {name: trial.params[name] for name in distributions if name in trial.params}
     frozen = create_trial(
-        state=_state(run, trial, outcome, values is not None),
+        state=state,
         values=values,
         params=params,
         distributions={name: distributions[name] for name in params},
@@ -101,12 +101,15 @@ def _frozen(run: Run, trial: Trial, distributions: Mapping[str, BaseDistribution
     return frozen
 
 
-def _state(run: Run, trial: Trial, outcome: Outcome | None, has_values: bool) -> TrialState:
+def _state(run: Run, trial: Trial, outcome: Outcome | None) -> tuple[TrialState, Sequence[float] | None]:
+    """A trial's state and values; of one that was stopped early the last value, as Optuna has it, of one objective."""
     if outcome is None:
-        return TrialState.RUNNING if run.is_under_way(trial) else TrialState.WAITING
+        return TrialState.RUNNING if run.is_under_way(trial) else TrialState.WAITING, None
     if outcome.kind == "stopped":
-        return TrialState.PRUNED
-    return TrialState.COMPLETE if has_values else TrialState.FAIL
+        last = None if run.objectives[1:] else outcome.metrics.get(run.objective.metric)
+        return TrialState.PRUNED, None if last is None else [last]
+    values = values_of(outcome, run.objectives[1:])
+    return TrialState.FAIL if values is None else TrialState.COMPLETE, values
 
 
 def _attributes(run: Run, trial: Trial, outcome: Outcome | None) -> dict[str, Any]:
