@@ -5,7 +5,7 @@ The command line is the main entrance: ``python -m workflow.run --site local``. 
     from workflow import load_run
 
     run = load_run("runs/demo")
-    run.best, run.trials, run.outcomes
+    run.best, run.front, run.frame()
 """
 
 from typing import TYPE_CHECKING, Any

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import sys
+import warnings
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -229,6 +231,16 @@ def test_whole_numbers_that_optuna_cannot_hold_are_floats_there(tmp_path: Path) 
 # -- MLflow ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that need not be made again by each test, which takes MLflow a second."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of MLflow's own code
+        MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 def mlflow_runs(uri: str, name: str) -> dict[int, Any]:
     client = MlflowClient(uri)
     found = client.get_experiment_by_name(name)
@@ -236,7 +248,8 @@ def mlflow_runs(uri: str, name: str) -> dict[int, Any]:
     return {int(run.data.tags["trial"]): run for run in client.search_runs([found.experiment_id])}
 
 
-def test_mlflow_gets_the_trials_that_ended_and_later_those_that_it_lacks(run_dir: Path) -> None:
+def test_mlflow_gets_the_trials_that_ended_and_later_those_that_it_lacks(run_dir: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, run_dir / "mlflow.db")
     uri = f"sqlite:///{run_dir}/mlflow.db"
     assert uri in export(load_run(run_dir), "mlflow")
     first = mlflow_runs(uri, "study")
@@ -261,6 +274,16 @@ def test_mlflow_gets_the_trials_that_ended_and_later_those_that_it_lacks(run_dir
     namesake = replace(load_run(run_dir), path=run_dir.parent / "elsewhere" / "study")
     with pytest.raises(InputError, match="holds an experiment 'study' that is not this run's"):
         export(namesake, "mlflow", uri)
+
+
+def test_mlflow_gets_a_table_with_the_times_that_trainings_took(tmp_path: Path, empty_store: Path) -> None:
+    shutil.copy(empty_store, tmp_path / "hpo-mlflow.db")
+    table = tmp_path / "hpo.csv"
+    table.write_text("iteration,sample,x y,metric,result,walltime\n1,0,a%b,val_loss,0.5,7\n1,1,c,val_loss,,9\n")
+    export(load_run(table), "mlflow")
+    first, second = mlflow_runs(f"sqlite:///{tmp_path}/hpo-mlflow.db", "hpo").values()
+    assert sorted(run.info.end_time - run.info.start_time for run in (first, second)) == [7000, 9000]
+    assert {run.info.status for run in (first, second)} == {"FINISHED", "FAILED"}
 
 
 def test_an_mlflow_store_that_cannot_be_used(run_dir: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -26,9 +27,7 @@ def export(run: Run, kind: str, output: str | None = None) -> str:
     """
     place = _default(run, kind) if output is None else Path(output).expanduser().absolute()
     if kind == "mlflow":
-        uri = output if output is not None and "://" in output else f"sqlite:///{place}"
-        _module("mlflow").write(run, uri)
-        return f"{len(run.trials)} trials in {uri}; look at them with: mlflow ui --backend-store-uri {uri}"
+        return _export_to_store(run, output if output is not None and "://" in output else f"sqlite:///{place}")
     if output is not None and is_there(place):
         raise InputError(f"--output {output}: exists already\n    -> remove it, or choose another name")
     try:
@@ -36,8 +35,14 @@ def export(run: Run, kind: str, output: str | None = None) -> str:
     except OSError as error:
         raise SiteError(f"{place}: cannot be written ({error.strerror})\n    -> {disk_remedy(error)}") from error
     if kind == "optuna":
-        return f"{len(run.trials)} trials in {place}; look at them with: optuna-dashboard {place}"
+        return f"{len(run.trials)} trials in {place}; look at them with: optuna-dashboard {shlex.quote(str(place))}"
     return f"{len(run.attempts)} attempts of {len(run.trials)} trials in {place}"
+
+
+def _export_to_store(run: Run, uri: str) -> str:
+    _module("mlflow").write(run, uri)
+    what_shows = f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{len(run.outcomes)} trials that have ended in {uri}; look at them with: {what_shows}"
 
 
 def _default(run: Run, kind: str) -> Path:

@@ -68,8 +68,8 @@ def _known(client: MlflowClient, experiment: str) -> Iterator[tuple[int, tuple[s
 
 
 def _add(client: MlflowClient, experiment: str, run: Run, trial: Trial, outcome: Outcome) -> None:
-    started = outcome.started or 0.0
-    begin, end = round(1000 * started), round(1000 * (started + outcome.seconds))
+    begin = round(1000 * (outcome.started or 0.0)) or 1  # 0 would be the present
+    end = begin + round(1000 * outcome.seconds)
     tags = {"mlflow.source.type": "JOB", **_texts(_about(run, trial, outcome))}
     entry = client.create_run(experiment, begin, tags, run_name=f"{run.name} {trial.id}")
     params = [Param(_key(name), text) for name, text in _texts(trial.params).items()]
