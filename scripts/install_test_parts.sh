@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what some tests need beside Python, and what a plain Debian machine may lack: one function per part.
 #
-#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer, slurm, chromium)
+#     scripts/install_test_parts.sh [PART ...]        (all parts if none is named; parts: apptainer, slurm,
+#                                                     chromium)
 #
 # As root, or as a user who may use sudo. Running it again changes nothing and takes well under a second.
 set -euo pipefail
@@ -273,10 +274,14 @@ restore_policy() {
 
 # -- chromium ----------------------------------------------------------------------------------------------------------
 
+# Without any font, texts have no width: fontconfig comes with Chromium, fonts don't.
 install_chromium() {
-    if ! command -v chromium >/dev/null; then
+    local wanted=()
+    command -v chromium >/dev/null || wanted+=(chromium)
+    fc-list 2>/dev/null | grep -q . || wanted+=(fonts-dejavu-core)
+    if [ "${#wanted[@]}" -gt 0 ]; then
         apt_update_once
-        apt_install chromium || die "apt cannot install chromium"
+        apt_install "${wanted[@]}" || die "apt cannot install ${wanted[*]}"
         hash -r
     fi
     chromium --version >/dev/null 2>&1 || die "the chromium on PATH does not start: $(command -v chromium)"

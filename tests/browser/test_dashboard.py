@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.chromium import chromium
 from tests.conftest import eventually
 from tests.recorded import recorded
 from tests.unit.test_exports import RECORDS, SPACE
@@ -46,10 +47,31 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_an_exported_study_opens_in_the_dashboard(dashboard: str, page: Page) -> None:
+def test_an_exported_study_opens_in_the_dashboard(dashboard: str) -> None:
     expect.set_options(timeout=1000 * PATIENCE)
-    assert eventually(lambda: answers(dashboard), PATIENCE)
-    page.goto(dashboard)
+    with chromium() as browser:
+        page = browser.new_page()
+        heard = complaints(page)
+        assert eventually(lambda: answers(dashboard), PATIENCE)
+        read_study(page, dashboard)
+    assert heard == []
+
+
+def complaints(page: Page) -> list[str]:
+    """Fills with what the page says in error and asks of other machines."""
+    heard: list[str] = []
+    page.on("console", lambda message: heard.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda request: None if is_local(request.url) else heard.append(request.url))
+    return heard
+
+
+def is_local(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:"))
+
+
+def read_study(page: Page, address: str) -> None:
+    page.goto(address)
     best = page.locator(".MuiCard-root", has_text="Best Trial (number=3)")
     expect(best).to_contain_text("0.25")
     expect(best).to_contain_text("momentum: 0.9")
