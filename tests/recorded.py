@@ -42,3 +42,7 @@ def ended(outcome: Outcome) -> dict[str, Any]:
 
 def retracted(*trial_ids: int) -> dict[str, Any]:
     return {"type": "retracted", "trials": list(trial_ids), "signature": "s", "reason": "all fail alike"}
+
+
+def finals(*reruns: Trial) -> dict[str, Any]:
+    return {"type": "finals", "reruns": [trial.to_json() for trial in reruns]}

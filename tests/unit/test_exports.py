@@ -20,12 +20,12 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
-from tests.recorded import asked, begun, ended, recorded, retracted
+from tests.recorded import asked, begun, ended, finals, recorded, retracted
 from workflow import load_run
 from workflow.errors import EXIT_DONE, InputError, SiteError
 from workflow.export import main
 from workflow.report.exports import export
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import FIRST_RERUN, Outcome, Params, Trial
 
 SPACE = [
     {"name": "lr", "type": "float", "lower": 1e-6, "upper": 0.1, "use_log_scale": True},
@@ -138,6 +138,20 @@ def test_an_outcome_of_an_unknown_trial_is_kept(tmp_path: Path) -> None:
     (row,) = run.attempts_frame("polars").to_dicts()
     assert (row["trial"], row["config_id"], row["params_lr"], row["value"]) == (7, None, None, 0.5)
     assert len(run.frame("polars")) == 0
+
+
+def test_reruns_are_attempts_and_choose_the_winner_of_a_study(tmp_path: Path) -> None:
+    found = [(Trial(number, number, params()), outcome(number, "ok", 0.1 + number)) for number in range(2)]
+    again = [Trial(FIRST_RERUN + n, FIRST_RERUN + n, params(layers=9), parents=(n,)) for n in range(2)]
+    ends = [ended(outcome(FIRST_RERUN + n, "ok", 2.0 - n, started=BEGIN, ended=BEGIN + 1)) for n in range(2)]
+    records = [*(r for t, o in found for r in (asked(t), ended(o))), finals(*again), *ends]
+    run = load_run(recorded(tmp_path / "final", SPACE, records))
+    last = run.attempts_frame("polars").to_dicts()[-1]
+    assert (last["trial"], last["parents"], last["params_layers"], last["final"]) == (FIRST_RERUN + 1, "1", 9, True)
+    assert last["directory"] == f"{run.path}/reruns/0001/attempt-1" and len(run.frame("polars")) == 2
+    export(run, "optuna")
+    study = study_of(run.path / "optuna.log", "final")
+    assert (study.best_trial.number, study.user_attrs["winner"]) == (0, 1)
 
 
 # -- Optuna ----------------------------------------------------------------------------------------------------------

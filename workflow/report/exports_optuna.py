@@ -59,7 +59,9 @@ def write(run: Run, path: Path) -> None:
 
 def _about(run: Run) -> dict[str, Any]:
     constants = {p.name: p.value for p in run.space.parameters if isinstance(p, Constant)} if run.space else {}
-    return {"run": str(run.path), "complete": run.complete, "workflow": __version__, "constants": constants}
+    winner = run.best.trial_id if run.best is not None else None
+    about = {"run": str(run.path), "complete": run.complete, "winner": winner}
+    return {**about, "workflow": __version__, "constants": constants}
 
 
 def _distribution(run: Run, name: str) -> BaseDistribution:

@@ -134,7 +134,7 @@ class Run:
         return to_frame(self.columns(), library)
 
     def attempts_frame(self, library: str = "pandas") -> Any:
-        """As ``frame``, with one row for each attempt that ended, in the order in which they did."""
+        """As ``frame``, with one row for each attempt that ended, in the order in which they did; also of re-runs."""
         return to_frame(self.columns(attempts=True), library)
 
     def columns(self, *, attempts: bool = False) -> list[Column]:
@@ -146,9 +146,10 @@ class Run:
         return columns_of(rows, self.parameter_types, clock=self.has_clock)
 
     def _row(self, trial_id: int, outcome: Outcome | None) -> Row:
-        last = self.outcomes.get(trial_id)
+        trial = self.trials.get(trial_id) or self.state.reruns.get(trial_id)
+        last = self.state.outcome_of(trial_id)
         final = outcome is not None and outcome.final and last is not None and outcome.attempt == last.attempt
-        return Row(trial_id, self.trials.get(trial_id), outcome, final, self.directory_of(outcome))
+        return Row(trial_id, trial, outcome, final, self.directory_of(outcome))
 
     def directory_of(self, outcome: Outcome | None) -> str:
         """Where an attempt left its model and log; empty where that is not known."""
