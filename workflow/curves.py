@@ -20,16 +20,17 @@ _POINTS = 100
 
 _DIGITS = 6
 
-_STEP = r"""(?i:(?<![\w.\-])epoch["']?[ \t]*[:=#]?[ \t]*[\[(]?[ \t]*(?P<step>(?>\d+))(?!\.?\w))"""
+_STEP = r"""(?i:(?<![\w.\-])epoch["']?[ \t]*+[:=#]?[ \t]*+[\[(]?[ \t]*+(?P<step>\d++)(?!\.?\w))"""
 _NUMBER = r"[+-]?(?i:(?>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?))(?!\w)"
 
 
 def default_pattern(metric: str) -> str:
     """Reads ``epoch 7 ... metric 0.5`` and its like: ``Epoch 7/150 - metric: 0.5``, ``{'epoch': 7, 'metric': 0.5}``.
 
-    It is that of a step or of a value, each of which may stand on a line of its own.
+    It is that of a step or of a value, each of which may stand on a line of its own. Repeats give nothing back, so that
+    a line of blanks costs no more than its length.
     """
-    return rf"""{_STEP}|(?<![\w.\-/]){re.escape(metric)}["']?(?:[ \t]*[:=]|[ \t])[ \t]*(?P<value>{_NUMBER})"""
+    return rf"""{_STEP}|(?<![\w.\-/]){re.escape(metric)}["']?(?:[ \t]*+[:=]|[ \t])[ \t]*+(?P<value>{_NUMBER})"""
 
 
 class LineReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def read(*lines: str, metric: str = "val_loss", pattern: str | None = None) -> l
 )
 def test_lines_by_the_default_pattern(line: str, expected: tuple[int, float] | None) -> None:
     assert read(line) == [expected]
+
+
+@pytest.mark.parametrize("line", ["epoch" + " " * 3000, "epoch: [" + " " * 3000, "epoch 1 val_loss" + " " * 3000 + "="])
+def test_a_line_of_blanks_takes_no_time(line: str) -> None:
+    started = time.process_time()
+    assert read(line) == [None]
+    assert time.process_time() - started < 1
 
 
 def test_nan_is_a_value() -> None:
