@@ -16,6 +16,9 @@ from workflow.space import Constant, Genome, Space
 from workflow.strict import is_there, read_yaml
 from workflow.trial import Objective, Params, Value
 
+_SOURCE = "earlier run"
+"""A column that no hyperparameter can be mistaken for: names hold no blank."""
+
 
 def read_initial(path: Path, space: Space, size: int) -> list[Params]:
     """Configurations from a CSV of hyperparameters, or the best ones from an earlier run's directory.
@@ -52,9 +55,9 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
 def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[Earlier], list[str]]:
     """Results of earlier runs, by their directories or as CSV files, and warnings of those that were left out.
 
-    Those are the ones outside the space: an earlier run may have searched another one. A column ``source`` tells the
-    runs of a file apart. ``mode`` is what files mean by a better result; a run has its own. Raises InputError for a
-    file that lacks a hyperparameter or results.
+    Those are the ones outside the space: an earlier run may have searched another one. A column that ``write_earlier``
+    has added tells the runs of a file apart. ``mode`` is what files mean by a better result; a run has its own. Raises
+    InputError for a file that lacks a hyperparameter or results.
     """
     found: list[Earlier] = []
     warnings = []
@@ -74,10 +77,12 @@ def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[E
         )
         before, outside = len(found), Problems(str(file))
         for row in known:
-            source = row.get("source") or ""
+            source = row.get(_SOURCE) or ""
             if (params := _read_row(row, space, outside)) is not None:
                 loss = sign * float(row["result"])
                 found.append(Earlier(params, loss, int(source) if source.isdecimal() else number))
+        if not known:
+            warnings.append(f"search.warm_start: {file}: none of {len(rows)} trials has a result")
         if left_out := before + len(known) - len(found):
             warnings.append(f"search.warm_start: {file}: {left_out} of {len(known)} results are outside the space")
     return found, warnings
@@ -87,7 +92,7 @@ def write_earlier(path: Path, space: Space, mode: str, earlier: Sequence[Earlier
     """The CSV that ``read_earlier`` reads back to the same results."""
     names, sign = [p.name for p in space.varying], 1.0 if mode == "min" else -1.0
     rows = [[*cells(params, names), repr(sign * loss), str(source)] for params, loss, source in earlier]
-    lines = map(csv_line, [[*names, "result", "source"], *rows])
+    lines = map(csv_line, [[*names, "result", _SOURCE], *rows])
     path.write_text("".join(lines), encoding="utf-8", newline="")
 
 
@@ -103,10 +108,10 @@ def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Param
         except ValueError as error:
             place = f"line {row['_line']}: {parameter.name}"
             found.add(place, f"{show(text)} is not in the space", f"write {error}")
-    problems.extend(found)
     params = space.in_order(values)
-    for constraint in () if found else space.violated(params):
-        problems.add(f"line {row['_line']}", f"does not meet {show(constraint.text)}", "change or remove this line")
+    for constraint in () if found else list(space.violated(params)):
+        found.add(f"line {row['_line']}", f"does not meet {show(constraint.text)}", "change or remove this line")
+    problems.extend(found)
     return None if found else params
 
 

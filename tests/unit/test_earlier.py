@@ -137,6 +137,30 @@ def test_results_outside_the_space_are_left_out_and_told(tmp_path: Path) -> None
     assert warning == f"search.warm_start: {path}: 2 of 3 results are outside the space"
 
 
+def test_results_that_are_not_allowed_are_left_out_and_told(tmp_path: Path) -> None:
+    entries = [{"name": name, "type": "float", "lower": 0, "upper": 1} for name in "xy"]
+    space = parse_space([{**entries[0], "constraint": "x < y"}, entries[1]], "s")
+    path = write(tmp_path / "hpo.csv", "1,0,0.25,0.5,a,loss,3.5,9", "1,1,0.75,0.5,a,loss,1,9")
+    found, (warning,) = read_earlier([path], space, "min")
+    assert found == [Earlier({"x": 0.25, "y": 0.5}, 3.5, 0)]
+    assert warning == f"search.warm_start: {path}: 1 of 2 results are outside the space"
+
+
+def test_a_run_without_results_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "hpo.csv", "1,0,0.25,0.5,a,loss,,9", "1,1,0.75,0.5,a,loss,nan,9")
+    assert read_earlier([path], SPACE, "min") == ([], [f"search.warm_start: {path}: none of 2 trials has a result"])
+
+
+def test_a_hyperparameter_may_be_called_source(tmp_path: Path) -> None:
+    space = parse_space([{"name": "source", "type": "int", "lower": 0, "upper": 9}], "s")
+    path = tmp_path / "hpo.csv"
+    path.write_text("source,result\n7,0.5\n3,0.75\n")
+    found, _ = read_earlier([path], space, "min")
+    assert found == [Earlier({"source": 7}, 0.5, 0), Earlier({"source": 3}, 0.75, 0)]
+    write_earlier(tmp_path / "kept.csv", space, "min", found)
+    assert read_earlier([tmp_path / "kept.csv"], space, "min") == (found, [])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
