@@ -11,7 +11,7 @@ import numpy as np
 
 from workflow.errors import Problems, did_you_mean, json_type, show
 from workflow.expressions import Constraint, ExpressionError, Kind, parse_constraint
-from workflow.space import Choice, Condition, Constant, Number, Parameter, Space
+from workflow.space import TRIES, Choice, Condition, Constant, Number, Parameter, Space
 from workflow.trial import Value
 
 
@@ -176,14 +176,22 @@ def check_allowed(space: Space, constraints: Mapping[str, Constraint], problems:
     for place, constraint in constraints.items():
         alone = replace(space, constraints=(constraint,))
         if alone.example is None:
-            problems.add(place, f"{show(constraint.text)} is met by no configuration", "loosen it, or widen the bounds")
+            problems.add(place, f"{show(constraint.text)} is met by {_none_of(space)}", _loosen(space))
         elif not _has_default(alone):
             what = f"{show(constraint.text)} is not met by the default configuration"
             problems.add(place, what, "change a default, or the constraint")
     if not problems and space.example is None:
-        problems.add("", "no configuration meets all the constraints", "loosen one of them")
+        problems.add("", f"all the constraints together are met by {_none_of(space)}", _loosen(space))
     if not problems and not _has_default(space):
         problems.add("", "no configuration with these defaults meets all the constraints", "change a default")
+
+
+def _none_of(space: Space) -> str:
+    return "no configuration" if space.is_small else f"none of {TRIES:,} random configurations"
+
+
+def _loosen(space: Space) -> str:
+    return "loosen it, or widen the bounds" if space.is_small else "loosen it, or write defaults that meet it"
 
 
 def _has_default(space: Space) -> bool:

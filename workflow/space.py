@@ -35,8 +35,14 @@ Condition = Mapping[str, tuple[Value, ...]]
 _LARGEST_GRID = 20_000
 """Combinations that are looked through one by one, where not all of them are allowed configurations."""
 
-_TRIES = 10_000
+TRIES = 10_000
 """Draws in a row that are not allowed, after which no more are made."""
+
+_HALVINGS = 20
+"""Of the way from a configuration that is not allowed to one that is."""
+
+_STEPS, _WALKS = 8, 1000
+"""Of a walk from one allowed configuration to the next, and the most such walks."""
 
 
 class Parameter(Protocol):
@@ -311,15 +317,16 @@ class Space:
 
         Infinity where a float is searched.
         """
-        return sum(1 for _ in self.grid()) if self._is_partial and self._is_small else self._combinations
+        return sum(1 for _ in self.grid()) if self._is_partial and self.is_small else self._combinations
 
     @property
     def is_countable(self) -> bool:
         """Whether all configurations can be looked through."""
-        return self._is_small or (not self._is_partial and math.isfinite(self._combinations))
+        return self.is_small or (not self._is_partial and math.isfinite(self._combinations))
 
     @property
-    def _is_small(self) -> bool:
+    def is_small(self) -> bool:
+        """Whether all combinations of values can be looked through."""
         return self._combinations <= _LARGEST_GRID
 
     @property
@@ -371,25 +378,54 @@ class Space:
     def draws(self, rng: np.random.Generator, fixed: Mapping[str, Value] | None = None) -> Iterator[Genome]:
         """Random allowed configurations, with the values of ``fixed``; ends where they are too rare to be met."""
         fixed, misses = fixed or {}, 0
-        while misses < _TRIES:
-            drawn = ((p.name, p.draw(rng)) for p in self.varying)
-            genome = self.settle(tuple(fixed.get(name, value) for name, value in drawn))
+        while misses < TRIES:
+            genome = self._drawn(rng, fixed)
             misses = 0 if self.allows(genome) else misses + 1
             if not misses:
                 yield genome
 
-    def rest(self) -> Iterator[Genome]:
-        """Where draws find nothing: all configurations, or an allowed one if they are too many to be looked through."""
+    def _drawn(self, rng: np.random.Generator, fixed: Mapping[str, Value]) -> Genome:
+        drawn = ((p.name, p.draw(rng)) for p in self.varying)
+        return self.settle(tuple(fixed.get(name, value) for name, value in drawn))
+
+    def rest(self, rng: np.random.Generator) -> Iterator[Genome]:
+        """Where draws find nothing: all configurations, or a random walk if they are too many to be looked through."""
         if self.is_countable:
             yield from self.grid()
-        elif self.example is not None:
-            yield self.example
+        elif (genome := self.example) is not None:
+            yield genome
+            for _ in range(_WALKS):
+                for _ in range(_STEPS):
+                    genome = self.towards(genome, self._beside(genome, rng), rng)
+                yield genome
+
+    def _beside(self, genome: Genome, rng: np.random.Generator) -> Genome:
+        """Any configuration, on any side of this one."""
+        pairs = zip(self.varying, genome, strict=True)
+        return tuple(p.draw(rng) if v is None or p.is_categorical else _shifted(p, v, rng) for p, v in pairs)
+
+    def towards(self, allowed: Genome, wanted: Genome, rng: np.random.Generator) -> Genome:
+        """The allowed configuration that is nearest to ``wanted`` on a way there from one that is ``allowed``.
+
+        The way is halved until it stays among the allowed ones.
+        """
+        shares = (0.5**halving for halving in range(_HALVINGS))
+        found = (self.settle(self._part_of_way(allowed, wanted, share, rng), rng) for share in shares)
+        return next(filter(self.allows, found), allowed)
+
+    def _part_of_way(self, begin: Genome, end: Genome, share: float, rng: np.random.Generator) -> Genome:
+        triples = zip(self.varying, begin, end, strict=True)
+        return tuple(b if a is None else a if b is None else _moved(p, a, b, share, rng) for p, a, b in triples)
 
     @cached_property
     def example(self) -> Genome | None:
-        """An allowed configuration, the same one always; None if there is none, or they are too rare to be met."""
+        """An allowed configuration, the same one always; None if there is none, or they are too rare to be met.
+
+        Where few are allowed, the default configuration may be one.
+        """
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(0)))
-        return next(self.grid() if self._is_small else self.draws(rng), None)
+        with_defaults = self.draws(rng, self.defaults) if self.defaults else ()
+        return next(self.grid() if self.is_small else itertools.chain(self.draws(rng), with_defaults), None)
 
     def grid(self) -> Iterator[Genome]:
         """Every allowed configuration of a finite space."""
@@ -407,6 +443,18 @@ def _value(parameter: Parameter, values: Mapping[str, Value | None], rng: np.ran
         assert rng is not None, f"{parameter.name} exists without a value"
         return parameter.draw(rng)
     return value
+
+
+def _moved(parameter: Parameter, begin: Value, end: Value, share: float, rng: np.random.Generator) -> Value:
+    """A value at a ``share`` of the way; without an order it is the end's with that probability."""
+    if parameter.is_categorical:
+        return end if rng.random() < share else begin
+    start = parameter.to_unit(begin)
+    return parameter.from_unit(start + share * (parameter.to_unit(end) - start)) if share < 1 else end
+
+
+def _shifted(parameter: Parameter, value: Value, rng: np.random.Generator) -> Value:
+    return parameter.from_unit(parameter.to_unit(value) + rng.uniform(-1.0, 1.0))
 
 
 def _power_of_ten(exponent: float) -> float:

@@ -615,6 +615,16 @@ def test_rare_configurations_are_found(strategy: str) -> None:
     assert all(50 * trial.params["a"] <= trial.params["b"] for trial in trials)
 
 
+@pytest.mark.parametrize("strategy", WITHOUT_GENERATIONS)
+def test_a_campaign_does_not_end_for_want_of_allowed_configurations(strategy: str) -> None:
+    """One draw of 20,000 is allowed."""
+    entries = [{"name": name, "type": "float", "lower": 0, "upper": 1, "default": 0.004} for name in "xy"]
+    space = parse_space([{**entries[0], "constraint": "x + y < 0.01"}, *entries[1:]], "s")
+    trials = drive(make(strategy, space, evaluations=9))
+    assert len(trials) == 9
+    assert all(sum(map(float, trial.params.values())) < 0.01 for trial in trials)
+
+
 @each_generational
 def test_what_comes_into_existence_in_an_offspring_is_drawn(strategy: str) -> None:
     """Not its default or bound alone, which parents without it would hand on."""

@@ -1,4 +1,4 @@
-"""The strategy ``async`` with several objectives: the whole front, by a weighting of its own for each ask."""
+"""The strategy ``async`` under constraints, and with several objectives: the whole front, each ask by a weighting."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def driven(search: AsyncSearch) -> list[Trial]:
         trials.append(trial)
         search.tell(outcome(trial))
     return trials
+
+
+def test_the_model_screens_what_is_allowed() -> None:
+    """Few draws are: a search that took what is left of its children would not get near the border."""
+    entries = [{"name": name, "type": "float", "lower": 0, "upper": 1} for name in "xyzw"]
+    space = parse_space([{**entries[0], "constraint": "0.99 < x + y < 1.01"}, *entries[1:]], "test")
+    search = AsyncSearch(space, SearchSettings("async", evaluations=50), "min")
+    values = []
+    while (trial := search.ask()) is not None:
+        values.append(sum((float(trial.params[name]) - 0.05) ** 2 for name in "xyzw"))
+        search.tell(Outcome(trial.id, 1, "ok", values[-1], {}))
+    assert min(values) < 2 * 0.445**2 + 0.001
 
 
 def test_the_front_is_found_from_end_to_end() -> None:

@@ -32,6 +32,20 @@ class Cube:
         values = (p.from_unit(float(position)) for p, position in zip(self.parameters, row, strict=True))
         return self.space.settle(tuple(values))
 
+    def allowed(self, rows: Rows, others: Rows, rng: np.random.Generator) -> Rows:
+        """``rows``, those that are not allowed moved towards one of the ``others``, which are, until they are.
+
+        Filtered only, an elite at the border of what is allowed would have few children.
+        """
+        if not self.space.constraints:
+            return rows
+        chosen = rng.integers(len(others), size=len(rows))
+        return np.array([self._allowed(row, others[other], rng) for row, other in zip(rows, chosen, strict=True)])
+
+    def _allowed(self, row: Rows, other: Rows, rng: np.random.Generator) -> Rows:
+        genome = self.decode(row)
+        return row if self.space.allows(genome) else self.encode(self.space.towards(self.decode(other), genome, rng))
+
     def uniform(self, rng: np.random.Generator, count: int) -> Rows:
         return self._place(rng.random((count, len(self.parameters))))
 

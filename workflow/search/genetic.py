@@ -228,7 +228,7 @@ class GeneticSearch:
         return _Individual(genome, _Evaluation())
 
     def _drawn(self, rng: np.random.Generator) -> Genome:
-        return next(itertools.chain(self.space.draws(rng), self.space.rest()))
+        return next(itertools.chain(self.space.draws(rng), self.space.rest(rng)))
 
     def _select(self, individuals: list[_Individual], count: int, operator: int) -> list[_Individual]:
         """``count`` winners of tournaments drawn with replacement; the first drawn wins a tie."""

@@ -85,7 +85,7 @@ class Screen:
         best = float(self.means(elite).min())
         rule, weight = rng.random(), rng.exponential(2.0)
         if rng.random() < _DIFFERENTIAL:
-            few = self._differential(rng, elite, _FEW)
+            few = self._cube.allowed(self._differential(rng, elite, _FEW), elite, rng)
             return few[np.argsort(-self._worth(few, best, rule, weight), kind="stable")]
         pool = self._bred(rng, elite, _CHILDREN)
         for _ in range(_ROUNDS - 1):
@@ -93,7 +93,8 @@ class Screen:
             parents = pool[order[:_SURVIVORS]]
             children = self._cube.mutate(np.repeat(parents, _CHILDREN // _SURVIVORS // 2, axis=0), rng)
             crossed = self._cube.cross(children, self._picked(rng, parents, len(children)), rng)
-            pool = np.vstack([parents, children, crossed])
+            varied = self._cube.allowed(np.vstack([children, crossed]), elite, rng)
+            pool = np.vstack([parents, varied])
         return pool[np.argsort(-self._worth(pool, best, rule, weight), kind="stable")]
 
     def bred(self, rng: np.random.Generator, elite: Rows) -> Rows:
@@ -108,7 +109,8 @@ class Screen:
         crossed = self._cube.cross(self._picked(rng, elite, count // 3), self._picked(rng, elite, count // 3), rng)
         crossed = np.where(rng.random((len(crossed), 1)) < 0.5, self._cube.mutate(crossed, rng), crossed)
         immigrants = self._cube.uniform(rng, count // 12)
-        return np.vstack([mutants, crossed, self._differential(rng, elite, count // 4), immigrants])
+        bred = np.vstack([mutants, crossed, self._differential(rng, elite, count // 4), immigrants])
+        return self._cube.allowed(bred, elite, rng)
 
     def _differential(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
         base, plus, minus = (self._picked(rng, elite, count) for _ in range(3))

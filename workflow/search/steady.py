@@ -135,5 +135,5 @@ class SteadySearch:
         if self.space.size <= _LARGEST_GRID:
             left = [genome for genome in self.space.grid() if self._is_new(genome)]
             return left[int(rng.integers(len(left)))] if left else None
-        drawn = itertools.chain(itertools.islice(self.space.draws(rng), 1000), self.space.rest())
+        drawn = itertools.chain(itertools.islice(self.space.draws(rng), 1000), self.space.rest(rng))
         return next(filter(self._is_new, drawn), None)
