@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from pathlib import Path
@@ -263,6 +263,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     problems.raise_if_any()
     assert space is not None and model is not None and max_attempts is not None and same_failures is not None
     warnings: tuple[str, ...] = (*space.warnings, *_warnings(space, stages, [objective, *further]))
+    warnings += tuple(_fidelity_warnings(search.fidelity, space))
     search = _with_checkpoints(search, space, stages)
     initial: Sequence[Params] = ()
     if initial_file:
@@ -535,11 +536,33 @@ def _read_fidelity(section: Section) -> Fidelity | None:
 
 def _check_fidelity(fidelity: Fidelity | None, space: Space, problems: Problems) -> None:
     """It takes the place of a constant's value, whose own one it should end with."""
-    constants = {p.name: p.value for p in space.parameters if isinstance(p, Constant)}
-    if fidelity is None or isinstance(constants.get(fidelity.parameter), int | float):
+    if fidelity is None:
         return
-    what = f"{fidelity.parameter!r} is no constant of the space that holds a number"
-    problems.add("search.fidelity.parameter", what, "write it there as one, with the value of whole trainings")
+    name, value = fidelity.parameter, _constant(fidelity.parameter, space)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        what = f"{name!r} is no constant of the space that holds a number"
+        problems.add("search.fidelity.parameter", what, "write it there as one, with the value of whole trainings")
+    elif name in space.conditions:
+        what = f"{name!r} does not exist in all configurations, so that some have no smaller training"
+        problems.add("search.fidelity.parameter", what, "leave its condition out")
+    elif isinstance(value, int) and (parts := [v for v in (fidelity.min, fidelity.max) if v % 1 > 0]):
+        what = f"a training of {parts[0]:g} {name} is none, since the space has a whole number of them"
+        problems.add("search.fidelity", what, "write whole numbers")
+
+
+def _constant(name: str, space: Space) -> Value | None:
+    return next((p.value for p in space.parameters if isinstance(p, Constant) and p.name == name), None)
+
+
+def _fidelity_warnings(fidelity: Fidelity | None, space: Space) -> Iterator[str]:
+    if fidelity is None:
+        return
+    name, value = fidelity.parameter, _constant(fidelity.parameter, space)
+    if value != fidelity.max:
+        yield f"search.fidelity: whole trainings have max, {fidelity.max:g} {name}, and not the {value} of the space"
+    for constraint in space.constraints:
+        if name in constraint.names:
+            yield f"search.fidelity: {show(constraint.text)} is checked with {value} {name}, however many a trial has"
 
 
 def _with_checkpoints(search: SearchSettings, space: Space, stages: Mapping[StageName, Stage]) -> SearchSettings:

@@ -173,6 +173,8 @@ def is_there(path: Path, *, directory: bool = False) -> bool:
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = 100 * 365 * 86400.0
+"""Seconds: clocks and timers know no more than some centuries."""
 
 
 class Section:
@@ -286,7 +288,7 @@ class Section:
             seconds = sum(float(n) * _UNITS[unit] for n, unit in re.findall(r"([\d.]+)([smhd])", value))
         if seconds is None and isinstance(value, str) and re.fullmatch(r"\d+:[0-5]\d:[0-5]\d", value):
             seconds = sum(int(part) * unit for part, unit in zip(value.split(":"), (3600, 60, 1), strict=True))
-        if seconds is None or seconds <= 0:
+        if seconds is None or not 0 < seconds <= _LONGEST:
             self.wrong(key, value, "write a time such as 90s, 30m, 2h or 1h30m")
             return default
         return seconds

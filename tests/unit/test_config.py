@@ -201,6 +201,34 @@ def test_a_fidelity_takes_the_place_of_a_constant(tmp_path: Path) -> None:
     assert resumed == Fidelity("epochs", 10, 150, 2, resumes=True)
 
 
+EPOCHS = {"name": "epochs", "type": "constant", "value": 150}
+
+
+@pytest.mark.parametrize(
+    ("constant", "changes", "place", "what"),
+    [
+        ({"value": True}, {}, ".parameter", "holds a number"),
+        ({"condition": {"n": 1}}, {}, ".parameter", "'epochs' does not exist in all configurations"),
+        ({}, {"min": 0.5}, "", "a training of 0.5 epochs is none, since the space has a whole number of them"),
+    ],
+)
+def test_a_constant_that_a_fidelity_cannot_take_the_place_of(
+    tmp_path: Path, constant: dict[str, Any], changes: dict[str, Any], place: str, what: str
+) -> None:
+    message = refusal(tmp_path, space=[*SPACE, {**EPOCHS, **constant}], search=fidelity(**changes))
+    assert message.startswith(f"try.yaml: search.fidelity{place}: ")
+    assert what in message
+    assert message.count("-> ") == 1
+
+
+def test_what_is_decided_by_the_constant_and_not_by_the_fidelity_is_warned_of(tmp_path: Path) -> None:
+    space = [{**SPACE[0], "constraint": "10 * x < epochs"}, SPACE[1], {**EPOCHS, "value": 100}]
+    other, constraint = load(tmp_path, space=space, search=fidelity()).warnings
+    assert other == "search.fidelity: whole trainings have max, 150 epochs, and not the 100 of the space"
+    assert constraint == "search.fidelity: '10 * x < epochs' is checked with 100 epochs, however many a trial has"
+    assert load(tmp_path, space=[*SPACE, EPOCHS], search=fidelity()).warnings == ()
+
+
 def test_hours_lift_the_default_number_of_evaluations(tmp_path: Path) -> None:
     assert load(tmp_path, search={"strategy": "async"}).search.trials_without_generations == 48
     assert load(tmp_path, search={"strategy": "async", "gpu_hours": 5}).search.trials_without_generations > 10_000
@@ -241,6 +269,8 @@ WRONG = [
     ({"search": fidelity(max=None)}, "search.fidelity", "nan", "write 0 < min < max"),
     ({"search": fidelity(eta=1)}, "search.fidelity.eta", "1", "write a number such as 3"),
     ({"search": fidelity(min=100)}, "search.fidelity", "between 100 and 150 / 3", "lower min or eta"),
+    ({"search": fidelity(min=1e-300, max=1e300)}, "search.fidelity", "1258 sizes", "raise min or eta"),
+    ({"search": fidelity(eta=1.01)}, "search.fidelity", "273 sizes", "raise min or eta"),
     ({"search": {**fidelity(), "strategy": "random"}}, "search.fidelity", "random", "set search.strategy to async"),
     ({"search": {"sampler_options": [1]}}, "search.sampler_options", "[1]", "with keys below it"),
     ({"search": {"strategy": "simpel"}}, "search.strategy", "'simpel'", "did you mean 'simple'?"),
@@ -385,7 +415,9 @@ def test_durations(tmp_path: Path, text: object, seconds: float | None) -> None:
     assert load(tmp_path, stages={"train": {"timeout": text}}).stages["train"].timeout == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "-5m", "5 m", "1h 30m", "5min", "1y", 0, -1, True, [5], "0s", "m", "1.h"])
+@pytest.mark.parametrize(
+    "text", ["", "soon", "-5m", "5 m", "1h 30m", "5min", "1y", 0, -1, True, [5], "0s", "m", "1.h", 1e300, "9999999d"]
+)
 def test_what_is_no_duration(tmp_path: Path, text: object) -> None:
     message = refusal(tmp_path, stages={"infer": {"timeout": text}})
     assert message.startswith(

@@ -19,6 +19,9 @@ from workflow.trial import Objective, Outcome, Params, Trial
 _LARGEST = 1_000_000
 """Of numbers that decide how much a search computes."""
 
+_MOST_SIZES = 30
+"""Of trainings of a fidelity; each costs time at every ask."""
+
 _DEFAULTS = 2**32 - 1
 """The key of the draws that fill up the default configuration: beyond every number of a trial."""
 
@@ -164,6 +167,9 @@ class SearchSettings:
             problems.add("search.fidelity", what, "write 0 < min < max")
         elif not 1 < fidelity.eta < math.inf:
             problems.add("search.fidelity.eta", f"{fidelity.eta:g} is not above 1", "write a number such as 3")
+        elif (sizes := _sizes(fidelity)) > _MOST_SIZES:
+            what = f"has {sizes} sizes of trainings between {fidelity.min:g} and {fidelity.max:g}"
+            problems.add("search.fidelity", what, f"raise min or eta, to {_MOST_SIZES} sizes at most")
         elif len(fidelity.rungs) < 2:
             what = f"has no smaller training between {fidelity.min:g} and {fidelity.max:g} / {fidelity.eta:g}"
             problems.add("search.fidelity", what, "lower min or eta")
@@ -198,6 +204,10 @@ class SearchSettings:
             problems.add("search.strategy", what, 'pip install "workflow[optuna]"')
         else:
             check_sampler(self, problems)
+
+
+def _sizes(fidelity: Fidelity) -> int:
+    return 1 + math.floor((math.log(fidelity.max) - math.log(fidelity.min)) / math.log(fidelity.eta))
 
 
 def _is_plain(options: Mapping[str, Any]) -> bool:
