@@ -214,6 +214,8 @@ def test_a_sampler_that_cannot_search_the_space_is_refused_before_anything_is_ma
     with pytest.raises(InputError) as caught:
         load_experiment(path, overrides)
     assert str(caught.value).startswith(f"{place}: BruteForceSampler cannot go on: FloatDistribution")
+    with pytest.raises(InputError, match=r"cannot go on: .*\n    -> mend sampler_options, or choose another"):
+        load_experiment(written(tmp_path, ENTRIES, sampler_options={"gamma": 3}), {})
     finite = written(tmp_path, ENTRIES[2:], sampler="BruteForceSampler")
     assert load_experiment(finite, overrides).search.sampler == "BruteForceSampler"
 

@@ -116,9 +116,13 @@ class OptunaSearch(SteadySearch):
             yield
         except Exception as error:
             what = f"{sampler_name(self.settings)} cannot go on: {' '.join(str(error).split())}"
-            missing = isinstance(error, ImportError)
-            remedy = "install what it misses, or choose another" if missing else "choose another sampler for this space"
-            raise InputError(f"search.sampler: {what}\n    -> {remedy}") from error
+            raise InputError(f"search.sampler: {what}\n    -> {self._remedy(error)}") from error
+
+    def _remedy(self, error: Exception) -> str:
+        if isinstance(error, ImportError):
+            return "install what it misses, or choose another"
+        options = "mend sampler_options, or " if self.settings.sampler_options else ""
+        return f"{options}choose another sampler for this space"
 
 
 def check_sampler(settings: SearchSettings, problems: Problems) -> None:
