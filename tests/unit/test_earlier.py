@@ -52,6 +52,13 @@ def test_losses_are_told_by_the_spread_of_their_run() -> None:
     assert in_spreads(np.full(6, 2.5)).tolist() == [0] * 6
 
 
+def test_losses_at_the_ends_of_floats_are_told_too() -> None:
+    losses = in_spreads(np.array([-1e308, 1e308, 1.0, 2.0, 3.0, math.inf]))
+    assert losses[:5].argsort().tolist() == [0, 2, 3, 4, 1]
+    assert np.isfinite(losses[:5]).all() and losses[5] == math.inf
+    assert in_spreads(np.array([-1e308, -1e308, 1e308, 1e308])).tolist() == [-0.5, -0.5, 0.5, 0.5]
+
+
 def test_the_best_and_an_even_choice_of_each_run_are_known() -> None:
     found = typical([*results(*range(500)), *results(*range(0, 50_000, 100), source=7)], SPACE)
     assert len(found) == 60

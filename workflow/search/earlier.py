@@ -20,6 +20,10 @@ _FEW = 4
 """Results of a run below which their spread says nothing."""
 
 
+_LARGEST = 1e150
+"""Of losses: differences of larger ones, or their squares, leave the range of floats."""
+
+
 class Known(NamedTuple):
     """A result of the earlier run ``source`` (1, 2, ...), its ``loss`` in spreads of that run's results."""
 
@@ -47,9 +51,11 @@ def in_spreads(losses: Array) -> Array:
     finite = losses[np.isfinite(losses)]
     if len(finite) < _FEW:
         return np.where(np.isfinite(losses), 0.0, np.inf)
+    finite = np.clip(finite, -_LARGEST, _LARGEST)
     lower, middle, upper = np.quantile(finite, [0.25, 0.5, 0.75])
     spread = upper - lower if upper > lower else float(finite.std()) or 1.0
-    levelled: Array = (losses - middle) / spread
+    within = np.where(np.isfinite(losses), np.clip(losses, -_LARGEST, _LARGEST), losses)
+    levelled: Array = (within - middle) / spread
     return levelled
 
 
