@@ -255,10 +255,11 @@ class _EntryReader:
 
     def _check_sigma(self, sigma: float, span: float, unit: str) -> None:
         """Warn of a mutation that barely moves a value, or that throws it from bound to bound."""
-        if unit and span > 0 and sigma < span / 100:
+        if sigma < span / 100:
+            scale = "in decades with use_log_scale, and " if unit else ""
             self._warn(
-                f"sigma {sigma:g} is in decades with use_log_scale, and below a hundredth of the range's {span:g} "
-                f"decades: mutation will barely move it (try {span / 10:.2g})"
+                f"sigma {sigma:g} is {scale}below a hundredth of the range's {span:g}{unit}: "
+                f"mutation will barely move it (try {span / 10:.2g})"
             )
         if 0 < span < sigma:
             self._warn(

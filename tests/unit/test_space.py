@@ -263,6 +263,13 @@ def test_a_sigma_that_was_meant_for_the_linear_scale_is_warned_of(sigma: float |
     assert [("space.json" in w, "'lr'" in w, "decades" in w) for w in space.warnings] == [(True,) * 3] * warned
 
 
+@pytest.mark.parametrize("entry", [{**FLOAT, "sigma": 0}, {**FLOAT, "sigma": 0.019}, {**INT, "sigma": 0.07}])
+def test_a_sigma_that_barely_moves_a_value_is_warned_of(entry: dict[str, Any]) -> None:
+    (warning,) = parse_space([entry], "space.json").warnings
+    assert f"entry 1 'x': sigma {entry['sigma']} is below a hundredth of the range's" in warning
+    assert parse_space([{**entry, "sigma": 0.1}], "space.json").warnings == ()
+
+
 @pytest.mark.parametrize(
     ("entry", "tries"),
     [
