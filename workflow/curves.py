@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import re
+import subprocess
+import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from workflow.errors import printable
@@ -33,21 +37,111 @@ def default_pattern(metric: str) -> str:
     return rf"""{_STEP}|(?<![\w.\-/]){re.escape(metric)}["']?(?:[ \t]*+[:=]|[ \t])[ \t]*+(?P<value>{_NUMBER})"""
 
 
+Match = Sequence[str | None]
+"""What the groups ``step`` and ``value`` of a pattern have matched."""
+
+Finder = Callable[[Sequence[str]], list[list[Match]] | None]
+"""Gives the matches in each of some lines; None if that would take too long."""
+
+
+def quick_finder(pattern: str) -> Finder:
+    """Of a pattern that takes a time in proportion to a line's length, as the default one does."""
+    compiled = re.compile(pattern)
+    return lambda lines: [[(match["step"], match["value"]) for match in compiled.finditer(line)] for line in lines]
+
+
+_SECONDS = 2.0
+"""The most that a pattern may take for a line, of a processor's time."""
+
+_FAILURES = 3
+"""Logs with such a line, after which nothing is looked for any more: each takes its time."""
+
+_HELPER = """
+import json, re, signal, sys
+find = re.compile(sys.argv[1]).finditer
+for text in sys.stdin:
+    found = []
+    for line in json.loads(text):
+        signal.setitimer(signal.ITIMER_VIRTUAL, float(sys.argv[2]))
+        found.append([(match["step"], match["value"]) for match in find(line)])
+    signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+    print(json.dumps(found), flush=True)
+"""
+
+
+class BoundedFinder:
+    """Looks for a pattern of the user's in a process of its own, which ends with a line that takes it too long.
+
+    Some patterns take years for some lines, and while Python's ``re`` matches, no thread of its process runs. ``say``
+    is told the first time. Threads may share it.
+    """
+
+    def __init__(self, pattern: str, say: Callable[[str], None]) -> None:
+        self._pattern = pattern
+        self._say = say
+        self._failures = 0
+        self._lock = threading.Lock()
+        self._helper: subprocess.Popen[str] | None = None
+
+    def __call__(self, lines: Sequence[str]) -> list[list[Match]] | None:
+        with self._lock:
+            answer = self._answer(json.dumps(lines)) if self._failures < _FAILURES else ""
+        if answer:
+            found: list[list[Match]] = json.loads(answer)
+            return found
+        self._failures += 1
+        if self._failures == 1:
+            self._say(
+                f"warning: early_stopping.pattern took more than {_SECONDS:g} s for a line: its log is read no "
+                f"further, and after {_FAILURES} none (write fewer repeats like .*, by --set at a resume)"
+            )
+        return None
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        helper, self._helper = self._helper, None
+        if helper is not None:
+            helper.kill()
+            helper.communicate()
+
+    def _answer(self, question: str) -> str:
+        """Empty if the process has ended over it."""
+        helper = self._helper = self._helper or self._begin()
+        assert helper.stdin is not None and helper.stdout is not None
+        answer = ""
+        with contextlib.suppress(OSError):
+            helper.stdin.write(question + "\n")
+            helper.stdin.flush()
+            answer = helper.stdout.readline()
+        if not answer:
+            self.close()
+        return answer
+
+    def _begin(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", "-c", _HELPER, self._pattern, str(_SECONDS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for the controller
+        )
+
+
 class LineReader:
-    """Takes the lines of a log in their order and finds (step, value) in them.
+    """Takes the matches in each line of a log, in their order, for (step, value).
 
     Of several on a line the first counts. A value without a step belongs to the step that was named last, as where
     ``Epoch 7/150`` is followed by a line with the metric.
     """
 
-    def __init__(self, pattern: str) -> None:
-        self._pattern = re.compile(pattern)
+    def __init__(self) -> None:
         self._step: int | None = None
 
-    def read(self, line: str) -> tuple[int, float] | None:
+    def read(self, matches: Iterable[Match]) -> tuple[int, float] | None:
         step = value = None
-        for match in self._pattern.finditer(printable(line) if "\x1b" in line else line):
-            step, value = step or match["step"], value or match["value"]
+        for match in matches:
+            step, value = step or match[0], value or match[1]
         if step is not None:
             self._step = _integer(step)
         number = None if value is None else _number(value)
@@ -69,9 +163,10 @@ def _integer(text: str) -> int | None:
 class RunningLog:
     """The log of one training. Threads may share it."""
 
-    def __init__(self, path: Path, pattern: str) -> None:
+    def __init__(self, path: Path, find: Finder) -> None:
         self.path = path
-        self._pattern = pattern
+        self._find = find
+        self._given_up = False
         self._lock = threading.Lock()
         self._reports: list[tuple[int, float]] = []
         self._start(None)
@@ -95,12 +190,12 @@ class RunningLog:
         """Begin at the start of a file, or of none yet."""
         self._file = file
         self._offset = 0
-        self._reader = LineReader(self._pattern)
+        self._reader = LineReader()
 
     def _advance(self, *, ended: bool = False) -> bool:
         """Read whole lines, of a log that has ``ended`` also the rest; whether there were any."""
         try:
-            data = self._read()
+            data = b"" if self._given_up else self._read()
         except OSError:
             return False
         end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
@@ -119,10 +214,13 @@ class RunningLog:
             file.seek(self._offset)
             return file.read(_CHUNK)
 
-    def _values(self, data: bytes) -> Iterator[tuple[int, float]]:
-        for line in re.split(r"[\r\n]+", data.decode(errors="replace")):
-            if (found := self._reader.read(line)) is not None:
-                yield found
+    def _values(self, data: bytes) -> list[tuple[int, float]]:
+        if not data:
+            return []
+        lines = re.split(r"[\r\n]+", data.decode(errors="replace"))
+        found = self._find([printable(line) if "\x1b" in line else line for line in lines])
+        self._given_up = found is None
+        return [value for matches in found or () if (value := self._reader.read(matches)) is not None]
 
 
 def curve_of(reports: Iterable[tuple[int, float]]) -> Curve:

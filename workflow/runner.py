@@ -28,7 +28,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 from workflow import supervise
 from workflow.batch import clock
 from workflow.config import Experiment
-from workflow.curves import RunningLog, default_pattern
+from workflow.curves import BoundedFinder, Finder, RunningLog, default_pattern, quick_finder
 from workflow.durations import LONGER, Expectation
 from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
 from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
@@ -129,7 +129,7 @@ class ParslRunner:
         """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Path] = {}
-        self._pattern = _pattern(experiment)
+        self._finder = self._make_finder()
         self._logs: dict[int, RunningLog] = {}
         """Of trainings that run or wait to run, by trial, where their intermediate values count."""
         self._next_look = 0.0
@@ -216,6 +216,8 @@ class ParslRunner:
             self._let_end()
             self._clean_up(self._kernel)
         self._collector.shutdown(wait=False, cancel_futures=True)
+        if isinstance(self._finder, BoundedFinder):
+            self._finder.close()
         logging.getLogger("parsl").removeHandler(self._log)
         self._log.close()
         if self._alias is not None:
@@ -256,6 +258,15 @@ class ParslRunner:
             if not (directory / supervise.HEARTBEAT).exists():
                 with contextlib.suppress(OSError):
                     (directory / supervise.STOP).touch()
+
+    def _make_finder(self) -> Finder | None:
+        """What finds intermediate values in logs; None where they are not looked for."""
+        if self.experiment.early_stopping is None:
+            return None
+        pattern = self.experiment.early_stopping.pattern
+        if pattern is None:
+            return quick_finder(default_pattern(self.experiment.objective.metric))
+        return BoundedFinder(pattern, self.say)
 
     def intermediate(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
         """What running trainings have printed since the last look: their ids, and (step, value) in the log's order.
@@ -409,8 +420,8 @@ class ParslRunner:
             ) from error
         outcome: Future[Outcome] = Future()
         self._running[outcome], self._submitted[directory] = directory, time.time()
-        if self._pattern is not None and command.stage == "train":
-            self._logs[trial_id] = RunningLog(directory / supervise.LOG, self._pattern)
+        if self._finder is not None and command.stage == "train":
+            self._logs[trial_id] = RunningLog(directory / supervise.LOG, self._finder)
 
         def collect(done: Future[Any]) -> None:
             # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
@@ -539,11 +550,11 @@ class ParslRunner:
 
     def _curve(self, stage: StageName, directory: Path, trial_id: int) -> Curve:
         """The intermediate values of a training that has ended; none where nobody wants them."""
-        if self._pattern is None or stage != "train":
+        if self._finder is None or stage != "train":
             return ()
         path, log = directory / supervise.LOG, self._logs.get(trial_id)
         if log is None or log.path != path:
-            log = RunningLog(path, self._pattern)
+            log = RunningLog(path, self._finder)
         return log.curve()
 
     def _spec(
@@ -608,13 +619,6 @@ class ParslRunner:
                 _quietly(self._provider.clear)
             if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
                 executor.interchange_proc.kill()
-
-
-def _pattern(experiment: Experiment) -> str | None:
-    """How intermediate values are found in logs; None where they are not looked for."""
-    if experiment.early_stopping is None:
-        return None
-    return experiment.early_stopping.pattern or default_pattern(experiment.objective.metric)
 
 
 def check_length(title: str, line: str) -> None:

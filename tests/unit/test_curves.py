@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 from workflow import curves as module
-from workflow.curves import LineReader, RunningLog, curve_of, default_pattern, thinned
+from workflow.curves import BoundedFinder, LineReader, RunningLog, curve_of, default_pattern, quick_finder, thinned
+from workflow.errors import printable
 
 
 def read(*lines: str, metric: str = "val_loss", pattern: str | None = None) -> list[tuple[int, float] | None]:
-    reader = LineReader(pattern or default_pattern(metric))
-    return [reader.read(line) for line in lines]
+    reader, found = LineReader(), quick_finder(pattern or default_pattern(metric))(list(map(printable, lines)))
+    assert found is not None
+    return [reader.read(matches) for matches in found]
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def follow(path: Path) -> RunningLog:
-    return RunningLog(path, default_pattern("val_loss"))
+    return RunningLog(path, quick_finder(default_pattern("val_loss")))
 
 
 def append(path: Path, text: str) -> None:
@@ -164,6 +166,30 @@ def test_what_is_no_text_is_no_value(path: Path) -> None:
 
 
 # -- what is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_takes_the_users_pattern_years_ends_the_reading_of_its_log(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_SECONDS", 0.1)
+    said: list[str] = []
+    find = BoundedFinder(r"(?:\w+ ?)+: (?P<step>\d+) (?P<value>\S+)", said.append)
+    log, other = RunningLog(path, find), RunningLog(path.with_name("other"), find)
+    append(path, "it is: 3 0.5\n")
+    assert log.news() == [(3, 0.5)]
+    append(path, "a" * 60 + "\nit is: 4 0.25\n")
+    assert log.news() == log.news() == []
+    append(path, "it is: 5 0.125\n")
+    assert log.news() == []
+    assert log.curve() == ((3, 0.5),)
+    append(other.path, "it is: 4 0.25\n")
+    assert other.news() == [(4, 0.25)], "another log is read"
+    append(other.path, "a" * 60 + "\n")
+    assert other.news() == []
+    assert [find(["a" * 60]), find(["it is: 5 0.125"])] == [None, None], "after three it gives up"
+    (warning,) = said
+    assert warning.startswith("warning: early_stopping.pattern took more than 0.1 s for a line")
+    find.close()
 
 
 def test_a_curve_has_what_was_reported_last_and_is_finite() -> None:
