@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,14 @@ def test_the_model_screens_what_is_allowed() -> None:
         values.append(sum((float(trial.params[name]) - 0.05) ** 2 for name in "xyzw"))
         search.tell(Outcome(trial.id, 1, "ok", values[-1], {}))
     assert min(values) < 2 * 0.445**2 + 0.001
+
+
+def test_losses_at_the_ends_of_floats_are_no_trouble() -> None:
+    search = AsyncSearch(SPACE, SearchSettings("async", evaluations=30), "min")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        while (trial := search.ask()) is not None:
+            search.tell(Outcome(trial.id, 1, "ok", (-1.7e308, 1.7e308, 1.0)[trial.id % 3], {}))
 
 
 def test_the_front_is_found_from_end_to_end() -> None:

@@ -39,6 +39,10 @@ NOTHING_NEW = "no further configuration was found that is allowed"
 """The message of a search that ends although the size of its space is not known to be reached."""
 
 
+LARGEST_LOSS = 1e150
+"""Differences of larger ones, and their squares, leave the range of floats."""
+
+
 class Search(Protocol):
     """Proposes trials and learns from their outcomes. Pure: no clock, no files, no global random state."""
 
@@ -252,13 +256,15 @@ def first_configurations(space: Space, settings: SearchSettings, initial: Sequen
 def losses_of(outcome: Outcome, mode: str, further: Sequence[Objective] = ()) -> tuple[float, ...]:
     """What is to be minimised, a number for each objective; infinity in all, which ranks last, for a failed trial.
 
-    The first objective is the outcome's value, by ``mode``; ``further`` ones are among its metrics.
+    The first objective is the outcome's value, by ``mode``; ``further`` ones are among its metrics. What is larger than
+    LARGEST_LOSS counts as that.
     """
     values = values_of(outcome, further)
     if values is None:
         return (math.inf,) * (1 + len(further))
     modes = (mode, *(objective.mode for objective in further))
-    return tuple(value if each == "min" else -value for value, each in zip(values, modes, strict=True))
+    bounded = (min(max(value, -LARGEST_LOSS), LARGEST_LOSS) for value in values)
+    return tuple(value if each == "min" else -value for value, each in zip(bounded, modes, strict=True))
 
 
 def values_of(outcome: Outcome, further: Sequence[Objective]) -> tuple[float, ...] | None:

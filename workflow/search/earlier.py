@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow.search.base import Earlier
+from workflow.search.base import LARGEST_LOSS, Earlier
 from workflow.space import Genome, Space
 
 Array = NDArray[np.float64]
@@ -18,10 +18,6 @@ _MOST = 60
 
 _FEW = 4
 """Results of a run below which their spread says nothing."""
-
-
-_LARGEST = 1e150
-"""Of losses: differences of larger ones, or their squares, leave the range of floats."""
 
 
 class Known(NamedTuple):
@@ -51,10 +47,10 @@ def in_spreads(losses: Array) -> Array:
     finite = losses[np.isfinite(losses)]
     if len(finite) < _FEW:
         return np.where(np.isfinite(losses), 0.0, np.inf)
-    finite = np.clip(finite, -_LARGEST, _LARGEST)
+    finite = np.clip(finite, -LARGEST_LOSS, LARGEST_LOSS)
     lower, middle, upper = np.quantile(finite, [0.25, 0.5, 0.75])
     spread = upper - lower if upper > lower else float(finite.std()) or 1.0
-    within = np.where(np.isfinite(losses), np.clip(losses, -_LARGEST, _LARGEST), losses)
+    within = np.where(np.isfinite(losses), np.clip(losses, -LARGEST_LOSS, LARGEST_LOSS), losses)
     levelled: Array = (within - middle) / spread
     return levelled
 

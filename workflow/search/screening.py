@@ -128,8 +128,7 @@ class Screen:
         capped = np.minimum(known.losses, np.quantile(known.losses[np.isfinite(known.losses)], _CAP))
         chosen = _chosen(capped)
         values = capped[chosen]
-        with np.errstate(over="ignore"):  # of losses like 1e300, whose deviation is infinite then
-            deviation = values.std()
+        deviation = values.std()
         if not deviation > 1e-12 * max(1.0, abs(float(values.mean()))) or not np.isfinite(deviation):
             raise np.linalg.LinAlgError("a plateau")
         values = (values - values.mean()) / deviation
