@@ -60,32 +60,48 @@ def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[E
     InputError for a file that lacks a hyperparameter or results.
     """
     found: list[Earlier] = []
-    warnings = []
+    warnings: list[str] = []
     for number, path in enumerate(paths):
-        from_run = is_there(path, directory=True)
-        file = RunDir(path).hpo_csv if from_run else path
-        sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
-        problems = Problems(f"search.warm_start: {file}")
-        rows = read_csv(file, problems)
-        missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
-        if missing or not rows:
-            what = f"has no column {listing(missing)}" if missing else "has no row"
-            problems.fail("header" if missing else "", what, "name runs that have searched these hyperparameters")
-        ranked = _best_first([row for row in rows if row["result"]], "min", problems)
-        known = sorted(
-            (row for row in ranked if math.isfinite(float(row["result"]))), key=lambda row: int(row["_line"])
-        )
-        before, outside = len(found), Problems(str(file))
-        for row in known:
-            source = row.get(_SOURCE) or ""
-            if (params := _read_row(row, space, outside)) is not None:
-                loss = sign * float(row["result"])
-                found.append(Earlier(params, loss, int(source) if source.isdecimal() else number))
-        if not known:
-            warnings.append(f"search.warm_start: {file}: none of {len(rows)} trials has a result")
-        if left_out := before + len(known) - len(found):
-            warnings.append(f"search.warm_start: {file}: {left_out} of {len(known)} results are outside the space")
+        results, left_out = _read_results(path, space, mode, number)
+        found += results
+        warnings += left_out
     return found, warnings
+
+
+def _read_results(path: Path, space: Space, mode: str, number: int) -> tuple[list[Earlier], list[str]]:
+    """Those of one run or file, the ``number``th."""
+    from_run = is_there(path, directory=True)
+    file = RunDir(path).hpo_csv if from_run else path
+    sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
+    problems = Problems(f"search.warm_start: {file}")
+    rows = read_csv(file, problems)
+    missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
+    if missing or not rows:
+        what = f"has no column {listing(missing)}" if missing else "has no row"
+        problems.fail("header" if missing else "", what, "name runs that have searched these hyperparameters")
+    whole = _whole_trainings(path, rows) if from_run else rows
+    ranked = _best_first([row for row in whole if row["result"]], "min", problems)
+    known = sorted((row for row in ranked if math.isfinite(float(row["result"]))), key=lambda row: int(row["_line"]))
+    found, outside = [], Problems(str(file))
+    for row in known:
+        source = row.get(_SOURCE) or ""
+        if (params := _read_row(row, space, outside)) is not None:
+            loss = sign * float(row["result"])
+            found.append(Earlier(params, loss, int(source) if source.isdecimal() else number))
+    warnings = [] if known else [f"search.warm_start: {file}: none of {len(rows)} trials has a result"]
+    if left_out := len(known) - len(found):
+        warnings.append(f"search.warm_start: {file}: {left_out} of {len(known)} results are outside the space")
+    return found, warnings
+
+
+def _whole_trainings(run: Path, rows: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+    """Without those of a lower fidelity, whose results are no measure of a configuration."""
+    search = read_yaml(RunDir(run).experiment, "experiment of that run").get("search")
+    fidelity = search.get("fidelity") if isinstance(search, dict) else None
+    if not isinstance(fidelity, dict):
+        return rows
+    name, most = str(fidelity.get("parameter")), str(fidelity.get("max"))
+    return [row for row in rows if name not in row or float(row[name] or most) >= float(most)]
 
 
 def write_earlier(path: Path, space: Space, mode: str, earlier: Sequence[Earlier]) -> None:

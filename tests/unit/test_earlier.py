@@ -158,6 +158,16 @@ def test_a_run_without_results_is_told(tmp_path: Path) -> None:
     assert read_earlier([path], SPACE, "min") == ([], [f"search.warm_start: {path}: none of 2 trials has a result"])
 
 
+def test_of_a_run_with_a_fidelity_whole_trainings_are_taken(tmp_path: Path) -> None:
+    fidelity = "{parameter: epochs, min: 1, max: 9}"
+    experiment = f"objective: {{metric: loss, mode: min}}\nsearch: {{fidelity: {fidelity}}}\n"
+    (tmp_path / "experiment.yaml").write_text(experiment)
+    rows = ["epochs,x,y,kind,result", "3,0.1,0.5,a,1.0", "9,0.2,0.5,a,2.0", "9,0.3,0.5,b,3.0"]
+    (tmp_path / "hpo.csv").write_text("\n".join(rows))
+    found, warnings = read_earlier([tmp_path], SPACE, "min")
+    assert ([(each.params["x"], each.loss) for each in found], warnings) == ([(0.2, 2.0), (0.3, 3.0)], [])
+
+
 def test_a_hyperparameter_may_be_called_source(tmp_path: Path) -> None:
     space = parse_space([{"name": "source", "type": "int", "lower": 0, "upper": 9}], "s")
     path = tmp_path / "hpo.csv"
