@@ -95,6 +95,10 @@ class RunDir:
         return self.path / name
 
     @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    @property
     def data(self) -> Path:
         """The data directory of an experiment that names none."""
         return self.path / "data"

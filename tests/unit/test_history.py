@@ -33,6 +33,7 @@ def test_a_table_of_the_reference_is_a_run(tmp_path: Path) -> None:
     assert [trial.config_id for trial in run.trials.values()] == [0, 1, 0, 3]
     assert dict(run.trials[3].params) == {"batch_size": 256, "learning_rate": 1e-05}
     assert [outcome.kind for outcome in run.outcomes.values()] == ["ok", "failed", "ok", "ok"]
+    assert [trial.id for trial, _ in run.ended()] == [0, 1, 2, 3]
     assert run.best is not None and (run.best.trial_id, run.best.value, run.best.seconds) == (3, 0.125, 60.0)
     assert run.state.seconds == 168.0 and not run.has_clock and run.files is None
 

@@ -159,8 +159,9 @@ class Run:
         return model_directory(RunDir(Path(elsewhere, self.path.name)) if elsewhere else self.files, outcome)
 
     def ended(self) -> Iterator[tuple[Trial, Outcome]]:
-        """Trials that have ended, in the order in which they did."""
-        last = sorted(self.outcomes.values(), key=lambda outcome: (outcome.ended or 0.0, outcome.trial_id))
+        """Trials that have ended, in the order in which they did; in that of its rows where a table has no clock."""
+        clock = self.has_clock
+        last = sorted(self.outcomes.values(), key=lambda o: ((o.ended or 0.0) if clock else 0.0, o.trial_id))
         return ((self.trials[o.trial_id], o) for o in last if o.trial_id in self.trials)
 
 

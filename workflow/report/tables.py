@@ -231,15 +231,23 @@ def counts(state: State) -> dict[str, int]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file at once, so that a reader never sees half of it. Raises SiteError."""
+    """Replace a file of a run at once. Raises SiteError."""
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        raise SiteError(f"{path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file at once, so that a reader never sees half of it. Raises OSError."""
     draft = path.with_name(f".{path.name}.new")
     try:
         draft.write_text(text, encoding="utf-8")
         draft.replace(path)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):
             draft.unlink()
-        raise SiteError(f"{path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume") from error
+        raise
 
 
 def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:
