@@ -89,6 +89,22 @@ ALLOWED = {
     "report.exports": "errors report.columns report.history strict",
     "report.exports_optuna": "report.history search space trial",
     "report.exports_mlflow": "errors initial report.history trial",
+    "report.markup": "errors",
+    "report.units": "trial",
+    "report.axes": "initial report.history space trial",
+    "report.importance": "search.gaussian_process",
+    "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
+    "report.logs": "errors supervise",
+    "report.summary": (
+        "campaign errors finals initial report.figures report.history report.logs report.markup report.tables"
+        " report.units supervise trial"
+    ),
+    "report.sections": (
+        "initial remedies report.axes report.figures report.history report.importance report.logs report.markup"
+        " report.summary report.tables report.units triage trial"
+    ),
+    "report.page": "errors report.figures report.history report.markup report.sections report.summary",
+    "report.__main__": "errors report.history report.page report.tables rundir terminal",
     "report.progress": "budgets campaign config report.tables search",
     "controller": "* -run",
     "run": "*",
