@@ -64,7 +64,5 @@ class Reader:
 
     def missing(self) -> list[str]:
         """Charts in whose place nothing is drawn."""
-        drawn = "figure.querySelector('svg :is(path, rect, circle)')"
-        return self.page.evaluate(
-            f"() => {_FIGURES}.filter((figure) => !{drawn}).map((figure) => figure.dataset.chart)"
-        )
+        empty = "(figure) => !figure.querySelector('svg :is(path, rect, circle)')"
+        return self.page.evaluate(f"() => {_FIGURES}.filter({empty}).map((figure) => figure.dataset.chart)")
