@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import time
@@ -300,6 +301,7 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
     if number["unfinished"]:
         progress.say(f"{number['unfinished']} trials that were asked for did not end; a larger budget runs them")
     progress.say(f"results: {run.hpo_csv}, {run.best}, {run.summary}")
+    progress.say(f"to see them: python -m workflow.report {shlex.quote(str(run.path))}")
     return EXIT_DONE
 
 

@@ -26,6 +26,7 @@ from workflow.config import load_experiment
 from workflow.finals import FinalistsSettings
 from workflow.initial import read_earlier
 from workflow.notify import NotifySettings
+from workflow.report.__main__ import parser as report_parser
 from workflow.report.exports import FORMATS, export
 from workflow.run import _parser
 from workflow.search import SearchSettings
@@ -88,6 +89,10 @@ def test_every_command_is_one_that_the_program_understands() -> None:
     assert submissions
     for arguments in submissions:
         submit._parser().parse_args(arguments)
+    reports = [words[3:] for words in commands() if words[1:3] == ["-m", "workflow.report"]]
+    assert reports
+    for arguments in reports:
+        report_parser().parse_args(arguments)
 
 
 def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
