@@ -7,11 +7,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Protocol
 
 from workflow.errors import listing
-from workflow.journal import State
-from workflow.search import Search
 from workflow.trial import Outcome
+
+if TYPE_CHECKING:  # status uses budgets, and must not wait for numpy
+    from workflow.journal import State
+    from workflow.search import Search
+
+
+class Spent(Protocol):
+    """What has been used up, in seconds of GPUs and of wall time: the journal's state, or a tally of it."""
+
+    @property
+    def charged(self) -> float: ...
+
+    @property
+    def elapsed(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -42,23 +55,27 @@ class Budgets:
     def limits(self) -> list[str]:
         found = []
         if self.gpu_hours is not None:
-            found.append(f"{self.gpu_hours:g} {self._unit}")
+            found.append(f"{self.gpu_hours:g} {self.unit}")
         if self.wall_time is not None:
-            found.append(f"{_clock(self.wall_time)} of wall time")
+            found.append(f"{clock(self.wall_time)} of wall time")
         if self.target is not None:
             found.append(f"{self.metric} {'<=' if self.mode == 'min' else '>='} {self.target:g}")
         return found
 
-    def uses(self, state: State) -> list[Use]:
+    def uses(self, spent: Spent) -> list[Use]:
         """Of the budgets that are used up bit by bit; a target is none of them."""
         found = []
         if self.gpu_hours is not None:
-            hours = state.charged / (self.trials_per_gpu if self.gpus else 1) / 3600
-            found.append(Use(hours / self.gpu_hours, f"{hours:.4g}/{self.gpu_hours:g} {self._unit}"))
+            hours = self.hours(spent)
+            found.append(Use(hours / self.gpu_hours, f"{hours:.4g}/{self.gpu_hours:g} {self.unit}"))
         if self.wall_time is not None:
-            text = f"{_clock(state.elapsed)}/{_clock(self.wall_time)} of wall time"
-            found.append(Use(state.elapsed / self.wall_time, text))
+            text = f"{clock(spent.elapsed)}/{clock(self.wall_time)} of wall time"
+            found.append(Use(spent.elapsed / self.wall_time, text))
         return found
+
+    def hours(self, spent: Spent) -> float:
+        """What counts against ``gpu_hours``, in its unit."""
+        return spent.charged / (self.trials_per_gpu if self.gpus else 1) / 3600
 
     def reached(self, state: State) -> str:
         """Which one has been reached; empty while none has."""
@@ -69,20 +86,24 @@ class Budgets:
         met = [number for number, outcome in state.outcomes.items() if number in state.trials and self._is_met(outcome)]
         return f"trial {met[0]} has reached the target, {self.limits[-1]}" if met else ""
 
+    def meets_target(self, value: float) -> bool:
+        if self.target is None:
+            return False
+        return value <= self.target if self.mode == "min" else value >= self.target
+
     def cut(self, search: Search, state: State) -> str:
         """Which one ended the search before it was done; empty if it was, and while no budget has been reached."""
         reason = self.reached(state)
         return reason if reason and (not search.done or state.unfinished) else ""
 
     @property
-    def _unit(self) -> str:
+    def unit(self) -> str:
         return "GPU-hours" if self.gpus else "worker-hours"
 
     def _is_met(self, outcome: Outcome) -> bool:
-        if outcome.kind != "ok" or outcome.value is None or self.target is None:
-            return False
-        return outcome.value <= self.target if self.mode == "min" else outcome.value >= self.target
+        return outcome.kind == "ok" and outcome.value is not None and self.meets_target(outcome.value)
 
 
-def _clock(seconds: float) -> timedelta:
+def clock(seconds: float) -> timedelta:
+    """A time as people read it: ``h:mm:ss``, with days in front where there are any."""
     return timedelta(seconds=round(seconds))

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
+from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan, finalists_of, winner_of
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
@@ -33,9 +34,10 @@ from workflow.report.tables import (
     write_tables,
     write_text,
 )
+from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
-from workflow.search import WITHOUT_GENERATIONS, GeneticSearch
+from workflow.search import MOST_TRIALS, WITHOUT_GENERATIONS, GeneticSearch, Search
 from workflow.site import Site
 
 _TABLES_INTERVAL = 10.0
@@ -56,7 +58,7 @@ def control(
 
     Raises WorkflowError. The journal and the tables are up to date in any case.
     """
-    progress = Progress(site.capacity, experiment, quiet=quiet)
+    progress = Progress(run, Tally(), quiet=quiet)
     lock = RunLock(run.lock)
     lock.acquire(progress.say)
     try:
@@ -77,7 +79,7 @@ def control(
 
 def _open_journal(experiment: Experiment, site: Site, run: RunDir, progress: Progress) -> Journal:
     try:
-        journal = Journal(run.journal)
+        journal = Journal(run.journal, progress.tally.apply)
     except OSError as error:
         raise SiteError(f"{run.journal}: cannot be opened ({error.strerror}); mend it, then resume") from error
     for note in journal.notes:
@@ -183,8 +185,8 @@ def _lead(
     progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
     try:
         with news.of_failure():
-            with _signals(campaign), progress, runner:
-                _begin(journal, experiment, about)
+            with _signals(campaign, progress), progress, runner:
+                _begin(journal, experiment, about | {"outline": _outline(experiment, site, search, budgets).to_json()})
                 campaign.run()
             writer.write(campaign)
     except (Interrupted, WorkflowError) as error:
@@ -208,6 +210,21 @@ def _begin(journal: Journal, experiment: Experiment, about: dict[str, Any]) -> N
         journal.append(campaign_record(experiment.fingerprint(), about))
     else:
         journal.append({"type": "resumed", **about})
+
+
+def _outline(experiment: Experiment, site: Site, search: Search, budgets: Budgets) -> Outline:
+    settings = experiment.search
+    return Outline(
+        experiment.objective.metric,
+        experiment.objective.mode,
+        experiment.varying,
+        search.budget if search.budget < MOST_TRIALS else None,
+        settings.num_iterations if settings.strategy not in WITHOUT_GENERATIONS else None,
+        settings.trials_without_generations if settings.fidelity else None,
+        settings.fidelity.max if settings.fidelity else None,
+        site.workers if site.endpoint is None else None,
+        budgets,
+    )
 
 
 def _resume_hint(run: RunDir) -> str:
@@ -234,17 +251,17 @@ class _TableWriter:
 
 
 @contextmanager
-def _signals(campaign: Campaign) -> Iterator[None]:
+def _signals(campaign: Campaign, progress: Progress) -> Iterator[None]:
     """Ctrl-C once drains, twice stops; TERM and HUP stop, since KILL may follow."""
 
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         second = campaign.draining
         campaign.interrupt(now=second)
-        _tell("stopping now" if second else f"{_waits_for(campaign)}; Ctrl-C again stops now")
+        _tell(progress, "stopping now" if second else f"{_waits_for(campaign)}; Ctrl-C again stops now")
 
     def on_terminate(number: int, frame: FrameType | None) -> None:
         campaign.interrupt(now=True)
-        _tell(f"{signal.Signals(number).name}: stopping now")
+        _tell(progress, f"{signal.Signals(number).name}: stopping now")
 
     handlers = {signal.SIGINT: on_interrupt, signal.SIGTERM: on_terminate, signal.SIGHUP: on_terminate}
     heard = [number for number in handlers if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, a shell's &
@@ -263,10 +280,11 @@ def _waits_for(campaign: Campaign) -> str:
     return f"waiting for the trials that have begun to end (of {listing(running[:20])})" if running else "ending"
 
 
-def _tell(text: str) -> None:
+def _tell(progress: Progress, text: str) -> None:
     """Print from a signal handler, which may have interrupted a print."""
-    with suppress(OSError):  # a terminal that was closed
-        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+    if not progress.notify(text):
+        with suppress(OSError):  # a terminal that was closed
+            os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
 
 
 def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress) -> int:

@@ -22,10 +22,10 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from workflow.errors import InputError, SiteError, disk_remedy
 from workflow.trial import Outcome, Trial, is_rerun
@@ -176,12 +176,14 @@ class State:
 class Journal:
     """An open journal. ``state`` follows every append; ``notes`` say what was repaired when it was opened."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, hear: Callable[[Record], None] = lambda record: None) -> None:
         """Open or create ``path``, replay it, and repair a torn end.
 
-        Raises InputError for a journal of a newer version.
+        ``hear`` is called with each valid record, those of the past included. Raises InputError for a journal of a
+        newer version.
         """
         self.path = path
+        self.hear = hear
         self.state = State()
         self.notes: list[str] = []
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -207,7 +209,9 @@ class Journal:
                 f"{self.path}: cannot be written ({error.strerror}); nothing is lost: {disk_remedy(error)}, then resume"
             ) from error
         for line in lines:
-            self.state.apply(json.loads(line))
+            record = json.loads(line)
+            self.state.apply(record)
+            self.hear(record)
 
     def close(self) -> None:
         os.close(self._file)
@@ -244,20 +248,83 @@ class Journal:
     def _take(self, line: bytes) -> str | None:
         """Fold one line in; why not, if it cannot be."""
         try:
-            _fold(self.state, line)
+            record = _fold(self.state, line)
         except _Corrupt as error:
             return str(error)
         except _OtherVersion as error:
             os.close(self._file)
-            raise InputError(
-                f"{self.path}: has format version {error.args[0]!r}, this program reads {VERSION}\n"
-                "    -> resume with the version of the program that began the run"
-            ) from error
+            raise _unreadable_version(self.path, error) from error
+        self.hear(record)
         return None
+
+
+class Fold(Protocol):
+    """What records are folded into, one after the other."""
+
+    def apply(self, record: Record) -> None: ...
+
+
+_F = TypeVar("_F", bound=Fold)
+
+
+class Follower(Generic[_F]):
+    """What a journal comes to that somebody else may be writing: ``fold``, by each ``look``.
+
+    Nothing is locked, repaired or written. ``make`` makes an empty fold, anew where the file is another one. ``decode``
+    may read of a line what the fold needs, if that is quicker than all of it; it raises ValueError.
+    """
+
+    def __init__(self, path: Path, make: Callable[[], _F], decode: Callable[[bytes], Any] = json.loads) -> None:
+        self.path = path
+        self._make = make
+        self._decode = decode
+        self._start(None)
+
+    def look(self) -> _F:
+        """Fold in what was appended since the last look. Raises OSError, and InputError for another version."""
+        with self.path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if self._file != (status.st_dev, status.st_ino) or status.st_size < self._offset:
+                self._start((status.st_dev, status.st_ino))
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n") and not _is_sealed(line):  # it is being written, or was torn
+                    break
+                self._offset += len(line)
+                self._take(line.removesuffix(b"\n"))
+        return self.fold
+
+    def asked(self, trial_id: int) -> Record | None:
+        """The record by which a trial was asked for. Reads the file once more, so that no one has to keep them all."""
+        mark = b'"trial":{"id":%d,' % trial_id
+        with self.path.open("rb") as file:
+            found = next((line for line in file if mark in line and _is_sealed(line.removesuffix(b"\n"))), None)
+        return json.loads(found) if found is not None else None
+
+    def _start(self, file: tuple[int, int] | None) -> None:
+        self._file, self._offset = file, 0
+        self.fold, self.damaged = self._make(), 0
+        """``damaged`` lines hold no valid record."""
+
+    def _take(self, line: bytes) -> None:
+        try:
+            if line:
+                _fold(self.fold, line, self._decode)
+        except _OtherVersion as error:
+            raise _unreadable_version(self.path, error) from error
+        except _Corrupt:
+            self.damaged += 1
 
 
 class _OtherVersion(Exception):
     """A journal of a version that this program doesn't know."""
+
+
+def _unreadable_version(path: Path, error: _OtherVersion) -> InputError:
+    return InputError(
+        f"{path}: has format version {error.args[0]!r}, this program reads {VERSION}\n"
+        "    -> use the version of the program that began the run"
+    )
 
 
 class _Corrupt(Exception):
@@ -288,10 +355,10 @@ def read_records(path: Path, state: State) -> Iterator[Record]:
             yield record
 
 
-def _fold(state: State, line: bytes) -> Record:
+def _fold(state: Fold, line: bytes, decode: Callable[[bytes], Any] = json.loads) -> Record:
     """Fold one line into a state. Raises _Corrupt or _OtherVersion."""
     try:
-        record = json.loads(line)
+        record = decode(line)
     except (ValueError, RecursionError):
         raise _Corrupt("no JSON") from None
     if not isinstance(record, dict):
@@ -315,7 +382,7 @@ def _seal(record: Mapping[str, Any]) -> bytes:
 
 def _is_sealed(line: bytes) -> bool:
     body, _, crc = line.rpartition(b',"crc":')
-    return crc == f"{zlib.crc32(body)}}}".encode()
+    return crc == b"%d}" % zlib.crc32(body)
 
 
 def campaign_record(fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> Record:

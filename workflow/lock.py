@@ -14,7 +14,8 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class RunLock:
         Raises InputError while another controller lives.
         """
         while not self._create():
-            owner = self._read()
+            owner = _read(self.path)
             if owner is not None and self._outwait(owner, say) and self._take_over(owner):
                 break
         self._thread = threading.Thread(target=self._beat_for_ever, name="run-lock", daemon=True)
@@ -65,7 +66,7 @@ class RunLock:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        if not self.lost and (owner := self._read()) is not None and owner.get("nonce") == self.nonce:
+        if not self.lost and (owner := _read(self.path)) is not None and owner.get("nonce") == self.nonce:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
@@ -98,14 +99,6 @@ class RunLock:
         text = json.dumps({**identity(os.getpid()), "nonce": self.nonce, "beats": self._beats})
         return text.ljust(_LENGTH) + "\n"
 
-    def _read(self) -> dict[str, Any] | None:
-        try:
-            return _parse(self.path.read_text(errors="replace"))
-        except FileNotFoundError:
-            return None
-        except OSError:
-            return {}
-
     def _outwait(self, owner: dict[str, Any], say: Callable[[str], None]) -> bool:
         """True once the owner is known to be dead; False if its file went away by itself."""
         alive = is_alive(owner)
@@ -117,7 +110,7 @@ class RunLock:
         deadline = time.monotonic() + self.patience
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self.patience / 10))
-            now = self._read()
+            now = _read(self.path)
             if now is None:
                 return False
             if now != owner:
@@ -133,14 +126,14 @@ class RunLock:
     def _take_over(self, owner: dict[str, Any]) -> bool:
         """Replace the dead owner's file by one's own, unless another newcomer was faster."""
         with _queue_at(self.path):
-            if self._read() != owner:
+            if _read(self.path) != owner:
                 return False
             self.path.unlink()
             return self._create()
 
     def _beat_for_ever(self) -> None:
         while not self._stop.wait(BEAT):
-            owner = self._read()
+            owner = _read(self.path)
             if owner is None or (owner and owner.get("nonce") != self.nonce):
                 gone = f"{self.path} is gone: was its run deleted or moved?"
                 self.lost = gone if owner is None else f"{_named(owner)} took the run over"
@@ -158,18 +151,51 @@ class RunLock:
                     file.write(self._content())
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Who stands in a lock file, in words, and whether it lives."""
+
+    name: str
+    alive: bool
+
+
 def leader(path: Path) -> str:
     """Who leads the run with this lock file now; empty if nobody does.
 
     Of a controller on another host a beat is waited for, which may take some seconds.
     """
-    lock = RunLock(path)
-    owner = lock._read()
-    alive = is_alive(owner) if owner else False
-    if owner and alive is None:
+    (owner,) = _look([path], lambda path: False)
+    return owner.name if owner is not None and owner.alive else ""
+
+
+def owners(paths: Sequence[Path]) -> list[Owner | None]:
+    """Who stands in each of these lock files, to be shown; None where there is no such file.
+
+    A controller on another host counts as living by the time of its last beat. Where that is long ago, by this
+    machine's clock, a beat is waited for, which takes some seconds for all of them together.
+    """
+    return _look(paths, _has_beaten_lately)
+
+
+def _look(paths: Sequence[Path], is_sure: Callable[[Path], bool]) -> list[Owner | None]:
+    """``is_sure`` tells the files of other hosts whose controllers live in any case."""
+    found = [_read(path) for path in paths]
+    alive = [is_alive(owner) if owner else False for owner in found]
+    doubtful = [n for n, path in enumerate(paths) if alive[n] is None and not is_sure(path)]
+    if doubtful:
         time.sleep(2 * BEAT + 1)
-        alive = lock._read() not in (owner, None)
-    return _named(owner) if owner and alive else ""
+    still = {n for n in doubtful if _read(paths[n]) in (found[n], None)}
+    return [
+        None if owner is None else Owner(_named(owner), alive[n] is not False and n not in still)
+        for n, owner in enumerate(found)
+    ]
+
+
+def _has_beaten_lately(path: Path) -> bool:
+    try:
+        return abs(time.time() - path.stat().st_mtime) < PATIENCE
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -187,6 +213,16 @@ def _queue_at(path: Path) -> Iterator[None]:
                 except OSError:
                     break
         yield
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """The owner that a lock file names; None if there is no such file."""
+    try:
+        return _parse(path.read_text(errors="replace"))
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return {}
 
 
 def _parse(text: str) -> dict[str, Any]:

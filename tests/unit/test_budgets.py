@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from workflow.budgets import Budgets
 from workflow.config import Experiment
 from workflow.finals import FinalistsSettings
-from workflow.journal import State
+from workflow.journal import Fold, State
 from workflow.rehearsal import _estimate
-from workflow.report.progress import Progress
+from workflow.report.snapshot import Surroundings, plain_line, snapshot
 from workflow.report.tables import Table, summary
+from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -25,22 +25,26 @@ from workflow.trial import Objective, Outcome, Trial
 
 HOUR = 3600.0
 
+_Fold = TypeVar("_Fold", bound=Fold)
+
 
 def ended(number: int, hours: float, value: float | None = 0.5, **keys: Any) -> Outcome:
     return Outcome(number, 1, keys.pop("kind", "ok"), value, started=0.0, ended=hours * HOUR, **keys)
 
 
 def state(*outcomes: Outcome, elapsed: float = 0.0) -> State:
+    return folded(State(), *outcomes, elapsed=elapsed)
+
+
+def folded(fold: _Fold, *outcomes: Outcome, elapsed: float = 0.0, **about: Any) -> _Fold:
     """Trials of one controller, whose last record comes after ``elapsed`` seconds."""
-    folded = State()
-    folded.apply({"type": "campaign", "at": 0.0})
+    fold.apply({"type": "campaign", "at": 0.0, **about})
     for outcome in outcomes:
-        folded.apply(
-            {"type": "asked", "at": 0.0, "trial": Trial(outcome.trial_id, outcome.trial_id, {"x": 1}).to_json()}
-        )
-        folded.apply({"type": "outcome", "at": 0.0, "outcome": outcome.to_json()})
-    folded.apply({"type": "note", "at": elapsed})
-    return folded
+        asked = Trial(outcome.trial_id, outcome.trial_id, {"x": 1}).to_json()
+        fold.apply({"type": "asked", "at": 0.0, "trial": asked})
+        fold.apply({"type": "outcome", "at": 0.0, "outcome": outcome.to_json()})
+    fold.apply({"type": "note", "at": elapsed})
+    return fold
 
 
 @dataclass
@@ -135,15 +139,11 @@ def experiment(**search: Any) -> Experiment:
     ],
 )  # fmt: skip
 def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elapsed: float, parts: list[str]) -> None:
-    made, folded = experiment(**search), state(ended(0, 1.0), ended(1, 1.0), elapsed=elapsed)
-    budgets = made.budgets(gpus=True, trials_per_gpu=1)
-    campaign: Any = SimpleNamespace(
-        state=folded,
-        search=Search(),
-        running={},
-        plan=SimpleNamespace(budgets=budgets),
-    )
-    assert Progress(2, made)._line(campaign).split(" | ") == ["2/40 trials, 0 running, 0 failed", *parts]
+    budgets = experiment(**search).budgets(gpus=True, trials_per_gpu=1)
+    outline = Outline("mse", "min", ("x",), trials=40, budgets=budgets)
+    tally = folded(Tally(), ended(0, 1.0), ended(1, 1.0), elapsed=elapsed, outline=outline.to_json())
+    shot = snapshot(tally, Surroundings("run", "/run", now=0.0, alive=True), {"x": 1})
+    assert plain_line(shot).split(" | ") == ["2/40 trials, 0 running, 0 failed", *parts]
 
 
 @pytest.mark.parametrize(

@@ -105,13 +105,20 @@ ALLOWED = {
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
     "report.__main__": "errors report.history report.page report.tables rundir terminal",
-    "report.progress": "budgets campaign config report.tables search",
+    "report.tally": "budgets errors journal trial",
+    "report.snapshot": "budgets report.tally trial",
+    "report.attempts": "curves errors report.tally rundir supervise",
+    "report.view": "budgets errors report.snapshot trial",
+    "report.watch": "errors journal lock report.attempts report.snapshot report.tally rundir trial",
+    "report.progress": "campaign report.attempts report.snapshot report.tally report.view rundir trial",
     "controller": "* -run",
     "run": "*",
     "export": "errors report.exports report.history terminal",
     "request": "allocation config durations errors image initial rundir site stages strict",
     "submit": "batch commands errors findings lock request rundir site terminal",
     "init": "errors strict terminal",
+    "status": "errors report.snapshot report.view report.watch rundir terminal",
+    "runs": "errors report.snapshot report.view report.watch rundir terminal",
     "findings": "commands",
     "terminal": "errors",
     "site_doctor": "batch commands errors findings rundir site strict",
@@ -127,7 +134,7 @@ MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
     "durations", "errors", "expressions", "finals", "relations", "trial", "space", "stages", "metrics", "remedies",
-    "stopping", "triage", *SEARCHES,
+    "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {
@@ -174,8 +181,8 @@ def own_imports(path: Path) -> set[str]:
 
 def test_modules_are_found() -> None:
     assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
-    assert own_imports(PACKAGE / "report" / "progress.py") == {
-        "budgets", "campaign", "config", "report.tables", "search"
+    assert own_imports(PACKAGE / "report" / "attempts.py") == {
+        "curves", "errors", "report.tally", "rundir", "supervise"
     }  # fmt: skip
 
 
@@ -260,6 +267,11 @@ def test_optuna_is_imported_by_its_own_strategy_alone() -> None:
     )
     assert "optuna" not in loaded(asks % "async")
     assert "optuna" in loaded(asks % "optuna")
+
+
+def test_status_is_quick_to_start() -> None:
+    assert not loaded("import workflow.status, workflow.runs") & {"numpy", "yaml", "rich"}
+    assert not loaded("import workflow.report.watch, workflow.report.view") & {"numpy", "yaml"}
 
 
 def test_import_of_the_package_is_cheap() -> None:

@@ -1,56 +1,57 @@
-"""Live progress of a running campaign: one line in a terminal, a plain line now and then elsewhere."""
+"""Live progress of a running campaign: a view in a terminal, a plain line now and then elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
+from queue import Empty, SimpleQueue
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from workflow.budgets import Use
-from workflow.campaign import Campaign, best
-from workflow.config import Experiment
-from workflow.report.tables import counts
-from workflow.search import WITHOUT_GENERATIONS
+from workflow.campaign import Campaign
+from workflow.report.attempts import Attempts
+from workflow.report.snapshot import Snapshot, Surroundings, plain_line, snapshot
+from workflow.report.tally import Tally
+from workflow.report.view import TerminalConsole, View
+from workflow.rundir import RunDir
+from workflow.trial import Params
 
-_PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 0.25
-"""Seconds between two lines, since a line reads all trials."""
+_PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 1.0
+"""Seconds between two lines, and between two views."""
 
+_PAUSE = 20
+"""Times that a view took, until the next one: the files of what runs may lie on a slow disk."""
 
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Say nothing more; rich's own answer is to end the program."""
-        self.quiet = True
+_SPARE = 4
+"""Lines of the terminal that a view leaves to what was said before."""
 
 
 class Progress:
-    """Shows trials done, running and failed, the best value so far, the generation and the time left.
+    """Shows how the campaign in ``run`` stands, by the ``tally`` that hears the records of its journal.
 
     ``refresh`` is called at every change; it may write files at its own pace.
     """
 
-    def __init__(self, workers: int, experiment: Experiment, *, quiet: bool = False) -> None:
-        self.console = _Console(highlight=False, soft_wrap=True)
-        self.mode = experiment.objective.mode
-        self.workers = workers
-        generational = experiment.search.strategy not in WITHOUT_GENERATIONS
-        self.generations = experiment.search.num_iterations if generational else None
-        self.fidelity = experiment.search.fidelity
-        self.evaluations = experiment.search.trials_without_generations
+    def __init__(self, run: RunDir, tally: Tally, *, quiet: bool = False) -> None:
+        self.console = TerminalConsole(highlight=False)
+        self.run = run
+        self.tally = tally
         self.quiet = quiet
         self.refresh: Callable[[Campaign], None] = lambda campaign: None
+        self._attempts = Attempts(run)
         self._live: Live | None = None
-        self._shown = -_PLAIN_INTERVAL
+        self._next = 0.0
         self._campaign: Campaign | None = None
+        self._notices: SimpleQueue[str] = SimpleQueue()
 
     def __enter__(self) -> Progress:
         if self.console.is_terminal and not self.quiet:
-            self._live = Live(Text(""), console=self.console, refresh_per_second=4, transient=True)
+            self._live = Live(
+                Text(""), console=self.console, auto_refresh=False, transient=True, vertical_overflow="crop"
+            )
             self._live.__enter__()
         return self
 
@@ -61,57 +62,56 @@ class Progress:
             with suppress(OSError):
                 self._live.__exit__(kind, error, trace)
             self._live = None
+        self._say_notices()
         if self._campaign is not None:
-            self.say(self._line(self._campaign))
+            self.say(plain_line(self._snapshot(self._campaign, looking=False)))
 
     def say(self, text: str) -> None:
         """Print a line; a reader that went away (a closed pipe or terminal, a full disk) must not end a campaign."""
         if self.quiet:
             return
         try:
-            self.console.print(text, markup=False)
+            self.console.print(text, markup=False, soft_wrap=True)
         except OSError:
             self.quiet = True
 
+    def notify(self, text: str) -> bool:
+        """Take a line from a signal handler, for the next change; False where there is no view that it would garble."""
+        if self._live is None:
+            return False
+        self._notices.put(text)
+        return True
+
     def changed(self, campaign: Campaign) -> None:
         self.refresh(campaign)
-        now = time.monotonic()
-        interval = _PLAIN_INTERVAL if self._live is None else _LIVE_INTERVAL
-        if self.quiet or not campaign.state.trials or now - self._shown < interval:
+        self._say_notices()
+        begun = time.monotonic()
+        if self.quiet or begun < self._next or not (self._live or self.tally.asked):
             return
-        self._campaign, self._shown = campaign, now
-        if self._live is not None:
-            self._live.update(Text(self._line(campaign), no_wrap=True, overflow="ellipsis"))
+        self._campaign = campaign
+        if self._live is None:
+            self.say(plain_line(self._snapshot(campaign, looking=False)))
+            self._next = begun + _PLAIN_INTERVAL
         else:
-            self.say(self._line(campaign))
+            self._draw(self._live, campaign)
+            self._next = time.monotonic() + max(_LIVE_INTERVAL, _PAUSE * (time.monotonic() - begun))
 
-    def _line(self, campaign: Campaign) -> str:
-        state = campaign.state
-        number = counts(state)
-        done = number["ok"] + number["failed"] + number["stopped"]
-        budget = max(len(state.trials) if campaign.search.done else campaign.search.budget, done)
-        running = min(len(campaign.running), self.workers)
-        total, part = f"/{budget}", done / budget if budget else 1.0
-        if self.fidelity is not None:
-            smaller = sum(state.trials[i].fidelity or 0.0 for i in state.outcomes if i in state.trials)
-            worth = smaller / self.fidelity.max
-            total, part = f" (worth {worth:.1f}/{self.evaluations})", worth / self.evaluations
-        parts = [f"{done}{total} trials, {running} running, {number['failed']} failed"]
-        if number["stopped"]:
-            parts[0] += f", {number['stopped']} stopped early"
-        if self.generations is not None:
-            generation = max((t.generation or 0 for t in state.trials.values()), default=0)
-            parts.insert(0, f"gen {generation}/{self.generations}")
-        if ended := sum(rerun in state.rerun_outcomes for rerun in state.finals):
-            parts.append(f"{ended}/{len(state.finals)} re-runs")
-        budgets = campaign.plan.budgets
-        nearest = max([Use(part, ""), *budgets.uses(state)], key=lambda use: use.part)
-        if nearest.text:
-            parts.append(nearest.text)
-        if (winner := best(state, self.mode)) is not None and winner.value is not None:
-            target = f", target {budgets.target:g}" if budgets.target is not None else ""
-            parts.append(f"best {winner.value:.6g} (#{winner.trial_id}){target}")
-        if done and not campaign.search.done and not budgets.reached(state):
-            so_far = sum(last - first for first, last in state.spans)  # with all that passes between trials
-            parts.append(f"{timedelta(seconds=round(so_far * max(0.0, 1 - nearest.part) / nearest.part))} left")
-        return " | ".join(parts)
+    def _draw(self, live: Live, campaign: Campaign) -> None:
+        view = View(self._snapshot(campaign, looking=True), max(1, self.console.size.height - _SPARE))
+        try:
+            live.update(view, refresh=True)
+        except OSError:
+            self.quiet = True
+
+    def _snapshot(self, campaign: Campaign, *, looking: bool) -> Snapshot:
+        """``looking`` into the files of what runs."""
+        best, now = self.tally.best, time.time()
+        params: Params = campaign.state.trials[best[0]].params if best is not None else {}
+        signs, words = self._attempts.look(self.tally, now) if looking else ({}, {})
+        around = Surroundings(self.run.name, str(self.run.path), now, True, signs=signs, words=words)
+        return snapshot(self.tally, around, params)
+
+    def _say_notices(self) -> None:
+        with suppress(Empty):
+            while True:
+                self.say(self._notices.get_nowait())

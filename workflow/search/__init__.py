@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from workflow.search.base import (
     MODES,
+    MOST_TRIALS,
     STRATEGIES,
     WITHOUT_GENERATIONS,
     Earlier,
@@ -23,6 +24,7 @@ from workflow.trial import Objective, Params
 
 __all__ = [
     "MODES",
+    "MOST_TRIALS",
     "STRATEGIES",
     "WITHOUT_GENERATIONS",
     "Earlier",

@@ -16,7 +16,7 @@ from workflow.search.halving import Fidelity
 from workflow.space import Space
 from workflow.trial import Objective, Outcome, Params, Trial
 
-_LARGEST = 1_000_000
+MOST_TRIALS = 1_000_000
 """Of numbers that decide how much a search computes."""
 
 _MOST_SIZES = 30
@@ -126,7 +126,7 @@ class SearchSettings:
     def trials_without_generations(self) -> int:
         """The budget of a search without generations; no limit of its own where hours are given instead."""
         if self.evaluations is None and (self.gpu_hours is not None or self.wall_time is not None):
-            return _LARGEST
+            return MOST_TRIALS
         if self.evaluations is not None:
             return self.evaluations
         return self.population_size + (self.num_iterations - 1) * self.offspring
@@ -140,9 +140,9 @@ class SearchSettings:
             if getattr(self, key) < least:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is below {least}", f"write at least {least}")
         for key in ("num_iterations", "population_size", "tournsize", "evaluations"):
-            if (getattr(self, key) or 0) > _LARGEST:
-                what = f"{getattr(self, key)} is above {_LARGEST}"
-                problems.add(f"search.{key}", what, f"write {_LARGEST} at most")
+            if (getattr(self, key) or 0) > MOST_TRIALS:
+                what = f"{getattr(self, key)} is above {MOST_TRIALS}"
+                problems.add(f"search.{key}", what, f"write {MOST_TRIALS} at most")
         for key in ("offspring_proportion", "mut_prob", "cx_prob", "mut_indpb", "cx_indpb"):
             if not 0 <= getattr(self, key) <= 1:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is no proportion", "write a number from 0 to 1")
