@@ -54,6 +54,8 @@ class View:
         lines += _running(self.shot.running[: max(0, room)], len(self.shot.running), width)
         for line in lines[: self.height]:
             if isinstance(line, Text):
+                if options.ascii_only:
+                    line.plain = line.plain.encode("ascii", "replace").decode()
                 line.truncate(width, overflow="crop" if options.ascii_only else "ellipsis")
                 line.no_wrap = True
             yield line
