@@ -185,7 +185,7 @@ def _lead(
     progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
     try:
         with news.of_failure():
-            with _signals(campaign, progress), progress, runner:
+            with _signals(campaign, progress), runner, progress:
                 _begin(journal, experiment, about | {"outline": _outline(experiment, site, search, budgets).to_json()})
                 campaign.run()
             writer.write(campaign)

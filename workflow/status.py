@@ -70,7 +70,7 @@ def notes(shot: Snapshot) -> Iterator[str]:
     elif shot.condition == "new":
         yield "no controller has begun it yet"
     elif shot.condition == "interrupted":
-        yield f"it ended early: {shot.reason}"
+        yield "it was interrupted" if shot.reason == "interrupted" else f"it ended early: {shot.reason}"
     elif shot.condition == "stale":
         yield f"its controller{f', {shot.controller},' if shot.controller else ''} is gone without a word"
     if shot.resume is not None:

@@ -28,6 +28,7 @@ from workflow.initial import read_earlier
 from workflow.notify import NotifySettings
 from workflow.report.__main__ import parser as report_parser
 from workflow.report.exports import FORMATS, export
+from workflow.report.snapshot import Snapshot
 from workflow.run import _parser
 from workflow.search import SearchSettings
 from workflow.site import Site
@@ -95,12 +96,18 @@ def test_every_command_is_one_that_the_program_understands() -> None:
         report_parser().parse_args(arguments)
 
 
+def test_the_keys_of_status_are_in_its_table() -> None:
+    keys = {field.name for field in fields(Snapshot)}
+    assert first_column(section("Watching a campaign")) == keys
+    assert (ROOT / "docs/live.svg").read_text().startswith("<svg")
+
+
 def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
     experiment = workflow.experiment(model={"scripts": str(TOY)}, search={"num_iterations": 1, "population_size": 2})
     experiment.rename(workflow.directory / "graphdrp.yaml")
-    own = [words[3:] for words in commands() if "graphdrp" in " ".join(words) and "polaris" not in words]
-    for arguments in own:
-        done = workflow.run(*arguments)
+    own = [words[2:] for words in commands() if "graphdrp" in " ".join(words) and "polaris" not in words]
+    for module, *arguments in own:
+        done = workflow.run(*arguments, module=module)
         assert done.returncode == 0, done.stdout
     assert (workflow.directory / "runs/graphdrp/summary.json").exists()
 

@@ -38,6 +38,7 @@ class Attempts:
         """Signs of those that have begun, and what the logs of the first few of them say last, by trial."""
         open_now = list(tally.open.values())[:MOST]
         signs = {each.trial: sign for each in open_now if (sign := self._sign(each, now)) is not None}
+        self._known = {key: known for key, known in self._known.items() if key[0] in signs}
         first = sorted(signs, key=lambda trial: (signs[trial].began, trial))[:SHOWN]
         return signs, {trial: self._last_words(tally.open[trial], tally.outline) for trial in first}
 

@@ -8,8 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.progress_bar import ProgressBar
-from rich.segment import Segment
 from rich.text import Text
 
 from workflow.budgets import clock
@@ -26,6 +24,7 @@ _WIDEST = 100
 _MOST_RUNNING = 8
 _PARAM_LINES = 3
 _SPARK = 40
+_PERCENT = len(" 100 %")
 
 CONDITIONS = {
     "new": "dim", "running": "green", "interrupted": "yellow", "stale": "red", "ended": "blue",
@@ -47,20 +46,17 @@ class View:
     height: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        width = min(options.max_width, _WIDEST)
-        lines: list[Text | ProgressBar] = [_title(self.shot), *_bar(self.shot, width)]
-        lines += _facts(self.shot, width, ascii_only=options.ascii_only)
+        width, ascii_only = min(options.max_width, _WIDEST), options.ascii_only
+        lines = [_title(self.shot), *_bar(self.shot, width, ascii_only=ascii_only)]
+        lines += _facts(self.shot, width, ascii_only=ascii_only)
         room = _MOST_RUNNING if self.height is None else min(_MOST_RUNNING, self.height - len(lines) - 3)
         lines += _running(self.shot.running[: max(0, room)], len(self.shot.running), width)
         for line in lines[: self.height]:
-            if isinstance(line, Text):
-                if options.ascii_only:
-                    line.plain = line.plain.encode("ascii", "replace").decode()
-                line.truncate(width, overflow="crop" if options.ascii_only else "ellipsis")
-                line.no_wrap = True
+            if ascii_only:
+                line.plain = line.plain.encode("ascii", "replace").decode()
+            line.truncate(width, overflow="crop" if ascii_only else "ellipsis")
+            line.no_wrap = True
             yield line
-            if isinstance(line, ProgressBar):  # which leaves its line open
-                yield Segment.line()
 
 
 def _title(shot: Snapshot) -> Text:
@@ -70,13 +66,15 @@ def _title(shot: Snapshot) -> Text:
     return title
 
 
-def _bar(shot: Snapshot, width: int) -> list[Text | ProgressBar]:
-    """Of the budget that ends first."""
-    bar = ProgressBar(
-        100, 100 * min(1.0, shot.nearest.part), width=width, style="bright_black", complete_style="cyan",
-        finished_style="cyan",
-    )  # fmt: skip
-    return [bar] if shot.condition != "new" else []
+def _bar(shot: Snapshot, width: int, *, ascii_only: bool) -> Iterator[Text]:
+    """Of the budget that ends first; to be told from what is left of it without colours, too."""
+    if shot.condition != "new":
+        part, full = min(1.0, shot.nearest.part), max(1, width - _PERCENT)
+        done, rest = ("#", "-") if ascii_only else ("━", "─")
+        length = int(part * full)
+        yield Text.assemble(
+            (done * length, "cyan"), (rest * (full - length), "bright_black"), f"{int(100 * part):>4} %"
+        )
 
 
 def _facts(shot: Snapshot, width: int, *, ascii_only: bool) -> Iterator[Text]:

@@ -1,0 +1,164 @@
+"""``workflow.status`` and ``workflow.runs`` on runs in every condition, and the live view in a real terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT, Workflow, eventually, toy_experiment, toy_space
+
+
+def status(workflow: Workflow, *arguments: str | Path) -> str:
+    done = workflow.run(*arguments, module="workflow.status")
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def as_json(workflow: Workflow, run: Path) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(status(workflow, run, "--json"))
+    return data
+
+
+def begin(workflow: Workflow, **options: Any) -> subprocess.Popen[str]:
+    experiment = workflow.experiment(
+        space=toy_space(sleep=1.0), search={"strategy": "random", "evaluations": 40}, stages={"train": {}}
+    )
+    arguments = ("--site", "local", "--set", "site.workers=2", "--experiment", experiment, "--output", "runs/long")
+    return workflow.start(*arguments, **options)
+
+
+def text_of(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
+def files(run: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(run.rglob("*"))}
+
+
+def test_a_run_is_seen_from_its_beginning_to_its_end(workflow: Workflow) -> None:
+    run = workflow.directory / "runs/long"
+    controller = begin(workflow)
+    assert eventually(lambda: '"type":"outcome"' in text_of(run / "journal.jsonl"), 60)
+    seen = as_json(workflow, run)
+    assert (seen["condition"], seen["resume"], seen["workers"]["total"]) == ("running", None, 2)
+    assert seen["trials"]["budget"] == 40 and seen["trials"]["done"] >= 1
+    assert any(trial["host"] and trial["seconds"] < 30 for trial in seen["running"])
+    assert f"led by process {controller.pid}" in status(workflow, run)
+
+    controller.kill()
+    controller.communicate(timeout=30)
+    seen = as_json(workflow, run)
+    assert (seen["condition"], seen["running"]) == ("stale", [])
+    assert "is gone without a word" in status(workflow, run, "--watch")
+
+    done = workflow.run("--resume", run, "--set", "search.evaluations=3")
+    assert done.returncode == 0, done.stdout
+    before = files(run)
+    shown, seen = status(workflow, run), as_json(workflow, run)
+    assert files(run) == before
+    assert seen["condition"] == "ended" and seen["trials"]["failed"] == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert seen["best"]["value"] == summary["best_value"] and f"trial {summary['best_trial']}" in shown
+
+    shutil.copytree(run, workflow.directory / "runs/torn")
+    with (workflow.directory / "runs/torn/journal.jsonl").open("r+b") as file:
+        file.write(b"garbage")
+        file.seek(0, os.SEEK_END)
+        file.write(b'{"type":"torn')
+    assert "1 lines of its journal are damaged and were left out" in status(workflow, workflow.directory / "runs/torn")
+    listed = workflow.run(module="workflow.runs").stdout
+    assert re.search(r"^long +ended +\d+/\d+ +0 +[\d.e-]+ +\d{4}-", listed, flags=re.M), listed
+    assert "torn" in listed
+
+
+def test_a_terminal_shows_the_view_and_what_is_said_on_ctrl_c(workflow: Workflow) -> None:
+    leader, follower = pty.openpty()
+    env = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    controller = begin(workflow, stdin=follower, stdout=follower, stderr=follower, env=env)
+    os.close(follower)
+    shown = read_until(leader, "best  ", 60)
+    assert "workers" in shown and "last in the log" in shown
+    controller.send_signal(signal.SIGINT)
+    shown += read_until(leader, "resume with", 60)
+    assert controller.wait(60) == 130
+    os.close(leader)
+    run = workflow.directory / "runs/long"
+    assert f"it was interrupted\nresume with: python -m workflow.run --resume {run}\n" in status(workflow, run)
+    assert re.search(r"waiting for the trials that have begun to end \(of [\d, ]+\); Ctrl-C again stops now\n", shown)
+    assert re.search(r"\d+/40 trials, \d running, 0 failed \| best [^\n]*\ninterrupted; resume with", shown)
+
+
+def read_until(terminal: int, text: str, seconds: float) -> str:
+    """What a terminal shows, without what moves its cursor, up to a text and the line's end."""
+    shown, deadline = "", time.monotonic() + seconds
+    while not re.search(rf"{text}.*\n", shown):
+        assert time.monotonic() < deadline, shown
+        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", os.read(terminal, 1 << 16).decode(errors="replace"))
+    return shown
+
+
+def command(module: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", f"workflow.{module}", *map(str, arguments)], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, **options,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: None, "no such directory"),
+        (lambda path: path.touch(), "is no directory"),
+        (lambda path: path.mkdir(), "holds no run"),
+        (lambda path: (path.mkdir(), (path / "journal.jsonl").write_text("{}\n[]\n")), "holds no valid record"),
+        (lambda path: (path.mkdir(), (path / "journal.jsonl").mkdir()), "cannot be read (Is a directory)"),
+        (
+            lambda path: (path.mkdir(), (path / "journal.jsonl").write_text('{"type": "campaign", "version": 99}\n')),
+            "format version 99",
+        ),
+    ],
+)
+def test_what_is_no_run_is_bad_input(tmp_path: Path, make: Any, problem: str) -> None:
+    make(tmp_path / "run")
+    done = command("status", tmp_path / "run")
+    assert done.returncode == 2 and done.stdout == ""
+    assert problem in done.stderr and "    -> " in done.stderr
+
+
+def test_a_run_that_nobody_has_begun_is_shown_as_such(tmp_path: Path) -> None:
+    (tmp_path / "experiment.yaml").write_text(json.dumps(toy_experiment()))
+    assert "no controller has begun it yet" in command("status", tmp_path).stdout
+
+
+def test_runs_lists_what_can_be_read(tmp_path: Path) -> None:
+    assert command("runs", tmp_path).stdout == f"no runs in {tmp_path}\n"
+    for name, text in (("new", None), ("broken", "[]\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "experiment.yaml").write_text("")
+        if text is not None:
+            (tmp_path / name / "journal.jsonl").write_text(text)
+    done = command("runs", tmp_path, "--json")
+    assert [run["name"] for run in json.loads(done.stdout)] == ["new"]
+    assert f"warning: {tmp_path / 'broken/journal.jsonl'}: holds no valid record" in done.stderr
+    missing = command("runs", cwd=tmp_path)
+    assert missing.returncode == 2 and f"{tmp_path / 'runs'}: cannot be read (No such file" in missing.stderr
+
+
+def test_the_benchmark_of_status_runs(tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "scripts/bench/status.py"), "--trials", "2000", "--rounds", "1"]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[2:]}
+    assert rows.keys() == {"json.loads", "status", "ratio"}
+    assert float(rows["status"][2]) < 200
