@@ -17,7 +17,7 @@ from workflow.report.snapshot import Node, Running, Snapshot
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
 _NARROW = 60
-"""Columns below which a running trial is shown without its host."""
+"""Columns below which a running trial is shown without its host and the time that is expected."""
 
 _LABEL = 12
 _WIDEST = 100
@@ -197,13 +197,13 @@ def _used(shot: Snapshot) -> list[str]:
 def _running(running: Sequence[Running], total: int, width: int) -> Iterator[Text]:
     if not running:
         return
-    hosts = max(4, *(len(each.host) for each in running)) if width >= _NARROW else 0
+    narrow, hosts = width < _NARROW, max(4, *(len(each.host) for each in running))
     yield Text()
-    yield Text(_row("trial", "host", "time", "expected", "last in the log", hosts), "dim")
+    yield Text(_row("trial", "host", "time", "expected", "last in the log", 0 if narrow else hosts), "dim")
     for each in running:
         waits = "waits" if each.seconds is None else str(clock(each.seconds))
         expected = "" if each.expected is None else str(clock(each.expected))
-        row = Text(_row(str(each.trial), each.host, waits, expected, printable(each.last), hosts))
+        row = Text(_row(str(each.trial), each.host, waits, expected, printable(each.last), 0 if narrow else hosts))
         row.stylize("red" if each.silent else "dim" if each.seconds is None else "")
         yield row
     if total > len(running):
@@ -211,5 +211,6 @@ def _running(running: Sequence[Running], total: int, width: int) -> Iterator[Tex
 
 
 def _row(trial: str, host: str, seconds: str, expected: str, last: str, hosts: int) -> str:
-    where = f"{host:{hosts}}  " if hosts else ""
-    return f"{trial:>5}  {where}{seconds:>8}  {expected:>8}  {last}"
+    """``hosts`` is the width of their column; 0 where there is no room for it, nor for what is expected."""
+    wide = f"{host:{hosts}}  {seconds:>8}  {expected:>8}" if hosts else f"{seconds:>8}"
+    return f"{trial:>5}  {wide}  {last}"
