@@ -34,8 +34,8 @@ def begin(workflow: Workflow, **options: Any) -> subprocess.Popen[str]:
     experiment = workflow.experiment(
         space=toy_space(sleep=1.0), search={"strategy": "random", "evaluations": 40}, stages={"train": {}}
     )
-    arguments = ("--site", "local", "--set", "site.workers=2", "--experiment", experiment, "--output", "runs/long")
-    return workflow.start(*arguments, **options)
+    site = ("--site", "local-threads", "--set", "site.workers=2")
+    return workflow.start(*site, "--experiment", experiment, "--output", "runs/long", **options)
 
 
 def text_of(path: Path) -> str:
