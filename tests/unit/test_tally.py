@@ -15,7 +15,10 @@ from workflow.errors import InputError
 from workflow.journal import Follower, Record, State, _seal, campaign_record, read_state
 from workflow.report.tables import counts
 from workflow.report.tally import Outline, Tally, decode, label
-from workflow.trial import Outcome, Trial
+from workflow.trial import FIRST_RERUN, Outcome, Trial
+
+RERUNS = tuple(range(FIRST_RERUN, FIRST_RERUN + 3))
+IDS = (*range(8), *RERUNS)
 
 ENDS = (
     ("ok", ""), ("ok", ""), ("ok", ""), ("failed", "model"), ("failed", "infrastructure"), ("stopped", ""),
@@ -42,22 +45,23 @@ def outcome(rng: random.Random) -> Record:
     value = float(rng.randrange(4)) if kind == "ok" else None
     gpu, host = rng.choice((None, "0", "0,1")), rng.choice(("", "a", "b"))
     made: Any = Outcome(
-        rng.randrange(8), rng.randrange(1, 4), kind, value, started=started, ended=ended, gpu=gpu, host=host,
+        rng.choice(IDS), rng.randrange(1, 4), kind, value, started=started, ended=ended, gpu=gpu, host=host,
         cause=cause, evidence="exit code 3; last line: no",
     )  # fmt: skip
     return {"type": "outcome", "outcome": made.to_json()}
 
 
 def attempt(rng: random.Random) -> Record:
-    key = rng.choice((*range(8), "preprocess", "infer"))
+    key = rng.choice((*IDS, "preprocess", "infer"))
     return {"type": "attempt", "trial": key, "attempt": rng.randrange(1, 4)}
 
 
 def others(rng: random.Random) -> Record:
     chosen: Record = rng.choice(
         (
-            {"type": "retracted", "trials": rng.sample(range(8), 3), "signature": "s", "reason": "r"},
+            {"type": "retracted", "trials": rng.sample(IDS, 3), "signature": "s", "reason": "r"},
             {"type": "shunned", "host": "a", "reason": "bad"},
+            {"type": "finals", "reruns": [Trial(number, 1, {}).to_json() for number in rng.sample(RERUNS, 2)]},
             {"type": "stage", "stage": "infer", "outcome": Outcome(1, 1, "ok").to_json()},
             {"type": "ended", "complete": rng.random() < 0.5, "reason": "interrupted"},
             {**header(rng.choice(("min", "max"))), "type": "resumed"},
@@ -82,6 +86,7 @@ def facts(tally: Tally) -> dict[str, Any]:
         "best": tally.best,
         "failures": len(tally.failures),
         "sums": [tally.seconds, tally.charged, tally.elapsed, tally.span, tally.worth],
+        "reruns": (tally.finals, tally.rerun_kinds),
         "shunned": tally.shunned,
         "ended": tally.ended,
         "generation": (tally.generation, *tally.members),
@@ -106,6 +111,7 @@ def facts_of(state: State, mode: str) -> dict[str, Any]:
             state.seconds, state.charged, state.elapsed, sum(last - first for first, last in state.spans),
             sum(trial.fidelity or 0.0 for trial in known),
         ],
+        "reruns": (state.finals, {number: outcome.kind for number, outcome in state.rerun_outcomes.items()}),
         "shunned": state.shunned,
         "ended": state.ended,
         "generation": (generation, len(members), sum(n in state.outcomes for n in members), of_members),
@@ -182,7 +188,7 @@ def test_a_journal_of_another_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_outline_comes_back_and_older_journals_tell_the_objective() -> None:
-    outline = Outline("pcc", "max", ("a", "b"), 9, None, None, None, 4, r"(?P<step>\d+)")
+    outline = Outline("pcc", "max", ("a", "b"), 9, None, None, None, 4)
     assert Outline.of(json.loads(json.dumps({"outline": outline.to_json() | {"new": 1}}))) == outline
     old = Outline.of({"fingerprint": {"objective": {"metric": "r2", "mode": "max"}}})
     assert (old.metric, old.mode, old.trials) == ("r2", "max", None)

@@ -16,7 +16,7 @@ from workflow.journal import Record
 from workflow.report.snapshot import Snapshot, Surroundings, plain_line, snapshot
 from workflow.report.tally import Outline, Sign, Tally
 from workflow.report.view import View, sparkline
-from workflow.trial import Outcome, Params, Trial
+from workflow.trial import FIRST_RERUN, Outcome, Params, Trial
 
 PARAMS: Params = {"learning_rate": 1.25e-05, "optimizer": "Adam", "batch_size": 128, "name": "ä" * 90}
 OUTLINE = Outline("val_loss", "min", tuple(PARAMS), 48, 5, workers_per_node=4, budgets=Budgets(gpu_hours=10.0))
@@ -45,7 +45,7 @@ def campaign(trials: int = 12, **outline: Any) -> Tally:
 def shot(tally: Tally, **keys: Any) -> Snapshot:
     signs = {8: Sign("node1", 380.0, False), 9: Sign("node2", 390.0, False), 10: Sign("node2", 300.0, True)}
     words = {8: "step 7: val_loss 0.51", 9: "[bold]\x1b[31mred"}
-    around = Surroundings("demo", "/runs/my demo", 410.0, True, "process 7 on login1", signs, words)
+    around = Surroundings("demo", "/runs/my demo", 410.0, True, "resume it", "process 7 on login1", signs, words)
     return snapshot(tally, replace(around, **keys), PARAMS)
 
 
@@ -134,7 +134,20 @@ def test_it_tells_whether_the_run_goes_on(record: Record | None, alive: bool, co
     shown = shot(tally, alive=alive)
     assert shown.condition == condition
     resumable = condition in ("stale", "interrupted")
-    assert shown.resume == ("python -m workflow.run --resume '/runs/my demo'" if resumable else None)
+    assert shown.resume == ("resume it" if resumable else None)
+
+
+def test_reruns_are_counted_beside_the_trials() -> None:
+    tally = campaign()
+    reruns = [Trial(FIRST_RERUN + number, 7, PARAMS, None, (7,)).to_json() for number in range(2)]
+    tally.apply({"type": "finals", "at": 410.0, "reruns": reruns})
+    for rerun in reruns:
+        tally.apply({"type": "attempt", "at": 410.0, "trial": rerun["id"], "attempt": 1})
+    tally.apply({"at": 420.0, **ended(FIRST_RERUN, 0.01, started=1.0, ended=2.0)})
+    shown = shot(tally)
+    assert plain_line(shown).startswith("gen 2/5 | 8/12 trials, 4 running, 2 failed | 1/2 re-runs | best 0.125 (#7)")
+    assert "re-runs     1 of 2 ended" in text(shown) and " re-1  " in text(shown)
+    assert shown.best is not None and shown.best.trial == 7
 
 
 @pytest.mark.parametrize("over", [False, True])

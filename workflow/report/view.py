@@ -13,6 +13,7 @@ from rich.text import Text
 from workflow.budgets import clock
 from workflow.errors import printable
 from workflow.report.snapshot import Node, Running, Snapshot
+from workflow.trial import FIRST_RERUN, is_rerun
 
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
@@ -203,11 +204,15 @@ def _running(running: Sequence[Running], total: int, width: int) -> Iterator[Tex
     for each in running:
         waits = "waits" if each.seconds is None else str(clock(each.seconds))
         expected = "" if each.expected is None else str(clock(each.expected))
-        row = Text(_row(str(each.trial), each.host, waits, expected, printable(each.last), 0 if narrow else hosts))
+        row = Text(_row(_number(each.trial), each.host, waits, expected, printable(each.last), 0 if narrow else hosts))
         row.stylize("red" if each.silent else "dim" if each.seconds is None else "")
         yield row
     if total > len(running):
         yield Text(f"and {total - len(running)} more", "dim")
+
+
+def _number(trial: int) -> str:
+    return f"re-{trial - FIRST_RERUN}" if is_rerun(trial) else str(trial)
 
 
 def _row(trial: str, host: str, seconds: str, expected: str, last: str, hosts: int) -> str:
