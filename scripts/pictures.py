@@ -3,8 +3,8 @@
     python scripts/pictures.py report [--output docs/report.png]
     python scripts/pictures.py live [--trials 30] [--output docs/live.svg]
 
-``report`` runs the demo and photographs parts of its report; it needs Chromium (scripts/install_test_parts.sh). ``live``
-draws what workflow.status shows of the demo, once so many of its trials have ended.
+``report`` runs the demo and photographs parts of its report; it needs Chromium (scripts/install_test_parts.sh).
+``live`` draws what workflow.status shows of the demo, once so many of its trials have ended.
 """
 
 from __future__ import annotations
