@@ -106,7 +106,7 @@ def test_the_commands_for_a_model_of_ones_own_run(workflow: Workflow) -> None:
     experiment = workflow.experiment(model={"scripts": str(TOY)}, search={"num_iterations": 1, "population_size": 2})
     experiment.rename(workflow.directory / "graphdrp.yaml")
     own = [words[2:] for words in commands() if "graphdrp" in " ".join(words) and "polaris" not in words]
-    for module, *arguments in own:
+    for module, *arguments in (words for words in own if "runs/graphdrp-1" not in words):
         done = workflow.run(*arguments, module=module)
         assert done.returncode == 0, done.stdout
     assert (workflow.directory / "runs/graphdrp/summary.json").exists()
