@@ -1,0 +1,84 @@
+"""What the benchmarks share: measurements in turn beside a baseline, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Repeated measurements of several things in one ``unit``, told as ratios to the one that ``baseline`` names."""
+
+    name: str
+    unit: str
+    baseline: str
+    values: Mapping[str, Sequence[float]]
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """The median of each over that of the baseline."""
+        base = statistics.median(self.values[self.baseline])
+        return {name: statistics.median(values) / base for name, values in self.values.items()}
+
+    def table(self) -> str:
+        ratios = self.ratios
+        width = max(map(len, self.values)) + 2
+        lines = [f"{self.name}, {self.unit}: median (range), ratio to {self.baseline}"]
+        for name, values in self.values.items():
+            spread = f"({min(values):.4g} to {max(values):.4g})"
+            lines.append(f"  {name:{width}}{statistics.median(values):>10.4g} {spread:<24}{ratios[name]:>8.3g}")
+        return "\n".join(lines)
+
+
+def arguments(text: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the results, with the machine")
+    return parser
+
+
+def show(figures: Sequence[Figure], path: Path | None) -> None:
+    for figure in figures:
+        print(figure.table(), flush=True)
+    if path is not None:
+        results = [{**vars(figure), "ratios": figure.ratios} for figure in figures]
+        path.write_text(json.dumps({"machine": machine(), "figures": results}, indent=1) + "\n")
+
+
+def machine() -> dict[str, Any]:
+    processor = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    memory = [int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
+    return {
+        "processor": processor[0] if processor else platform.machine(), "cores": os.cpu_count(),
+        "memory_gib": memory[0] if memory else None, "python": platform.python_version(),
+    }  # fmt: skip
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def run(*arguments: str | Path) -> tuple[float, str]:
+    """Seconds and output of a Python process. Raises SystemExit where it fails."""
+    start = time.monotonic()
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)[:200]} ended with exit code {done.returncode}")
+    return time.monotonic() - start, done.stdout.decode()
