@@ -1,0 +1,42 @@
+"""The benchmarks run, in small, and tell each figure beside its baseline."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FIGURES = {
+    "throughput.py --trials 6 --rounds 1 --seconds 0": ["threads", "htex"],
+    "asks.py --trials 20 --rounds 1 --searches random simple async": ["ask and tell", "memory"],
+    "journal.py --trials 20 --appends 9 --rounds 1": ["appends", "records", "records"],
+    "startup.py --rounds 1": ["answer", "first command"],
+}
+
+
+@pytest.mark.parametrize("command", FIGURES)
+def test_a_benchmark_tells_its_figures(command: str, tmp_path: Path) -> None:
+    script, *arguments = command.split()
+    results = tmp_path / "results.json"
+    line = [sys.executable, ROOT / "scripts/bench" / script, *arguments, "--json", results]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(results.read_text())["figures"]
+    assert len(figures) == len(FIGURES[command])
+    for figure, words in zip(figures, FIGURES[command], strict=True):
+        assert words in figure["name"] and figure["name"] in done.stdout
+        assert figure["ratios"][figure["baseline"]] == 1.0 and len(figure["ratios"]) > 1
+
+
+def test_the_benchmark_of_the_supervisor_runs(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts/bench/supervisor.py"), "--trials", "2", "--rounds", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["executor", "threads", "htex"]
+    assert all(float(line[-1]) > 1 for line in lines[1:])
