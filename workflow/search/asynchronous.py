@@ -50,6 +50,48 @@ class _Training(NamedTuple):
     rung: int
 
 
+class _Results:
+    """What has ended, a row each, in arrays that grow: an ask that built them anew would take longer with every one.
+
+    ``losses`` (n, objectives), ``places`` (n, parameters) of the cube, and of shape (n,) ``trainings``' two numbers and
+    ``seconds``, 0 of a failed one.
+    """
+
+    def __init__(self, objectives: int, parameters: int) -> None:
+        self._data = np.empty((64, objectives + parameters + 3))
+        self._objectives = objectives
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def append(self, training: _Training, losses: Losses, seconds: float, place: Rows) -> None:
+        if self._count == len(self._data):
+            self._data = np.concatenate([self._data, np.empty_like(self._data)])
+        self._data[self._count] = [*losses, *place, *training, seconds]
+        self._count += 1
+
+    @property
+    def losses(self) -> NDArray[np.float64]:
+        return self._data[: self._count, : self._objectives]
+
+    @property
+    def places(self) -> Rows:
+        return self._data[: self._count, self._objectives : -3]
+
+    @property
+    def config_ids(self) -> NDArray[np.intp]:
+        return self._data[: self._count, -3].astype(np.intp)
+
+    @property
+    def rungs(self) -> NDArray[np.intp]:
+        return self._data[: self._count, -2].astype(np.intp)
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        return self._data[: self._count, -1]
+
+
 @dataclass
 class AsyncSearch(SteadySearch):
     """The strategy ``async``. The same order of tells gives the same asks.
@@ -67,6 +109,8 @@ class AsyncSearch(SteadySearch):
         self._ladder = Ladder(fidelity.rungs, fidelity.eta, resumes=fidelity.resumes) if fidelity else whole
         self._cube = Cube(self.space)
         self._earlier = typical(self.earlier, self.space)
+        rows = np.array([self._cube.encode(known.genome) for known in self._earlier])
+        self._earlier_rows = rows.reshape(len(self._earlier), len(self._cube.parameters))
         self._earlier_losses = {known.genome: known.loss for known in reversed(self._earlier)}
         context = [False] * bool(fidelity) + [True] * bool(self._earlier)
         target = [1.0] * bool(fidelity) + [_OWN] * bool(self._earlier)
@@ -76,8 +120,8 @@ class AsyncSearch(SteadySearch):
         self._genomes: dict[int, Genome] = {}
         self._rows: dict[int, Rows] = {}
         self._pending: dict[int, _Training] = {}
-        self._ended: list[tuple[_Training, Losses]] = []
-        self._seconds: list[float] = []
+        self._ended = _Results(1 + len(self.further), len(self._cube.parameters))
+        self._successes = 0
 
     @property
     def budget(self) -> int:
@@ -105,8 +149,9 @@ class AsyncSearch(SteadySearch):
         training = self._pending.pop(outcome.trial_id, None)
         if training is not None:
             losses = losses_of(outcome, self.mode, self.further)
-            self._ended.append((training, losses))
-            self._seconds.append(outcome.seconds if outcome.kind == "ok" else 0.0)
+            seconds = outcome.seconds if outcome.kind == "ok" else 0.0
+            self._ended.append(training, losses, seconds, self._rows[training.config_id])
+            self._successes += math.isfinite(losses[0])
             self._ladder.end(*training, losses)
 
     def _first_fidelity(self) -> float | None:
@@ -148,7 +193,7 @@ class AsyncSearch(SteadySearch):
 
     @property
     def _is_designed(self) -> bool:
-        return len(self._earlier) >= _DESIGN or sum(math.isfinite(losses[0]) for _, losses in self._ended) >= _DESIGN
+        return len(self._earlier) >= _DESIGN or self._successes >= _DESIGN
 
     def _design(self, rng: np.random.Generator, trial_id: int) -> Rows:
         """The point of this ask in a Latin hypercube that several of them share, and others beside it."""
@@ -163,16 +208,13 @@ class AsyncSearch(SteadySearch):
 
     def _elite(self) -> Rows:
         """The best configurations, by their results on the highest rung that each has reached."""
-        highest: dict[int, tuple[int, NDArray[np.float64]]] = {}
-        for (training, _), losses in zip(self._ended, self._levelled(), strict=True):
-            known = highest.get(training.config_id)
-            if known is None or training.rung > known[0]:
-                highest[training.config_id] = training.rung, losses
-        best = {config_id: losses for config_id, (_, losses) in highest.items() if math.isfinite(losses[0])}
-        ranked = sorted(zip(ranks(list(best.values())), best, strict=True)) if best else []
-        own = [self._rows[config_id] for _, config_id in ranked[: self.settings.population_size]]
-        theirs = self._earlier[: self.settings.from_earlier_runs]
-        return np.array([*own, *(self._cube.encode(known.genome) for known in theirs)])
+        config_ids, losses = self._ended.config_ids, self._levelled()
+        order = np.lexsort((-self._ended.rungs, config_ids))  # of one rung the first that ended stays first
+        highest = order[np.unique(config_ids[order], return_index=True)[1]]
+        best = highest[np.isfinite(losses[highest, 0])]
+        ranked = best[np.argsort(ranks(losses[best]), kind="stable")]  # of equals the one that was asked for first
+        own = self._ended.places[ranked[: self.settings.population_size]]
+        return np.vstack([own, self._earlier_rows[: self.settings.from_earlier_runs]])
 
     def _learns(self) -> bool:
         """Bring the model up to date; False where it cannot be fitted."""
@@ -182,29 +224,36 @@ class AsyncSearch(SteadySearch):
 
     def _observations(self) -> Observations:
         """What earlier runs have found, what this one has, and what is pending."""
-        trainings = [*(training for training, _ in self._ended), *self._pending.values()]
-        rows = [self._rows[training.config_id] for training in trainings]
-        context = [self._context(self._ladder.rungs[training.rung], _OWN) for training in trainings]
-        losses = self._scalar(self._levelled()) if self._ended else np.zeros(0)
+        losses = self._scalar(self._levelled())
         if self._earlier:
-            losses = beside(losses, [self._genomes[t.config_id] for t, _ in self._ended], self._earlier_losses)
-        known = self._earlier
+            genomes = [self._genomes[config_id] for config_id in self._ended.config_ids.tolist()]
+            losses = beside(losses, genomes, self._earlier_losses)
+        known, pending = self._earlier, list(self._pending.values())
+        places = np.array([self._rows[training.config_id] for training in pending])
+        rungs = np.array([*self._ended.rungs, *(training.rung for training in pending)], dtype=np.intp)
+        theirs = self._context(np.full(len(known), len(self._ladder.rungs) - 1), [each.source for each in known])
         return Observations(
-            np.array([*(self._cube.encode(each.genome) for each in known), *rows]),
-            np.array([*(self._context(self._ladder.rungs[-1], each.source) for each in known), *context]),
-            np.array([*(each.loss for each in known), *losses]),
-            np.array([0.0] * len(known) + self._seconds),
+            np.vstack(
+                [self._earlier_rows, self._ended.places, places.reshape(len(pending), len(self._cube.parameters))]
+            ),
+            np.vstack([theirs, self._context(rungs, [_OWN] * len(rungs))]),
+            np.concatenate([[each.loss for each in known], losses]),
+            np.concatenate([np.zeros(len(known)), self._ended.seconds]),
         )
 
-    def _context(self, rung: float, source: float) -> list[float]:
-        """What a result depends on beside the configuration, of what there is more than one of."""
-        fidelity = [self._fidelity.position(rung)] if self._fidelity else []
-        return [*fidelity, source] if self._earlier else fidelity
+    def _context(self, rungs: NDArray[np.intp], sources: Sequence[float]) -> Rows:
+        """What results depend on beside the configuration, of what there is more than one of: a column each."""
+        columns = [np.array(sources)] if self._earlier else []
+        if self._fidelity:
+            positions = np.array([self._fidelity.position(rung) for rung in self._ladder.rungs])
+            columns.insert(0, positions[rungs])
+        return np.array(columns).reshape(len(columns), len(rungs)).T
 
     def _levelled(self) -> NDArray[np.float64]:
         """All losses so far, those of lower rungs brought to the level of the highest."""
-        gains = self._ladder.gains()
-        return np.array([np.array(losses) + gains[training.rung] for training, losses in self._ended])
+        losses = self._ended.losses
+        gains = np.array([np.broadcast_to(gain, losses.shape[1]) for gain in self._ladder.gains()])
+        return np.asarray(losses + gains[self._ended.rungs])
 
     def _scalar(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
         """One loss for each row; of several objectives in the weighting of the ask that is due."""
