@@ -83,7 +83,7 @@ class Budgets:
             return f"{listing(used_up)} are used"
         if self.target is None:
             return ""
-        met = [number for number, outcome in state.outcomes.items() if number in state.trials and self._is_met(outcome)]
+        met = [outcome.trial_id for outcome in state.improvements[self.mode] if self._is_met(outcome)]
         return f"trial {met[0]} has reached the target, {self.limits[-1]}" if met else ""
 
     def meets_target(self, value: float) -> bool:

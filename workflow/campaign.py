@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
@@ -598,21 +598,24 @@ class Campaign:
 
 def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
     """The outcomes with the best values, one for each configuration; the earliest trial of equals first."""
-    sign = 1.0 if mode == "min" else -1.0
-    ranked = sorted(
-        (sign * outcome.value, outcome.trial_id)
-        for outcome in state.outcomes.values()
-        if outcome.kind == "ok" and outcome.value is not None and outcome.trial_id in state.trials
-    )
     first: dict[int, int] = {}
-    for _, trial_id in ranked:
+    for _, trial_id in sorted(_losses(state, mode)):
         first.setdefault(state.trials[trial_id].config_id, trial_id)
     return [state.outcomes[trial_id] for trial_id in list(first.values())[:size]]
 
 
 def best(state: State, mode: str) -> Outcome | None:
     """The outcome with the best value; None if no trial succeeded."""
-    return next(iter(hall_of_fame(state, mode, 1)), None)
+    found = min(_losses(state, mode), default=None)
+    return None if found is None else state.outcomes[found[1]]
+
+
+def _losses(state: State, mode: str) -> Iterator[tuple[float, int]]:
+    """The loss and the id of each trial that succeeded."""
+    sign = 1.0 if mode == "min" else -1.0
+    for outcome in state.outcomes.values():
+        if outcome.kind == "ok" and outcome.value is not None and outcome.trial_id in state.trials:
+            yield sign * outcome.value, outcome.trial_id
 
 
 def finalists_of(state: State, mode: str) -> list[Finalist]:
@@ -657,7 +660,7 @@ def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:
 
 
 def _failed(outcome: Outcome, evidence: str) -> Outcome:
-    return Outcome(**{**vars(outcome), "kind": "failed", "evidence": evidence})
+    return replace(outcome, kind="failed", evidence=evidence)
 
 
 def _outcome_record(outcome: Outcome) -> dict[str, object]:

@@ -8,6 +8,8 @@ a training that is cut off by the end of its block costs all of its time.
 from __future__ import annotations
 
 import math
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +53,8 @@ class Durations:
     """
 
     timeout: float | None = None
-    _samples: list[tuple[Trial, float]] = field(default_factory=list)
+    _samples: deque[tuple[Trial, float]] = field(default_factory=lambda: deque(maxlen=_LATEST))
+    _learned: int = 0
     _cut: dict[int, float] = field(default_factory=dict)
     _model: _Model | None = None
     _fitted: int = 0
@@ -59,6 +62,7 @@ class Durations:
     def learn(self, trial: Trial, seconds: float) -> None:
         if seconds > 0:
             self._samples.append((trial, seconds))
+            self._learned += 1
 
     def cut(self, trial: Trial, seconds: float) -> None:
         self._cut[trial.config_id] = max(seconds, self._cut.get(trial.config_id, 0.0))
@@ -74,12 +78,11 @@ class Durations:
     def _bound(self, trial: Trial) -> float | None:
         if not self._samples:
             return None
-        samples = self._samples[-_LATEST:]
-        longest = max(seconds for _, seconds in samples)
-        if len(samples) < _ENOUGH:
+        longest = max(seconds for _, seconds in self._samples)
+        if len(self._samples) < _ENOUGH:
             return _MARGIN * longest
-        if self._model is None or len(self._samples) > 1.1 * self._fitted:
-            self._model, self._fitted = _Model.fit(samples), len(self._samples)
+        if self._model is None or self._learned > 1.1 * self._fitted:
+            self._model, self._fitted = _Model.fit(self._samples), self._learned
         return _MARGIN * min(self._model.predict(trial), 2 * longest)
 
 
@@ -93,7 +96,7 @@ class _Model:
     deviation: float
 
     @classmethod
-    def fit(cls, samples: list[tuple[Trial, float]]) -> _Model:
+    def fit(cls, samples: Sequence[tuple[Trial, float]]) -> _Model:
         params = [_params(trial) for trial, _ in samples]
         scales: dict[str, tuple[float, float, bool]] = {}
         columns: list[tuple[str, Value | None]] = []

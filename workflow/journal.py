@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,6 +74,8 @@ class State:
     """Wall time of all attempts of trials, on their workers."""
     charged: float = 0.0
     """The same, times the GPUs of each attempt; once for one without."""
+    improvements: dict[str, list[Outcome]] = field(default_factory=lambda: {"min": [], "max": []})
+    """For each mode the outcomes that were the best when they came; of equals the trial that was asked for first."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     """First start and last end of a trial, for each controller that had one."""
     inputs: str | None = None
@@ -109,14 +112,16 @@ class State:
             self._last, self._new_span, self.latest = at, True, record
             self.header = self.header or (record if kind == "campaign" else None)
         elif kind == "asked":
-            trial = Trial.from_json(record["trial"])
+            trial = Trial.from_json({**record["trial"], "params": _shared(record["trial"]["params"])})
             self.trials.setdefault(trial.id, trial)
+            if trial.id in self.outcomes:  # of which the record of the ask was lost
+                self._note_improvement(self.outcomes[trial.id])
         elif kind == "attempt":
             self._apply_attempt(record["trial"], int(record["attempt"]))
             if "winner" in record:
                 self.stage_trials[record["trial"]] = int(record["winner"])
         elif kind == "outcome":
-            self._apply_outcome(Outcome.from_json(record["outcome"]))
+            self._apply_outcome(Outcome.from_json(_shared(record["outcome"])))
         elif kind == "stage":
             outcome = Outcome.from_json(record["outcome"])
             self.stage_outcomes[record["stage"]] = outcome
@@ -135,6 +140,7 @@ class State:
                 self._outcomes(trial_id).pop(trial_id, None)
                 self.lost.pop(trial_id, None)
                 self.cut.pop(trial_id, None)
+            self._find_improvements()
         elif kind not in ("ended", "note"):
             raise ValueError(f"unknown type {kind!r}")
         self.ended = kind == "ended" and bool(record["complete"])
@@ -158,6 +164,7 @@ class State:
             self._extend_span(outcome.started, outcome.ended)
         if outcome.final:
             outcomes[outcome.trial_id] = outcome
+            self._note_improvement(outcome)
         elif outcome.kind == "lost" and outcome.cause == "node":
             self.doubted += 1
         elif outcome.was_cut_off:
@@ -165,12 +172,34 @@ class State:
         elif outcome.cause == "infrastructure":
             self.lost[outcome.trial_id] = self.lost.get(outcome.trial_id, 0) + 1
 
+    def _note_improvement(self, outcome: Outcome) -> None:
+        if outcome.kind != "ok" or outcome.value is None or outcome.trial_id not in self.trials:
+            return
+        for mode, found in self.improvements.items():
+            if not found or _order(outcome, mode) < _order(found[-1], mode):
+                found.append(outcome)
+
+    def _find_improvements(self) -> None:
+        self.improvements = {"min": [], "max": []}
+        for outcome in self.outcomes.values():
+            self._note_improvement(outcome)
+
     def _extend_span(self, started: float, ended: float) -> None:
         if self._new_span:
             self.spans.append((started, ended))
             self._new_span = False
         first, last = self.spans[-1]
         self.spans[-1] = (min(first, started), max(last, ended))
+
+
+def _shared(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, with one copy in the memory of the texts that a million trials have in common."""
+    return {sys.intern(key): sys.intern(value) if type(value) is str else value for key, value in data.items()}
+
+
+def _order(outcome: Outcome, mode: str) -> tuple[float, int]:
+    assert outcome.value is not None, "only such are compared"
+    return (outcome.value if mode == "min" else -outcome.value), outcome.trial_id
 
 
 class Journal:

@@ -6,9 +6,9 @@ campaign are then taken back, and the campaign stops, to be resumed once what is
 
 from __future__ import annotations
 
-import bisect
 import re
-from collections import Counter
+import statistics
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,6 +25,9 @@ _STRIKES = 3
 
 _QUICK = 60.0
 """Seconds; a failure that took longer, or more than a quarter of what a success takes, is too dear to be repeated."""
+
+_LATEST = 1000
+"""Successes by which a failure is quick or not."""
 
 _HANDED_BACK = 3
 """Times that a node handed a trial back which had failed on it; then there is no other node, and it may run there."""
@@ -96,7 +99,8 @@ class Nodes:
         self._strikes: dict[str, list[Outcome]] = {}
         self._working: set[str] = set()
         """Nodes on which a trial has succeeded."""
-        self._seconds: list[float] = []
+        self._seconds: deque[float] = deque(maxlen=_LATEST)
+        """What the last successes took."""
 
     def doubt(self, outcome: Outcome) -> Outcome:
         """``outcome``, or that of an attempt that the node is blamed for until the trial has failed elsewhere."""
@@ -132,7 +136,7 @@ class Nodes:
             self._lost_on[outcome.trial_id] = outcome.host
         if outcome.kind != "ok":
             return None
-        bisect.insort(self._seconds, outcome.seconds)
+        self._seconds.append(outcome.seconds)
         self._working.add(outcome.host)
         self._strikes.pop(outcome.host, None)
         failed = self._doubted.get(outcome.trial_id)
@@ -148,7 +152,7 @@ class Nodes:
         return failed.host
 
     def _is_quick(self, outcome: Outcome) -> bool:
-        typical = self._seconds[len(self._seconds) // 2] if self._seconds else 4 * _QUICK
+        typical = statistics.median_high(self._seconds) if self._seconds else 4 * _QUICK
         return outcome.seconds < min(typical / 4, _QUICK) or outcome.cause == "setup"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 Value = int | float | str | bool
@@ -41,7 +41,7 @@ GREATER_IS_BETTER = frozenset(
 """Metrics that are to be maximised, by the names that models give them."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One configuration at one fidelity.
 
@@ -58,7 +58,7 @@ class Trial:
     fidelity: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
@@ -77,7 +77,7 @@ class Objective:
         return f"{self.metric} {self.mode}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How one attempt of a trial (or of a stage) ended.
 
@@ -138,7 +138,7 @@ class Outcome:
         return max(0.0, self.ended - self.started)
 
     def to_json(self) -> dict[str, Any]:
-        data = asdict(self)
+        data = {each.name: getattr(self, each.name) for each in fields(self)}
         if not self.curve:  # as in the journals of older versions
             del data["curve"]
         return data
