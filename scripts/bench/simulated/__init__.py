@@ -1,0 +1,1 @@
+"""Campaigns of the real code on a virtual cluster in virtual time."""

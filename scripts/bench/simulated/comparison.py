@@ -1,0 +1,163 @@
+"""Our searches beside the reference's published campaigns, on as many workers.
+
+The published campaign takes its own walltimes, with a barrier after each generation. Three targets stand for its loss:
+
+    chosen    what is expected of the configuration with the best loss, which is the one that a campaign gives
+    best      1 % above what is expected of the best one that it evaluated; a repetition differs by 1.5 to 3 %
+    observed  the best loss that it has seen, noise included
+
+``chosen`` and ``observed`` are medians over times that its configurations are trained again on the model.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from search_bench import lines
+
+from simulated import published
+from simulated.campaigns import Ended, ended, run, with_barriers, work
+from simulated.cluster import Cluster, Machine
+from simulated.published import Model, Published, Row, Trainings
+from workflow.budgets import Budgets
+from workflow.search import SearchSettings, make_search
+
+WORKERS = 40
+"""As many as offspring in a generation: the published utilization is that of so many workers."""
+
+TARGETS = ("chosen", "best", "observed")
+
+_UNLIMITED = 1_000_000
+_TIMES = 20
+_TOLERANCE = 0.01
+
+SEARCHES = {
+    "async": SearchSettings("async", evaluations=_UNLIMITED),
+    "mu_plus_lambda": SearchSettings("mu_plus_lambda", population_size=2 * WORKERS, num_iterations=1000),
+    "random": SearchSettings("random", evaluations=_UNLIMITED),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A campaign with as much time of workers as the published one had.
+
+    ``wall`` and ``work`` are, by target, parts of the published campaign's times; None where it was not reached.
+    ``utilization`` is that until the last training began.
+    """
+
+    table: str
+    model: str
+    search: str
+    seed: int
+    wall: Mapping[str, float | None]
+    work: Mapping[str, float | None]
+    trainings: int
+    utilization: float
+    published_utilization: float
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        return self.table, self.model, self.search, self.seed
+
+
+def read(path: Path) -> list[Cell]:
+    return [Cell(**data) for data in lines.read(path)]
+
+
+class Comparison:
+    """Of searches with one published campaign, under one model of its trainings."""
+
+    def __init__(self, campaign: Published, model: str) -> None:
+        self.campaign, self.name = campaign, model
+        self.model = Model(campaign, model)
+        self.reference = with_barriers(campaign.generations, WORKERS)
+        again = [self._repetition(_UNLIMITED + time) for time in range(_TIMES)]
+        best = [min(repetition, key=lambda training: training.loss) for repetition in again]
+        self.targets = {
+            "chosen": statistics.median(self.model.expected(training.params) for training in best),
+            "best": (1 + _TOLERANCE) * min(self.model.expected(row.params) for row in campaign.rows),
+            "observed": statistics.median(training.loss for training in best),
+        }
+
+    def _repetition(self, seed: int) -> list[Row]:
+        """The published configurations, trained again."""
+        again = Trainings(self.model, seed)
+        return [row._replace(loss=again.run(number, row.params).loss) for number, row in enumerate(self.campaign.rows)]
+
+    def run(self, search: str, seed: int) -> Cell:
+        total, wall = work(self.reference), self.reference[-1].ended
+        settings, budgets = replace(SEARCHES[search], seed=seed), Budgets(total / 3600, gpus=False)
+        cluster = Cluster(Machine(WORKERS), Trainings(self.model, seed))
+        found = ended(run(make_search(self.campaign.space, settings, "min"), cluster, budgets))
+        times = {target: self.reached(found, target) for target in TARGETS}
+        last = max(training.started for training in found)
+        return Cell(
+            self.campaign.name, self.name, search, seed,
+            {target: None if time is None else time / wall for target, time in times.items()},
+            {target: None if time is None else work(found, time) / total for target, time in times.items()},
+            len(found), work(found, last) / last / WORKERS, work(self.reference) / wall / WORKERS,
+        )  # fmt: skip
+
+    def reached(self, trainings: Sequence[Ended], target: str) -> float | None:
+        """When a target was."""
+        incumbent = math.inf
+        for training in trainings:
+            better = training.loss < incumbent
+            incumbent = min(incumbent, training.loss)
+            if target == "observed":
+                reached = training.loss <= self.targets[target]
+            else:
+                counts = better or target == "best"
+                reached = counts and self.model.expected(training.params) <= self.targets[target]
+            if reached:
+                return training.ended
+        return None
+
+
+def run_all(tables: Iterable[str], models: Iterable[str], seeds: Iterable[int], path: Path) -> Iterator[Cell]:
+    """Run what the file does not have yet."""
+    lines.mend(path)
+    known = {cell.key for cell in read(path)}
+    for table, model in itertools.product(tables, models):
+        wanted = [(search, seed) for search in SEARCHES for seed in seeds if (table, model, search, seed) not in known]
+        if wanted:
+            comparison = Comparison(published.read(table), model)
+        for search, seed in wanted:
+            cell = comparison.run(search, seed)
+            lines.append(path, asdict(cell))
+            yield cell
+
+
+def table(cells: Sequence[Cell]) -> str:
+    """Markdown: for each target the parts of wall time and of work, medians over seeds, and how many are enough."""
+    heads = ["campaign (utilization)", "model", "search", "utilization", *TARGETS]
+    rows = ["| " + " | ".join(heads) + " |", "| --- " * len(heads) + "|"]
+    for key in dict.fromkeys((cell.table, cell.model, cell.search) for cell in cells):
+        rows.append(_line([cell for cell in cells if (cell.table, cell.model, cell.search) == key]))
+    return "\n".join(rows)
+
+
+def _line(cells: Sequence[Cell]) -> str:
+    """Of one campaign, model and search."""
+    first = cells[0]
+    used = statistics.median(cell.utilization for cell in cells)
+    campaign = f"{first.table} ({first.published_utilization:.2f})"
+    shown = [campaign, first.model, first.search, f"{used:.2f}", *(_reach(cells, target) for target in TARGETS)]
+    return "| " + " | ".join(shown) + " |"
+
+
+def _reach(cells: Sequence[Cell], target: str) -> str:
+    """Medians, and in how many a third of the wall time and half of the work were enough."""
+    walls, works = ([_or_infinite(getattr(cell, what)[target]) for cell in cells] for what in ("wall", "work"))
+    enough = sum(wall <= 1 / 3 and spent <= 1 / 2 for wall, spent in zip(walls, works, strict=True))
+    return f"{statistics.median(walls):.2f}, {statistics.median(works):.2f} ({enough}/{len(cells)})"
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
