@@ -99,22 +99,5 @@ def utilization(trainings: Sequence[Ended], workers: int) -> float:
     return work(trainings) / (workers * trainings[-1].ended)
 
 
-class Cost(NamedTuple):
-    """Seconds of wall time, and of workers that trained; how many trainings had ended."""
-
-    wall: float
-    work: float
-    trainings: int
-
-
-def cost_of(trainings: Sequence[Ended], target: float) -> Cost | None:
-    """Until a loss was reached, with what those had cost that ran then; None if it was not."""
-    reached = next((number for number, training in enumerate(trainings) if training.loss <= target), None)
-    if reached is None:
-        return None
-    wall = trainings[reached].ended
-    return Cost(wall, work(trainings, wall), reached + 1)
-
-
 def work(trainings: Iterable[Ended], until: float = math.inf) -> float:
     return sum(max(0.0, min(training.ended, until) - training.started) for training in trainings)

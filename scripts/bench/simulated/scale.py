@@ -32,7 +32,7 @@ SEARCHES = ("async", "mu_plus_lambda", "random")
 class Cell:
     """``utilization`` counts what led to a result, ``bound`` is that of the list schedule on workers without faults.
 
-    ``hours`` of workers and ``wall_hours`` passed until the target ``best`` of ``comparison``; None if it was not
+    ``hours`` of workers and ``wall_hours`` passed until the target ``expected`` of ``comparison``; None if it was not
     reached. ``seconds`` of the processor were the controller's.
     """
 
@@ -95,7 +95,7 @@ def _run(comparison: Comparison, search: str, workers: int, fails: bool) -> Cell
     durations = [outcome.seconds for _, outcome in sorted(state.outcomes.items())]
     ends = map(sum, zip(list_schedule(durations, workers), durations, strict=True))
     found = ended(state)
-    reached = comparison.reached(found, "best")
+    reached = comparison.reached(found, "expected")
     return Cell(
         campaign.name, search, workers, fails, len(durations),
         sum(durations) / cluster.available, sum(durations) / workers / max(ends),
