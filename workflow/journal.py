@@ -112,7 +112,7 @@ class State:
             self._last, self._new_span, self.latest = at, True, record
             self.header = self.header or (record if kind == "campaign" else None)
         elif kind == "asked":
-            trial = Trial.from_json({**record["trial"], "params": _shared(record["trial"]["params"])})
+            trial = Trial.from_json(_shared(record["trial"]))
             self.trials.setdefault(trial.id, trial)
             if trial.id in self.outcomes:  # of which the record of the ask was lost
                 self._note_improvement(self.outcomes[trial.id])
@@ -192,9 +192,11 @@ class State:
         self.spans[-1] = (min(first, started), max(last, ended))
 
 
-def _shared(data: Mapping[str, Any]) -> dict[str, Any]:
+def _shared(data: Any) -> Any:
     """The same, with one copy in the memory of the texts that a million trials have in common."""
-    return {sys.intern(key): sys.intern(value) if type(value) is str else value for key, value in data.items()}
+    if isinstance(data, dict):
+        return {sys.intern(key): _shared(value) for key, value in data.items()}
+    return sys.intern(data) if isinstance(data, str) else data
 
 
 def _order(outcome: Outcome, mode: str) -> tuple[float, int]:

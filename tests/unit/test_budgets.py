@@ -99,6 +99,20 @@ def test_an_outcome_without_its_trial_meets_no_target() -> None:
     assert Budgets(target=0.2).reached(folded) == ""
 
 
+def test_the_first_trial_that_met_a_target_is_named_also_after_better_ones() -> None:
+    folded = state(ended(0, 1.0, 0.9), ended(1, 1.0, 0.15), ended(2, 1.0, 0.1))
+    assert Budgets(target=0.2, metric="mse").reached(folded) == "trial 1 has reached the target, mse <= 0.2"
+    assert Budgets(target=0.95, metric="mse", mode="max").reached(folded) == ""
+
+
+def test_an_outcome_that_was_taken_back_meets_no_target() -> None:
+    folded = state(ended(0, 1.0, 0.9), ended(1, 1.0, 0.1))
+    folded.apply({"type": "retracted", "at": 0.0, "trials": [1], "signature": "s", "reason": "r"})
+    assert Budgets(target=0.2).reached(folded) == ""
+    folded.apply({"type": "outcome", "at": 0.0, "outcome": ended(1, 1.0, 0.15).to_json()})
+    assert Budgets(target=0.2).reached(folded)
+
+
 def test_a_search_that_was_done_was_ended_by_no_budget() -> None:
     budgets, folded = Budgets(gpu_hours=1.0), state(ended(0, 2.0))
     assert budgets.cut(Search(done=False), folded) == "2/1 GPU-hours are used"

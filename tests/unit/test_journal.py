@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,15 @@ def test_differences_are_named_by_their_place(change: Callable[[dict[str, Any]],
     new = json.loads(json.dumps(FINGERPRINT))
     change(new)
     assert list(differences(FINGERPRINT, new)) == expected
+
+
+def test_trials_take_little_memory(tmp_path: Path) -> None:
+    """1.2 kB each: a million of them fit where a controller has 2 GB."""
+    journal, count = Journal(tmp_path / "journal.jsonl"), 2000
+    ends = [outcome(number, host="node-17", evidence="exit code 0", started=1.5, ended=2.5) for number in range(count)]
+    tracemalloc.start()
+    journal.append(*map(asked, range(count)), *map(attempt, range(count)), *ends)
+    used, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    journal.close()
+    assert used / count < 1300
