@@ -28,10 +28,10 @@ class Figure:
     values: Mapping[str, Sequence[float]]
 
     @property
-    def ratios(self) -> dict[str, float]:
-        """The median of each over that of the baseline."""
+    def ratios(self) -> dict[str, float | None]:
+        """The median of each over that of the baseline; None where that is too little to be measured."""
         base = statistics.median(self.values[self.baseline])
-        return {name: statistics.median(values) / base for name, values in self.values.items()}
+        return {name: statistics.median(values) / base if base else None for name, values in self.values.items()}
 
     def table(self) -> str:
         ratios = self.ratios
@@ -39,8 +39,12 @@ class Figure:
         lines = [f"{self.name}, {self.unit}: median (range), ratio to {self.baseline}"]
         for name, values in self.values.items():
             spread = f"({min(values):.4g} to {max(values):.4g})"
-            lines.append(f"  {name:{width}}{statistics.median(values):>10.4g} {spread:<24}{ratios[name]:>8.3g}")
+            lines.append(f"  {name:{width}}{statistics.median(values):>10.4g} {spread:<24}{_told(ratios[name]):>8}")
         return "\n".join(lines)
+
+
+def _told(ratio: float | None) -> str:
+    return "-" if ratio is None else f"{ratio:.3g}"
 
 
 def arguments(text: str | None) -> argparse.ArgumentParser:

@@ -73,8 +73,8 @@ def running_log(runner: ParslRunner, trial: int, text: str) -> Path:
     path = runner.run.trial_attempt(trial, 1) / "model.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    assert runner._pattern is not None
-    runner._logs[trial] = RunningLog(path, runner._pattern)
+    assert runner._finder is not None
+    runner._logs[trial] = RunningLog(path, runner._finder)
     return path
 
 

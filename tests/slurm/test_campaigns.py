@@ -118,7 +118,8 @@ def test_gpus_of_others_are_left_alone(on_slurm: Workflow, slurm: SlurmLab) -> N
     """On n1 a job holds GPUs 0 and 1; a block there gets the other two, which is fewer than the site says."""
     slurm.run("sbatch", "--nodelist=n1", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 300")
     assert eventually(lambda: [job.state for job in slurm.jobs()] == ["RUNNING"], 20)
-    done = on_slurm.run(*campaign(on_slurm, trials=16), "--set", "site.gpus=2", "--set", "site.max_blocks=3")
+    trials = campaign(on_slurm, trials=16, sleep=2)
+    done = on_slurm.run(*trials, "--set", "site.gpus=2", "--set", "site.max_blocks=3")
     assert done.returncode == 0, done.stdout
     check_all_done(on_slurm, 16)
     used = {(result["host"], result["gpu"]) for result in attempts(on_slurm)}

@@ -81,7 +81,8 @@ def test_capacity_is_that_of_all_blocks(tmp_path: Path) -> None:
         ({"partition": "a", "queue": "b"}, "write partition or queue, not both"),
         ({"scheduler_options": ["mail-type=END"]}, "write one option of sbatch or qsub each"),
         ({"queues": {"debug": {"max_node": 3}}}, "queues.debug.max_node: is not a known key\n    -> did you mean"),
-        ({"walltime": 1e300}, "walltime: 1e+300 is not allowed\n    -> write at most 366d"),
+        ({"walltime": 1e300}, "walltime: 1e+300 is not allowed\n    -> write a time such as"),
+        ({"walltime": 3.2e7}, "walltime: 32000000.0 is not allowed\n    -> write at most 366d"),
         (
             {"scheduler_options": ["--mail-type=END\nrm -rf x"]},
             "'--mail-type=END\\nrm -rf x' is not allowed",
