@@ -156,7 +156,7 @@ def test_progress_shows_the_budget_that_ends_first(search: dict[str, Any], elaps
     budgets = experiment(**search).budgets(gpus=True, trials_per_gpu=1)
     outline = Outline("mse", "min", ("x",), trials=40, budgets=budgets)
     tally = folded(Tally(), ended(0, 1.0), ended(1, 1.0), elapsed=elapsed, outline=outline.to_json())
-    shot = snapshot(tally, Surroundings("run", "/run", now=0.0, alive=True), {"x": 1})
+    shot = snapshot(tally, Surroundings("run", "/run", now=0.0, alive=True), lambda trial: {"x": 1})
     assert plain_line(shot).split(" | ") == ["2/40 trials, 0 running, 0 failed", *parts]
 
 

@@ -96,7 +96,7 @@ ALLOWED = {
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
     "report.logs": "errors supervise",
     "report.summary": (
-        "campaign errors finals initial report.figures report.history report.logs report.markup report.tables"
+        "campaign errors finals initial journal report.figures report.history report.logs report.markup report.tables"
         " report.units supervise trial"
     ),
     "report.sections": (
@@ -104,20 +104,20 @@ ALLOWED = {
         " report.summary report.tables report.units triage trial"
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
-    "report.__main__": "errors report.history report.page report.tables rundir terminal",
-    "report.tally": "budgets errors journal trial",
+    "report.__main__": "errors report.history report.page report.tables rundir strict terminal",
+    "report.tally": "budgets errors finals journal trial",
     "report.snapshot": "budgets report.tally trial",
     "report.attempts": "curves errors report.tally rundir supervise",
     "report.view": "budgets errors report.snapshot trial",
     "report.watch": "errors journal lock report.attempts report.snapshot report.tally rundir trial",
-    "report.progress": "campaign report.attempts report.snapshot report.tally report.view rundir trial",
+    "report.progress": "campaign report.attempts report.snapshot report.tally report.view rundir",
     "controller": "* -run",
     "run": "*",
-    "export": "errors report.exports report.history terminal",
+    "export": "errors journal report.exports report.history terminal",
     "request": "allocation config durations errors image initial rundir site stages strict",
     "submit": "batch commands errors findings lock request rundir site terminal",
     "init": "errors strict terminal",
-    "status": "errors report.snapshot report.view report.watch rundir terminal",
+    "status": "errors journal report.snapshot report.view report.watch rundir terminal",
     "runs": "errors report.snapshot report.view report.watch rundir terminal",
     "findings": "commands",
     "terminal": "errors",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workflow.campaign import best
+from workflow.campaign import best, finalists_of, hall_of_fame
 from workflow.errors import InputError
 from workflow.journal import Follower, Record, State, _seal, campaign_record, read_state
 from workflow.report.tables import counts
@@ -34,7 +34,8 @@ def header(mode: str = "min", **about: Any) -> Record:
 def asked(rng: random.Random) -> Record:
     number = rng.randrange(8)
     params = {"x": rng.random(), 'a "b": {': '},"generation":7,"parents":[1],"fidelity":2.0}'}
-    trial = Trial(number, number, params, rng.choice((None, 1, 2, 3)), (1, 2), rng.choice((None, 1.0, 9.0)))
+    config = min(number, rng.randrange(12))
+    trial = Trial(number, config, params, rng.choice((None, 1, 2, 3)), (1, 2), rng.choice((None, 1.0, 9.0)))
     return {"type": "asked", "trial": trial.to_json()}
 
 
@@ -56,12 +57,17 @@ def attempt(rng: random.Random) -> Record:
     return {"type": "attempt", "trial": key, "attempt": rng.randrange(1, 4)}
 
 
+def finals(reruns: Iterable[tuple[int, int]]) -> Record:
+    """Of re-runs and their finalists."""
+    return {"type": "finals", "reruns": [Trial(number, 1, {}, parents=(of,)).to_json() for number, of in reruns]}
+
+
 def others(rng: random.Random) -> Record:
     chosen: Record = rng.choice(
         (
             {"type": "retracted", "trials": rng.sample(IDS, 3), "signature": "s", "reason": "r"},
             {"type": "shunned", "host": "a", "reason": "bad"},
-            {"type": "finals", "reruns": [Trial(number, 1, {}).to_json() for number in rng.sample(RERUNS, 2)]},
+            finals(zip(rng.sample(RERUNS, 2), rng.choices(range(8), k=2), strict=True)),
             {"type": "stage", "stage": "infer", "outcome": Outcome(1, 1, "ok").to_json()},
             {"type": "ended", "complete": rng.random() < 0.5, "reason": "interrupted"},
             {**header(rng.choice(("min", "max"))), "type": "resumed"},
@@ -86,7 +92,8 @@ def facts(tally: Tally) -> dict[str, Any]:
         "best": tally.best,
         "failures": len(tally.failures),
         "sums": [tally.seconds, tally.charged, tally.elapsed, tally.span, tally.worth],
-        "reruns": (tally.finals, tally.rerun_kinds),
+        "reruns": (list(tally.finals), tally.rerun_outcomes),
+        "winner": tally.winner and (tally.winner.outcome.trial_id, tally.winner.outcome.value, tally.winner.mean),
         "shunned": tally.shunned,
         "ended": tally.ended,
         "generation": (tally.generation, *tally.members),
@@ -95,6 +102,7 @@ def facts(tally: Tally) -> dict[str, Any]:
 
 def facts_of(state: State, mode: str) -> dict[str, Any]:
     number, winner = counts(state), best(state, mode)
+    ranked = [(f.outcome.trial_id, f.outcome.value, f.mean) for f in finalists_of(state, mode)]
     known = [state.trials[trial] for trial in state.outcomes if trial in state.trials]
     generation = max((trial.generation or 0 for trial in state.trials.values()), default=0)
     members = [trial.id for trial in state.trials.values() if (trial.generation or 0) == generation]
@@ -111,7 +119,8 @@ def facts_of(state: State, mode: str) -> dict[str, Any]:
             state.seconds, state.charged, state.elapsed, sum(last - first for first, last in state.spans),
             sum(trial.fidelity or 0.0 for trial in known),
         ],
-        "reruns": (state.finals, {number: outcome.kind for number, outcome in state.rerun_outcomes.items()}),
+        "reruns": (state.finals, state.rerun_outcomes),
+        "winner": ranked[0] if ranked else None,
         "shunned": state.shunned,
         "ended": state.ended,
         "generation": (generation, len(members), sum(n in state.outcomes for n in members), of_members),
@@ -136,11 +145,34 @@ def test_it_agrees_with_the_state_after_every_record(seed: int) -> None:
     assert read.history == tally.history and read.open == tally.open
 
 
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_it_agrees_on_who_won_the_finals(mode: str) -> None:
+    """Also once the search went on, found what is better, or evaluated a configuration again."""
+    found = set()
+    for seed in range(60):
+        rng, state, tally = random.Random(seed), State(), Tally()
+        first = [header(mode), *(make(rng) for make in [asked, outcome] * 12)]
+        record_all(first, state, tally)
+        fame = [o.trial_id for o in hall_of_fame(state, mode, 3)]
+        record_all([finals(zip(RERUNS, fame, strict=False))], state, tally)
+        for make in [outcome] * 30 + [asked, outcome] * 5:
+            record_all([make(rng)], state, tally)
+            found.add(tally.winner is not None and tally.best is not None and tally.winner.outcome.trial_id)
+    assert len(found) > 5
+
+
+def record_all(records: Iterable[Record], state: State, tally: Tally) -> None:
+    for record in records:
+        for fold in (state, tally):
+            fold.apply({"at": 20.0, **record})
+    assert_agree(tally, state)
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_it_is_the_same_read_piece_by_piece_with_damaged_lines(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     lines = [_seal(record) for record in sequence(rng)]
-    damaged = [line.replace(b"1", b"2", 1) if rng.random() < 0.1 else line for line in lines]
+    damaged = [line.replace(b'"at"', b'"to"', 1) if rng.random() < 0.1 else line for line in lines]
     data, path = b"".join(damaged), tmp_path / "journal.jsonl"
     path.touch()
     follower = Follower(path, Tally, decode)

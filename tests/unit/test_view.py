@@ -46,7 +46,7 @@ def shot(tally: Tally, **keys: Any) -> Snapshot:
     signs = {8: Sign("node1", 380.0, False), 9: Sign("node2", 390.0, False), 10: Sign("node2", 300.0, True)}
     words = {8: "step 7: val_loss 0.51", 9: "[bold]\x1b[31mred"}
     around = Surroundings("demo", "/runs/my demo", 410.0, True, "resume it", "process 7 on login1", signs, words)
-    return snapshot(tally, replace(around, **keys), PARAMS)
+    return snapshot(tally, replace(around, **keys), lambda trial: PARAMS)
 
 
 def text(shown: Snapshot, width: int = 80, height: int | None = None, encoding: str = "utf-8") -> str:
@@ -179,3 +179,28 @@ def test_a_fidelity_counts_by_its_worth() -> None:
 def test_a_sparkline_is_the_course_of_the_best(values: list[float], line: str) -> None:
     assert sparkline(values, 20, ascii_only=False) == line
     assert sparkline(values, 20, ascii_only=True).isascii()
+
+
+def finals(*values: float | None) -> Tally:
+    """Two re-runs of each of trials 7 and 6, the best two of the search, with these values."""
+    tally = campaign()
+    reruns = [Trial(FIRST_RERUN + number, 1, PARAMS, parents=(7 - number // 2,)) for number in range(4)]
+    tally.apply({"type": "finals", "at": 401.0, "reruns": [rerun.to_json() for rerun in reruns]})
+    for rerun, value in zip(reruns, values, strict=False):
+        tally.apply({"at": 402.0, **ended(rerun.id, value)})
+    return tally
+
+
+def test_the_winner_is_the_one_of_the_re_runs_once_all_have_ended() -> None:
+    assert shot(finals(0.9, 0.9, 0.5)).winner is None
+    won = shot(finals(0.9, 0.9, 0.5, 0.7))
+    assert won.winner is not None and won.best is not None
+    assert (won.winner.trial, won.winner.mean, won.winner.value) == (6, 0.6, 1 / 7) and won.best.trial == 7
+    assert plain_line(won).endswith("| winner #6")
+    shown = text(won)
+    assert "winner      trial 6, mean 0.6 by re-runs, 0.142857 in the search\n            learning_rate=" in shown
+    assert shown.count("learning_rate") == 1
+
+
+def test_a_winner_without_a_re_run_that_succeeded_is_the_search_s_best() -> None:
+    assert "trial 7, no re-run succeeded" in text(shot(finals(None, None, None, None)))

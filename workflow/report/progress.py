@@ -17,7 +17,6 @@ from workflow.report.snapshot import Snapshot, Surroundings, plain_line, snapsho
 from workflow.report.tally import Tally
 from workflow.report.view import TerminalConsole, View
 from workflow.rundir import RunDir
-from workflow.trial import Params
 
 _PLAIN_INTERVAL, _LIVE_INTERVAL = 10.0, 1.0
 """Seconds between two lines, and between two views."""
@@ -105,11 +104,10 @@ class Progress:
 
     def _snapshot(self, campaign: Campaign, *, looking: bool) -> Snapshot:
         """``looking`` into the files of what runs."""
-        best, now = self.tally.best, time.time()
-        params: Params = campaign.state.trials[best[0]].params if best is not None else {}
+        now, trials = time.time(), campaign.state.trials
         signs, words = self._attempts.look(self.tally, now) if looking else ({}, {})
         around = Surroundings(self.run.name, str(self.run.path), now, True, signs=signs, words=words)
-        return snapshot(self.tally, around, params)
+        return snapshot(self.tally, around, lambda trial: trials[trial].params)
 
     def _say_notices(self) -> None:
         with suppress(Empty):

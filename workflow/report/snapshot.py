@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -63,6 +63,16 @@ class Best:
 
     trial: int
     value: float
+    params: Params
+
+
+@dataclass(frozen=True)
+class Winner:
+    """Of the finalists: its ``value`` in the search and the ``mean`` of its re-runs, None if none succeeded."""
+
+    trial: int
+    value: float
+    mean: float | None
     params: Params
 
 
@@ -128,6 +138,7 @@ class Cost:
 class Snapshot:
     """``history`` is the best value after equal numbers of trials, from the first success on.
 
+    ``winner`` is None until the finalists' re-runs have decided, or where there are none: then the search's best wins.
     ``resume`` is the command that goes on with what was interrupted. ``damaged`` lines of the journal could not be
     read.
     """
@@ -146,6 +157,7 @@ class Snapshot:
     trials: Trials
     reruns: Reruns | None
     best: Best | None
+    winner: Winner | None
     generation: Generation | None
     history: Sequence[float]
     workers: Workers
@@ -183,15 +195,16 @@ class Surroundings:
     damaged: int = 0
 
 
-def snapshot(tally: Tally, around: Surroundings, params: Params) -> Snapshot:
-    """``params`` are those of the best trial."""
+def snapshot(tally: Tally, around: Surroundings, params: Callable[[int], Params]) -> Snapshot:
+    """``params`` tells those of a trial."""
     outline, condition = tally.outline, condition_of(tally, alive=around.alive)
     in_flight = sorted(tally.open.values(), key=lambda each: _order(each, around)) if around.alive else []
     return Snapshot(
         around.name, around.path, condition, tally.reason, around.resume if condition in _RESUMABLE else None,
         around.controller, tally.site,
         tally.stage if around.alive else None, outline.metric, outline.mode, outline.budgets.target,
-        _trials(tally, len(in_flight)), _reruns(tally), _best(tally, params), _generation(tally), _course(tally),
+        _trials(tally, len(in_flight)), _reruns(tally), _best(tally, params), _winner(tally, params),
+        _generation(tally), _course(tally),
         _workers(tally, len(in_flight), around), [_running(tally, attempt, around) for attempt in in_flight],
         dict(Counter(tally.failures.values()).most_common()), _cost(tally, around), tally.began, tally.last,
         around.damaged,
@@ -232,6 +245,8 @@ def plain_line(shot: Snapshot) -> str:
     if shot.best is not None:
         target = f", target {shot.target:g}" if shot.target is not None else ""
         parts.append(f"best {shot.best.value:.6g} (#{shot.best.trial}){target}")
+    if shot.winner is not None:
+        parts.append(f"winner #{shot.winner.trial}")
     if shot.cost.left is not None:
         parts.append(f"{clock(shot.cost.left)} left")
     return " | ".join(parts)
@@ -252,13 +267,25 @@ def _trials(tally: Tally, in_flight: int) -> Trials:
 
 
 def _reruns(tally: Tally) -> Reruns | None:
-    done = sum(rerun in tally.rerun_kinds for rerun in tally.finals)
+    done = sum(rerun in tally.rerun_outcomes for rerun in tally.finals)
     return Reruns(len(tally.finals), done) if tally.finals else None
 
 
-def _best(tally: Tally, params: Params) -> Best | None:
+def _best(tally: Tally, params: Callable[[int], Params]) -> Best | None:
+    return Best(*tally.best, _varying(tally, params(tally.best[0]))) if tally.best else None
+
+
+def _winner(tally: Tally, params: Callable[[int], Params]) -> Winner | None:
+    winner = tally.winner
+    if winner is None or winner.outcome.value is None:
+        return None
+    trial = winner.outcome.trial_id
+    return Winner(trial, winner.outcome.value, winner.mean, _varying(tally, params(trial)))
+
+
+def _varying(tally: Tally, params: Params) -> Params:
     names = tally.outline.varying or params
-    return Best(*tally.best, {name: params[name] for name in names if name in params}) if tally.best else None
+    return {name: params[name] for name in names if name in params}
 
 
 def _generation(tally: Tally) -> Generation | None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, NamedTuple, TypeVar
 
 from workflow.budgets import Budgets
 from workflow.errors import shortened
+from workflow.finals import Finalist, rank
 from workflow.journal import Record
-from workflow.trial import FINAL_KINDS, is_rerun
+from workflow.trial import FINAL_KINDS, Outcome, is_rerun
 
 _LATEST = 64
 """Trainings of which the median tells how long the next one is expected to take."""
@@ -116,9 +117,9 @@ class Tally:
         """The stage that runs beside the search."""
         self.over = False
         """Whether the search has asked for all: what comes after it has begun."""
-        self.finals: list[int] = []
-        """The re-runs that decide who wins."""
-        self.rerun_kinds: dict[int, str] = {}
+        self.finals: dict[int, int] = {}
+        """The re-runs that decide who wins, each with its finalist."""
+        self.rerun_outcomes: dict[int, Outcome] = {}
         self.shunned: dict[str, str] = {}
         self.active: dict[str, float] = {}
         """When an attempt last ended on each host, since this controller began."""
@@ -127,6 +128,8 @@ class Tally:
         """Trials of the latest generation."""
         self._asked: dict[int, float | None] = {}
         """The fidelity of each trial that was asked for."""
+        self._configs: dict[int, int] = {}
+        """The configuration of each trial that was not the first one of it."""
         self._values: dict[int, float] = {}
         self._attempts: dict[int, int] = {}
         self._closed: dict[int, int] = {}
@@ -157,6 +160,34 @@ class Tally:
         values = [self._values[trial] for trial in self._members if trial in self._values]
         best = (min if self.outline.mode == "min" else max)(values, default=None)
         return len(self._members), sum(trial in self.kinds for trial in self._members), best
+
+    @property
+    def winner(self) -> Finalist | None:
+        """By the re-runs; None while one is missing, and once the search has found others."""
+        groups: dict[int, list[int]] = {}
+        for rerun, finalist in self.finals.items():
+            groups.setdefault(finalist, []).append(rerun)
+        if not groups or not self.finals.keys() <= self.rerun_outcomes.keys():
+            return None
+        best_ones = self._best_of_configurations()[: len(groups)]
+        if {*best_ones} != groups.keys():
+            return None
+        return rank([self._finalist(trial, groups[trial]) for trial in best_ones], self.outline.mode)[0]
+
+    def _finalist(self, trial: int, reruns: Iterable[int]) -> Finalist:
+        outcome = Outcome(trial, self._closed[trial], "ok", self._values[trial])
+        return Finalist(outcome, [({}, self.rerun_outcomes[rerun]) for rerun in reruns])
+
+    def _best_of_configurations(self) -> list[int]:
+        """The best trial of each, the best one first."""
+        known = sorted((trial for trial in self._values if trial in self._asked), key=self._place)
+        first: dict[int, int] = {}
+        for trial in known:
+            first.setdefault(self._configs.get(trial, trial), trial)
+        return list(first.values())
+
+    def _place(self, trial: int) -> tuple[float, int]:
+        return self._rank(trial, self._values[trial])
 
     def expected(self, trial: int) -> float | None:
         """How long a training of this trial's fidelity takes, in seconds: the median of the latest ones that ended."""
@@ -195,6 +226,8 @@ class Tally:
         if number in self._asked:
             return
         self._asked[number] = trial.get("fidelity")
+        if trial["config_id"] != number:
+            self._configs[number] = trial["config_id"]
         if generation > self.generation:
             self.generation, self._members = generation, set()
         if generation == self.generation:
@@ -213,7 +246,10 @@ class Tally:
         self.open[key] = Attempt(key, number, at)
 
     def _begin_finals(self, record: Record, at: float) -> None:
-        self.finals, self.over = [rerun["id"] for rerun in record["reruns"]], True
+        finals = {}
+        for rerun in record["reruns"]:
+            (finals[rerun["id"]],) = rerun["parents"]
+        self.finals, self.over = finals, True
 
     def _stage(self, record: Record, at: float) -> None:
         self.stage = None
@@ -224,7 +260,7 @@ class Tally:
         self._closed[trial] = max(number, self._closed.get(trial, 0))
         if trial in self.open and self.open[trial].number <= number:
             del self.open[trial]
-        if trial in (self.rerun_kinds if is_rerun(trial) else self.kinds):
+        if trial in (self.rerun_outcomes if is_rerun(trial) else self.kinds):
             return
         self.settled = at
         self._charge(outcome, at)
@@ -256,7 +292,7 @@ class Tally:
     def _finish(self, trial: int, outcome: Mapping[str, Any]) -> None:
         kind, value = outcome["kind"], outcome.get("value")
         if is_rerun(trial):
-            self.rerun_kinds[trial] = kind
+            self.rerun_outcomes[trial] = Outcome.from_json(outcome)
             return
         self.kinds[trial] = kind
         self.counts[kind] += 1
@@ -291,7 +327,7 @@ class Tally:
             if (kind := self.kinds.pop(trial, None)) is not None:
                 self.counts[kind] -= 1
                 self.worth -= self._asked.get(trial) or 0.0
-            self.rerun_kinds.pop(trial, None)
+            self.rerun_outcomes.pop(trial, None)
             self._values.pop(trial, None)
             self.failures.pop(trial, None)
             self._again.pop(trial, None)
@@ -310,7 +346,7 @@ class Tally:
 
 _parse = json.JSONDecoder().raw_decode
 _ASKED = re.compile(
-    rb'{"type":"asked","at":([-+.e\d]+),"trial":{"id":(\d+),.*'
+    rb'{"type":"asked","at":([-+.e\d]+),"trial":{"id":(\d+),"config_id":(\d+),.*'
     rb',"generation":(\d+|null),"parents":[][,\d]*,"fidelity":([-+.e\d]+|null)},"crc":\d+}'
 )
 
@@ -320,9 +356,9 @@ def decode(line: bytes) -> Any:
     match = _ASKED.fullmatch(line)
     if match is None:
         return _parse(line.decode())[0]  # its check sum is that of the whole line
-    at, number, generation, fidelity = match.groups()
-    trial = {"id": int(number), "generation": _number(generation, int), "fidelity": _number(fidelity, float)}
-    return {"type": "asked", "at": float(at), "trial": trial}
+    at, number, config, generation, fidelity = match.groups()
+    trial = {"id": int(number), "config_id": int(config), "generation": _number(generation, int)}
+    return {"type": "asked", "at": float(at), "trial": {**trial, "fidelity": _number(fidelity, float)}}
 
 
 def _number(text: bytes, kind: type[_N]) -> _N | None:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from workflow.budgets import clock
 from workflow.errors import printable
-from workflow.report.snapshot import Node, Running, Snapshot
-from workflow.trial import FIRST_RERUN, is_rerun
+from workflow.report.snapshot import Node, Running, Snapshot, Winner
+from workflow.trial import FIRST_RERUN, Params, is_rerun
 
 _LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-~=+*#"
 
@@ -86,6 +86,10 @@ def _facts(shot: Snapshot, width: int, *, ascii_only: bool) -> Iterator[Text]:
         yield _fact("time left", f"{clock(shot.cost.left)}, ends {_moment(time.time() + shot.cost.left)}")
     if shot.best is not None:
         yield from _best(shot, width, ascii_only=ascii_only)
+    if shot.winner is not None:
+        yield _fact("winner", _won(shot.winner))
+    if (shown := shot.winner or shot.best) is not None:
+        yield from _params(shown.params, width)
     if shot.generation is not None:
         yield _fact("generation", _generation(shot))
     if shot.condition == "running":
@@ -128,8 +132,18 @@ def _best(shot: Snapshot, width: int, *, ascii_only: bool) -> Iterator[Text]:
         line = sparkline(shot.history, min(_SPARK, width - _LABEL - 20), ascii_only=ascii_only)
         ends = f"  {shot.history[0]:.4g} to {shot.history[-1]:.4g}"
         yield Text.assemble(" " * _LABEL, (line, "cyan"), (ends, "dim"))
-    params = ", ".join(f"{name}={_short(value)}" for name, value in best.params.items())
-    for line in textwrap.wrap(printable(params), max(20, width - _LABEL), max_lines=_PARAM_LINES, placeholder=" ..."):
+
+
+def _won(winner: Winner) -> Text:
+    trial = (f"trial {winner.trial}", "bold green")
+    if winner.mean is None:
+        return Text.assemble(trial, ", no re-run succeeded")
+    return Text.assemble(trial, f", mean {winner.mean:.6g} by re-runs, {winner.value:.6g} in the search")
+
+
+def _params(params: Params, width: int) -> Iterator[Text]:
+    text = printable(", ".join(f"{name}={_short(value)}" for name, value in params.items()))
+    for line in textwrap.wrap(text, max(20, width - _LABEL), max_lines=_PARAM_LINES, placeholder=" ..."):
         yield Text(" " * _LABEL + line)
 
 

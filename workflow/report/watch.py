@@ -27,7 +27,7 @@ class Watch:
             raise InputError(f"{path}: {reason}\n    -> {_REMEDY}")
         self._follower = Follower(self.run.journal, Tally, decode)
         self._attempts = Attempts(self.run)
-        self._params: tuple[int, Params] = -1, {}
+        self._params: dict[int, Params] = {}
 
     def look(self) -> Snapshot:
         """As it stands now. Raises InputError if it cannot be read."""
@@ -42,7 +42,7 @@ class Watch:
             self.run.name, str(self.run.path), now, alive, self.run.resume_command, owner.name if owner else "", signs,
             words, self._follower.damaged,
         )  # fmt: skip
-        return snapshot(tally, around, self._params_of_best(tally))
+        return snapshot(tally, around, self._params_of)
 
     def _tally(self) -> Tally:
         try:
@@ -57,11 +57,11 @@ class Watch:
             raise InputError(f"{self.run.journal}: holds no valid record\n    -> {_REMEDY}")
         return tally
 
-    def _params_of_best(self, tally: Tally) -> Params:
-        if tally.best is not None and tally.best[0] != self._params[0]:
-            asked = self._follower.asked(tally.best[0])
-            self._params = tally.best[0], (asked["trial"]["params"] if asked is not None else {})
-        return self._params[1]
+    def _params_of(self, trial: int) -> Params:
+        if trial not in self._params:
+            asked = self._follower.asked(trial)
+            self._params[trial] = asked["trial"]["params"] if asked is not None else {}
+        return self._params[trial]
 
 
 def look_at_all(paths: Iterable[Path]) -> list[Snapshot | InputError]:
