@@ -210,6 +210,12 @@ def test_the_winner_is_that_of_the_finals(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines] == ["finalist", "1", "0", "optimism:"]
 
 
+def test_the_numbers_of_finalists_stand_apart_however_long_they_are() -> None:
+    long = -0.000123456789
+    folded = state(trial(12345678), ok(12345678, long), finals(12345678), ok(FIRST_RERUN, long))
+    assert finals_lines(TABLE, folded)[1].split() == ["12345678", "-0.000123457", "-0.000123457", "-", "0"]
+
+
 @pytest.mark.parametrize("missing", [1, 2])
 def test_before_the_finals_are_over_the_search_has_the_winner(missing: int) -> None:
     reruns = [ok(FIRST_RERUN, 0.9), ok(FIRST_RERUN + 1, 0.6)][missing:]

@@ -178,11 +178,11 @@ def finals_lines(table: Table, state: State) -> list[str]:
     ranked, found = finalists_of(state, table.mode), best(state, table.mode)
     if not ranked or found is None or found.value is None:
         return []
-    lines = ["finalist    search   mean of re-runs         std  failed"]
+    lines = ["finalist       search  mean of re-runs          std  failed"]
     for finalist in ranked:
         numbers = (finalist.outcome.value, finalist.mean, finalist.std)
         search, mean, std = ("-" if number is None else f"{number:.6g}" for number in numbers)
-        lines.append(f"{finalist.outcome.trial_id:>8}{search:>10}{mean:>18}{std:>12}{finalist.failed:>8}")
+        lines.append(f"{finalist.outcome.trial_id:>8} {search:>12} {mean:>16} {std:>12} {finalist.failed:>7}")
     gap = optimism(ranked, found.value, table.mode)
     if gap is not None:
         lines.append(f"optimism: the search's best, {found.value:.6g}, is {gap:.2g} better than the winner's mean")
