@@ -12,6 +12,7 @@ from workflow.report.history import Run, load_run
 from workflow.report.page import page
 from workflow.report.tables import replace_text
 from workflow.rundir import RunDir
+from workflow.strict import is_there
 from workflow.terminal import run_command
 
 
@@ -22,15 +23,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(args: argparse.Namespace) -> int:
     runs = [load_run(path) for path in args.runs]
-    output = args.output or _beside(runs[0])
+    output = _beside(runs[0]) if args.output is None else _place(args.output)
     text = page(runs)
     try:
         replace_text(output, text)
     except OSError as error:
-        what = f"--output {output}: cannot be written ({error.strerror})"
+        what = f"{output}: cannot be written ({error.strerror})"
         raise InputError(f"{what}\n    -> {disk_remedy(error)}") from error
     print(output)
     return EXIT_DONE
+
+
+def _place(output: str) -> Path:
+    """Where a report goes: into the file that a link points to. Raises InputError for a directory or device."""
+    path = Path(output).expanduser().resolve()
+    if is_there(path) and not path.is_file():
+        raise InputError(f"--output {output}: is no file\n    -> name the file to be written")
+    return path
 
 
 def _beside(run: Run) -> Path:
@@ -48,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "runs", nargs="+", type=Path, metavar="RUN", help="a run's directory, or a table of the form of hpo.csv"
     )
-    parser.add_argument("--output", type=Path, help="the file to write (default: report.html in the first run)")
+    parser.add_argument("--output", metavar="FILE", help="the file to write (default: report.html in the first run)")
     return parser
 
 
