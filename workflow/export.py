@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workflow.errors import EXIT_DONE
+from workflow.journal import damage
 from workflow.report.exports import FORMATS, export
 from workflow.report.history import load_run
 from workflow.terminal import run_command
@@ -19,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _export(args: argparse.Namespace) -> int:
-    print(export(load_run(args.run), args.format, args.output))
+    run = load_run(args.run)
+    if damaged := damage(run.damaged):
+        print(f"warning: {damaged}", file=sys.stderr)
+    print(export(run, args.format, args.output))
     return EXIT_DONE
 
 

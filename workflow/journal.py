@@ -23,7 +23,8 @@ import os
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -363,27 +364,23 @@ class _Corrupt(Exception):
 
 
 def read_state(path: Path) -> State:
-    """The state of a journal that somebody else may be writing: nothing is repaired. Raises OSError."""
+    """The state of a journal that somebody else may be writing: nothing is repaired. Raises OSError.
+
+    It is empty where the journal is of another version.
+    """
     state = State()
-    for _ in read_records(path, state):
-        pass
+    with path.open("rb") as file, suppress(_OtherVersion):
+        for line in file:
+            with suppress(_Corrupt):
+                _fold(state, line.removesuffix(b"\n"))
     return state
 
 
-def read_records(path: Path, state: State) -> Iterator[Record]:
-    """The valid records of a journal that somebody else may be writing, each one folded into ``state`` before.
-
-    Nothing is repaired; a journal of another version has none. Raises OSError.
-    """
-    with path.open("rb") as file:
-        for line in file:
-            try:
-                record = _fold(state, line.removesuffix(b"\n"))
-            except _OtherVersion:
-                return
-            except _Corrupt:
-                continue
-            yield record
+def damage(lines: int) -> str:
+    """What is said of lines that a follower left out; empty if there are none."""
+    if not lines:
+        return ""
+    return f"{lines} line{'s' if lines > 1 else ''} of its journal cannot be read and had to be left out"
 
 
 def _fold(state: Fold, line: bytes, decode: Callable[[bytes], Any] = json.loads) -> Record:

@@ -31,7 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m workflow.status",
         description="Show how a campaign stands, by its files alone: from wherever they can be read, at any time.",
-        epilog="exit codes: 0 it was shown, however it stands; 2 bad input",
+        epilog="exit codes: 0 it was shown, however it stands; 2 bad input; 3 the output's disk is full",
         allow_abbrev=False,
     )
     parser.add_argument("run", type=Path, metavar="RUN_DIR", help="the directory of a run")
@@ -46,7 +46,7 @@ def _status(args: argparse.Namespace) -> int:
 
     watch = Watch(whole_path(args.run))
     if args.json:
-        print(json.dumps(watch.look().to_json(), indent=2, allow_nan=False))
+        print(json.dumps(watch.look().to_json(), indent=2, allow_nan=False), flush=True)
     elif args.watch:
         _follow(watch)
     else:
@@ -65,6 +65,8 @@ def _print(shot: Snapshot) -> None:
 
 def notes(shot: Snapshot) -> Iterator[str]:
     """What is to be known of the run beside its numbers: who leads it, or why nobody does and how to go on."""
+    from workflow.journal import damage
+
     if shot.condition == "running":
         yield f"led by {shot.controller}"
     elif shot.condition == "new":
@@ -75,8 +77,8 @@ def notes(shot: Snapshot) -> Iterator[str]:
         yield f"its controller{f', {shot.controller},' if shot.controller else ''} is gone without a word"
     if shot.resume is not None:
         yield f"resume with: {shot.resume}"
-    if shot.damaged:
-        yield f"{shot.damaged} lines of its journal are damaged and were left out"
+    if damaged := damage(shot.damaged):
+        yield damaged
 
 
 def _follow(watch: Watch) -> None:

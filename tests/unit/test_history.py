@@ -91,6 +91,13 @@ def test_the_cells_of_a_column_have_one_type(tmp_path: Path, cells: tuple[str, .
     assert repr(typed(tmp_path, *cells)) == repr(values)
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-5", "1e300"])
+def test_a_walltime_that_is_none_is_refused(tmp_path: Path, seconds: str) -> None:
+    (tmp_path / "hpo.csv").write_text(f"x,metric,result,walltime\n1,r2,0.5,{seconds}\n")
+    with pytest.raises(InputError, match=f"line 2: walltime: {seconds} is no time in seconds"):
+        load_run(tmp_path / "hpo.csv")
+
+
 def test_a_row_that_diverged_is_a_failure(tmp_path: Path) -> None:
     run = load_run(
         table(

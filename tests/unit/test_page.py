@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -281,3 +282,45 @@ def test_bad_input_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main([str(run), "--output", str(tmp_path / "nowhere" / "report.html")]) == 2
     assert "nowhere/report.html: cannot be written (No such file" in capsys.readouterr().err
     assert main([str(tmp_path / "none")]) == 2
+
+
+@pytest.mark.parametrize("place", ["", ".", "pipe"])
+def test_what_is_no_file_is_not_replaced_by_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    run = write_run(tmp_path / "run", 2)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert main([str(run), "--output", place]) == 2
+    assert f"--output {place}: is no file" in capsys.readouterr().err
+    assert Path("pipe").is_fifo()
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    run, link = write_run(tmp_path / "run", 2), tmp_path / "link.html"
+    link.symlink_to(tmp_path / "report.html")
+    assert main([str(run), "--output", str(link)]) == 0
+    assert link.is_symlink() and (tmp_path / "report.html").is_file()
+
+
+def test_a_damaged_line_is_told(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", 5)
+    lines = (run / "journal.jsonl").read_text().splitlines()
+    (run / "journal.jsonl").write_text("\n".join([*lines[:-1], lines[-1].replace("1", "2"), ""]))
+    assert main([str(run)]) == 0
+    assert "1 line of its journal cannot be read and had to be left out." in (run / "report.html").read_text()
+
+
+def test_a_journal_without_a_valid_line_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", 5)
+    (run / "journal.jsonl").write_text("no journal\n")
+    assert main([str(run)]) == 2
+    assert "journal.jsonl: holds no valid record" in capsys.readouterr().err
+
+
+def test_a_journal_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", 5)
+    journal = run / "journal.jsonl"
+    journal.write_text(journal.read_text().replace('"version":1', '"version":9'))
+    assert main([str(run)]) == 2
+    assert "has format version 9" in capsys.readouterr().err

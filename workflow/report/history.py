@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from workflow.campaign import pareto_front, winner_of
 from workflow.errors import InputError, Problems, listing
 from workflow.initial import objectives_of, read_csv
-from workflow.journal import Record, State, read_records
+from workflow.journal import Follower, Record, State
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
 from workflow.rundir import RunDir
@@ -27,6 +27,9 @@ from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, V
 
 _TABLE = ("metric", "result", "walltime")
 _PLACE = ("iteration", "sample")
+
+_LONGEST = 1e10
+"""Seconds: three centuries, which every clock knows."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class Run:
     """When the last attempt of each trial was submitted, in seconds since the epoch."""
     experiment: Mapping[str, Any] = field(default_factory=dict)
     site: Mapping[str, Any] = field(default_factory=dict)
+    damaged: int = 0
+    """Lines of its journal that could not be read."""
 
     @property
     def files(self) -> RunDir | None:
@@ -175,32 +180,55 @@ def load_run(path: str | Path) -> Run:
 
 
 def _load_directory(path: Path) -> Run:
-    files, state = RunDir(path), State()
+    files = RunDir(path)
     objectives = objectives_of(path)
     space, experiment = load_space(files.space), read_yaml(files.experiment, "experiment of that run")
     site = read_yaml(files.site, "site of that run") if is_there(files.site) else {}
-    attempts: list[Outcome] = []
-    controllers: list[Controller] = []
-    begun: dict[int, float] = {}
-    try:
-        for record in read_records(files.journal, state):
-            if record["type"] == "outcome":
-                attempts.append(Outcome.from_json(record["outcome"]))
-            elif record["type"] == "attempt" and isinstance(record["trial"], int):
-                begun[record["trial"]] = record["at"]
-            elif record["type"] in ("campaign", "resumed"):
-                controllers.append(Controller(record["at"], record["at"], record))
-            if controllers:
-                controllers[-1] = Controller(controllers[-1].began, record["at"], controllers[-1].about)
-    except OSError as error:
-        raise InputError(
-            f"{files.journal}: cannot be read ({error.strerror})\n    -> give the directory of a run"
-        ) from error
+    follower = Follower(files.journal, _Story)
+    told = _told(follower)
     names = tuple(parameter.name for parameter in space.varying)
     fidelity = (experiment.get("search") or {}).get("fidelity") or {}
     if fidelity.get("parameter") not in (None, *names):
         names += (fidelity["parameter"],)
-    return Run(path, path.name, objectives, names, state, attempts, controllers, space, begun, experiment, site)
+    return Run(
+        path, path.name, objectives, names, told.state, told.attempts, told.controllers, space, told.begun, experiment,
+        site, follower.damaged,
+    )  # fmt: skip
+
+
+class _Story:
+    """What the records of a journal tell: its state, and what that doesn't keep."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.attempts: list[Outcome] = []
+        self.controllers: list[Controller] = []
+        self.begun: dict[int, float] = {}
+
+    def apply(self, record: Record) -> None:
+        """Fold one record in. Raises KeyError, TypeError or ValueError for one that is malformed."""
+        self.state.apply(record)
+        kind, at = record["type"], record["at"]
+        if kind == "outcome":
+            self.attempts.append(Outcome.from_json(record["outcome"]))
+        elif kind == "attempt" and isinstance(record["trial"], int):
+            self.begun[record["trial"]] = at
+        elif kind in ("campaign", "resumed"):
+            self.controllers.append(Controller(at, at, record))
+        if self.controllers:
+            self.controllers[-1] = replace(self.controllers[-1], last=at)
+
+
+def _told(follower: Follower[_Story]) -> _Story:
+    """Raises InputError for a journal that cannot be read, or of which no line can."""
+    try:
+        told = follower.look()
+    except OSError as error:
+        what = f"{follower.path}: cannot be read ({error.strerror})"
+        raise InputError(f"{what}\n    -> give the directory of a run") from error
+    if follower.damaged and told.state.header is None and not told.state.trials:
+        raise InputError(f"{follower.path}: holds no valid record\n    -> give the directory of a run")
+    return told
 
 
 def _load_table(path: Path) -> Run:
@@ -237,6 +265,8 @@ def _outcome_of(row: Mapping[str, Any], number: int, further: Sequence[str]) -> 
     results = {row["metric"]: row["result"]} | {name: row[f"result_{name}"] for name in further}
     metrics = {name: score for name, text in results.items() if text and math.isfinite(score := float(text))}
     value, seconds = metrics.get(row["metric"]), float(row["walltime"] or 0.0)
+    if not 0 <= seconds < _LONGEST:
+        raise ValueError(f"walltime: {row['walltime']} is no time in seconds")
     evidence = f"result: {row['result'] or 'none'}" if value is None else ""
     kind: Kind = "failed" if value is None else "ok"
     return Outcome(number, 1, kind, value, metrics, started=0.0, ended=seconds, evidence=evidence)

@@ -13,6 +13,7 @@ from workflow.campaign import finalists_of, hall_of_fame
 from workflow.errors import printable, shortened
 from workflow.finals import doubt, optimism
 from workflow.initial import cell, cells
+from workflow.journal import damage
 from workflow.report import logs
 from workflow.report.figures import Analysis, until_best
 from workflow.report.history import Run
@@ -56,9 +57,14 @@ def _when(run: Run) -> str:
 
 
 def _state(run: Run) -> str:
-    waiting = len(run.state.unfinished)
     if not run.has_clock:
         return "Read from a table, which tells neither when nor where its trials ran."
+    lost = damage(run.damaged)
+    return " ".join(filter(None, [_progress(run), f"{lost}." if lost else ""]))
+
+
+def _progress(run: Run) -> str:
+    waiting = len(run.state.unfinished)
     if run.state.ended:
         return f"Complete. {waiting} trials that were asked for did not end." if waiting else "Complete."
     at = f", its last record of {moment(run.controllers[-1].last)}" if run.controllers else ""
