@@ -54,6 +54,12 @@ def test_places_of_values() -> None:
     assert [choice.place(value) for value in ("a", "b", True, "c", None)] == [0.0, 1.0, 2.0, None, None]
 
 
+def test_a_range_may_be_that_of_all_floats() -> None:
+    axis = Axis("x", -1.7e308, 1.7e308)
+    assert axis.units([-1.7e308, 0.0, 1.7e308]).tolist() == [0.0, 0.5, 1.0]
+    assert axis.places(np.array([0.0, 0.5, 1.0])).tolist() == [-1.7e308, 0.0, 1.7e308]
+
+
 def test_units_and_back() -> None:
     rate, choice = Axis("rate", 1e-4, 1.0, log=True), Axis("choice", labels=("a", "b"))
     assert rate.units([1e-4, 0.01, 1.0, None]) == pytest.approx([0.0, 0.5, 1.0, 0.5])

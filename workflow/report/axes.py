@@ -61,15 +61,15 @@ class Axis:
         if self.labels:
             return np.nan_to_num((found + 0.5) / len(self.labels), nan=0.5) if self.ordered else np.nan_to_num(found)
         scaled = np.log10(found) if self.log else found
-        low, high = self._ends
-        return np.nan_to_num((scaled - low) / (high - low) if high > low else scaled * 0 + 0.5, nan=0.5)
+        low, high = (end / 2 for end in self._ends)  # halves: the range of all floats is none
+        return np.nan_to_num((scaled / 2 - low) / (high - low) if high > low else scaled * 0 + 0.5, nan=0.5)
 
     def places(self, units: Array) -> Array:
         """The inverse of ``units``."""
         if self.labels:
             return np.minimum(np.floor(units * len(self.labels)), len(self.labels) - 1) if self.ordered else units
         low, high = self._ends
-        scaled = low + units * (high - low)
+        scaled = low * (1 - units) + high * units
         return np.asarray(10.0**scaled) if self.log else np.asarray(scaled)
 
     @property
