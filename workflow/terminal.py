@@ -7,11 +7,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, WorkflowError
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, FULL_DISK, SiteError, WorkflowError, disk_remedy
 
 
 def run_command(command: Callable[[], int]) -> int:
@@ -28,8 +28,19 @@ def run_command(command: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # nobody reads any more
         return EXIT_DONE
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        return _untold(error)
     finally:
         flush()
+
+
+def _untold(error: OSError) -> int:
+    """The disk is full on which a redirected output lies."""
+    with suppress(OSError):
+        print(f"error: the output cannot be written ({error.strerror})\n    -> {disk_remedy(error)}", file=sys.stderr)
+    return SiteError.exit_code
 
 
 @contextmanager

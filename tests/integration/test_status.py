@@ -76,7 +76,8 @@ def test_a_run_is_seen_from_its_beginning_to_its_end(workflow: Workflow) -> None
         file.write(b"garbage")
         file.seek(0, os.SEEK_END)
         file.write(b'{"type":"torn')
-    assert "1 lines of its journal are damaged and were left out" in status(workflow, workflow.directory / "runs/torn")
+    torn = status(workflow, workflow.directory / "runs/torn")
+    assert "1 line of its journal cannot be read and had to be left out" in torn
     listed = workflow.run(module="workflow.runs").stdout
     assert re.search(r"^long +ended +\d+/\d+ +0 +[\d.e-]+ +\d{4}-", listed, flags=re.M), listed
     assert "torn" in listed
@@ -108,10 +109,12 @@ def read_until(terminal: int, text: str, seconds: float) -> str:
     return shown
 
 
-def command(module: str, *arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def command(
+    module: str, *arguments: str | Path, cwd: Path | None = None, stdout: Any = subprocess.PIPE, **variables: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", f"workflow.{module}", *map(str, arguments)], capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60, **options,
+        [sys.executable, "-m", f"workflow.{module}", *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT), **variables}, timeout=60, cwd=cwd,
     )  # fmt: skip
 
 
@@ -153,6 +156,28 @@ def test_runs_lists_what_can_be_read(tmp_path: Path) -> None:
     assert f"warning: {tmp_path / 'broken/journal.jsonl'}: holds no valid record" in done.stderr
     missing = command("runs", cwd=tmp_path)
     assert missing.returncode == 2 and f"{tmp_path / 'runs'}: cannot be read (No such file" in missing.stderr
+
+
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_an_output_on_a_full_disk_is_told(tmp_path: Path, json_too: tuple[str, ...]) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/experiment.yaml").touch()
+    for module, path in (("status", tmp_path / "new"), ("runs", tmp_path)):
+        with Path("/dev/full").open("w") as full:
+            done = command(module, path, *json_too, stdout=full)
+        assert done.returncode == 3 and done.stderr.startswith("error: the output cannot be written (No space")
+
+
+def test_runs_has_a_line_for_each_whatever_its_name_is(tmp_path: Path) -> None:
+    names = ("[bold]", "a[red]b", "one\nline", "n" * 200)
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "experiment.yaml").touch()
+    first, *lines = command("runs", tmp_path).stdout.splitlines()
+    assert first.split() == ["name", "state", "trials", "failed", "best", "started", "last", "record"]
+    assert sorted(line.split(" new ")[0].strip() for line in lines) == sorted([*names[:2], "one line", names[3]])
+    done = command("runs", tmp_path, COLUMNS="40", FORCE_COLOR="1").stdout
+    assert "trials" in done and "started" not in done
 
 
 def test_the_benchmark_of_status_runs(tmp_path: Path) -> None:
