@@ -170,14 +170,15 @@ def test_finalists_are_shown_with_their_reruns() -> None:
     run = run_of(ok(0, 0.5), ok(1, 0.4))
     reruns = [Trial(FIRST_RERUN + i, FIRST_RERUN + i, {"seed": i}, parents=(i // 2,)) for i in range(4)]
     run.state.apply({"type": "finals", "at": 0.0, "reruns": [trial.to_json() for trial in reruns]})
-    assert "Finalists" not in shown(run)
+    before = shown(run)
+    assert "The finalists have not all been trained again yet" in before and "best val_loss 0.4000 trial 1" in before
     ended = [ok(trial.id, value) for trial, value in zip(reruns, (0.5, 0.6, 0.7, 0.9), strict=True)]
     for outcome in ended:
         run.state.apply({"type": "outcome", "at": 0.0, "outcome": outcome.to_json()})
     text = shown(replace(run, attempts=[*run.attempts, *ended]))
     assert "0 0.5000 0.5500 0.07071 2 0 1 0.4000 0.8000 0.1414 2 0" in text
     assert "better than the winner's mean by 0.1500" in text and "Hyperparameters of trial 0" in text
-    assert "re-runs of finalists 4 " in text
+    assert "re-runs of finalists 4 " in text and "winner's val_loss 0.5000 trial 0; mean of its re-runs 0.5500" in text
 
 
 def test_logs_and_scripts_are_shown(tmp_path: Path) -> None:

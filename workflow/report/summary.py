@@ -79,9 +79,8 @@ def _tile(label: str, value: str, note: str) -> Html:
 
 def _numbers(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
     run, unit, spent = analysis.run, analysis.unit, analysis.cost
-    count, best, until = counts(run.state), run.best, until_best(run)
-    note = f"trial {best.trial_id}" if best else "no trial succeeded"
-    yield f"best {foreign(run.objective.metric)}", number(best.value if best else None), note
+    count, until = counts(run.state), until_best(run)
+    yield _best_tile(run)
     yield "trials", number(len(run.outcomes)), _by_end(count)
     yield unit.name, number(spent.total / unit.seconds), f"in {number(len(run.attempts))} attempts"
     if until is not None and spent.total:
@@ -91,6 +90,17 @@ def _numbers(analysis: Analysis) -> Iterator[tuple[str, str, str]]:
         yield "wall time", duration(run.state.elapsed), f"of {controllers} controllers" if controllers > 1 else ""
     if spent.utilization is not None:
         yield "utilization", percent(spent.utilization), "of the workers' time"
+
+
+def _best_tile(run: Run) -> tuple[str, str, str]:
+    """Of the winner, which need not have the search's best value."""
+    best, ranked = run.best, finalists_of(run.state, run.objective.mode)
+    metric, value = foreign(run.objective.metric), number(best.value if best else None)
+    if best is None:
+        return f"best {metric}", value, "no trial succeeded"
+    if ranked and ranked[0].mean is not None:
+        return f"winner's {metric}", value, f"trial {best.trial_id}; mean of its re-runs {number(ranked[0].mean)}"
+    return f"best {metric}", value, f"trial {best.trial_id}"
 
 
 def _by_end(count: Mapping[str, int]) -> str:
@@ -114,8 +124,10 @@ def winner(analysis: Analysis) -> Html:
 
 
 def _finals(run: Run) -> Iterator[Html]:
-    """The finalists by their re-runs; nothing until these have ended."""
+    """The finalists by their re-runs, once these have ended."""
     ranked, mode = finalists_of(run.state, run.objective.mode), run.objective.mode
+    if run.state.finals and not ranked:
+        yield sentence("The finalists have not all been trained again yet, so the search's best stands here for now.")
     if not ranked:
         return
     numbers = [[f.outcome.value, f.mean, f.std, len(f.reruns), f.failed] for f in ranked]
