@@ -321,7 +321,7 @@ def test_default_files_are_replaced_and_others_are_not(run_dir: Path, capsys: py
 
 
 def test_a_directory_that_is_not_there(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for kind in ("csv", "parquet", "optuna"):
+    for kind in ("csv", "parquet", "optuna", "mlflow"):
         assert main([str(run_dir), "--format", kind, "--output", "/nowhere/x"]) == SiteError.exit_code
         assert "/nowhere/x: cannot be written" in capsys.readouterr().err
 

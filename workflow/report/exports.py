@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import shlex
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -27,16 +28,30 @@ def export(run: Run, kind: str, output: str | None = None) -> str:
     """
     place = _default(run, kind) if output is None else Path(output).expanduser().absolute()
     if kind == "mlflow":
-        return _export_to_store(run, output if output is not None and "://" in output else f"sqlite:///{place}")
+        return _export_to_store(run, output) if output is not None and "://" in output else _export_to_file(run, place)
     if output is not None and is_there(place):
         raise InputError(f"--output {output}: exists already\n    -> remove it, or choose another name")
     try:
         _write(run, kind, place)
     except OSError as error:
-        raise SiteError(f"{place}: cannot be written ({error.strerror})\n    -> {disk_remedy(error)}") from error
+        raise _unwritable(place, error) from error
     if kind == "optuna":
         return f"{len(run.trials)} trials in {place}; look at them with: optuna-dashboard {shlex.quote(str(place))}"
     return f"{len(run.attempts)} attempts of {len(run.trials)} trials in {place}"
+
+
+def _unwritable(place: Path, error: OSError) -> SiteError:
+    return SiteError(f"{place}: cannot be written ({error.strerror})\n    -> {disk_remedy(error)}")
+
+
+def _export_to_file(run: Run, place: Path) -> str:
+    """Into MLflow's file, in a directory that takes one: else MLflow tries for minutes, without a word."""
+    _module("mlflow")
+    try:
+        with tempfile.TemporaryFile(dir=place.parent):
+            return _export_to_store(run, f"sqlite:///{place}")
+    except OSError as error:
+        raise _unwritable(place, error) from error
 
 
 def _export_to_store(run: Run, uri: str) -> str:
