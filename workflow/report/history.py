@@ -181,6 +181,8 @@ def load_run(path: str | Path) -> Run:
 
 def _load_directory(path: Path) -> Run:
     files = RunDir(path)
+    if not is_there(files.experiment) and not is_there(files.journal):
+        raise InputError(f"{path}: holds no run\n    -> give the directory of a run, such as runs/NAME, or its hpo.csv")
     objectives = objectives_of(path)
     space, experiment = load_space(files.space), read_yaml(files.experiment, "experiment of that run")
     site = read_yaml(files.site, "site of that run") if is_there(files.site) else {}
