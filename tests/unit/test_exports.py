@@ -330,8 +330,8 @@ def test_a_directory_that_is_not_there(run_dir: Path, capsys: pytest.CaptureFixt
     ("kind", "package", "remedy"),
     [
         ("parquet", "polars", "pip install polars"),
-        ("optuna", "optuna", 'pip install "workflow[optuna]"'),
-        ("mlflow", "mlflow", 'pip install "workflow[mlflow]"'),
+        ("optuna", "optuna", 'in the clone: pip install ".[optuna]"'),
+        ("mlflow", "mlflow", 'in the clone: pip install ".[mlflow]"'),
     ],
 )
 def test_a_missing_package_is_named_with_what_installs_it(

@@ -195,7 +195,7 @@ def test_without_optuna_its_installation_is_the_remedy(monkeypatch: pytest.Monke
     monkeypatch.delitem(sys.modules, "workflow.search.optuna_search")
     text = refusal()
     assert text.startswith("file: search.strategy: 'optuna' needs the package of that name")
-    assert text.endswith('-> pip install "workflow[optuna]"')
+    assert text.endswith('-> in the clone: pip install ".[optuna]"')
     assert refusal(strategy="async") == ""
 
 

@@ -87,7 +87,7 @@ def _module(extra: str) -> ModuleType:
     try:
         return importlib.import_module(f"workflow.report.exports_{extra}")
     except ImportError as error:
-        remedy = f'pip install "workflow[{extra}]"'
+        remedy = f'in the clone: pip install ".[{extra}]"'
         raise InputError(
             f"--format {extra}: needs packages that are not installed ({error})\n    -> {remedy}"
         ) from error

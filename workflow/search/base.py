@@ -205,7 +205,7 @@ class SearchSettings:
             from workflow.search.optuna_search import check_sampler
         except ImportError as error:
             what = f"'optuna' needs the package of that name, which cannot be used ({error})"
-            problems.add("search.strategy", what, 'pip install "workflow[optuna]"')
+            problems.add("search.strategy", what, 'in the clone: pip install ".[optuna]"')
         else:
             check_sampler(self, problems)
 
