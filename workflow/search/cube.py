@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,12 +12,12 @@ from workflow.space import Genome, Parameter, Space
 Rows = NDArray[np.float64]
 """Shape (configurations, parameters): positions from 0 to 1, of categoricals the number of the element."""
 
-_SIGMAS = (0.02, 0.08, 0.25)
-"""Steps of mutations, in parts of the range: near, middling and far ones."""
-
 
 class Cube:
     """``categorical`` tells which columns have no order."""
+
+    sigmas: Sequence[float] = (0.02, 0.08, 0.25)
+    """Steps of mutations, in parts of the range: near, middling and far ones."""
 
     def __init__(self, space: Space) -> None:
         self.space = space
@@ -64,13 +66,9 @@ class Cube:
         count, width = rows.shape
         chosen = rng.random(rows.shape) < max(0.3, 1 / width)
         chosen[np.arange(count), rng.integers(width, size=count)] = True
-        steps = rng.normal(size=rows.shape) * rng.choice(_SIGMAS, size=(count, 1))
+        steps = rng.normal(size=rows.shape) * rng.choice(self.sigmas, size=(count, 1))
         moved = np.where(self.categorical, self.uniform(rng, count), _reflected(rows + steps))
         return np.where(chosen, moved, rows)
-
-    def cross(self, rows: Rows, others: Rows, rng: np.random.Generator) -> Rows:
-        """Each parameter from one of the two."""
-        return np.where(rng.random(rows.shape) < 0.5, rows, others)
 
     def differ(self, rows: Rows, plus: Rows, minus: Rows, rng: np.random.Generator) -> Rows:
         """Differential evolution (Storn & Price 1997): the difference of two added to a third; categoricals of one."""

@@ -79,20 +79,21 @@ class GaussianProcess:
         """Predict from ``values`` at ``rows``; what is ``pending`` narrows the variance and leaves the mean."""
         self._rows, self._all = rows, np.vstack([rows, pending])
         noise = self._split(self.parameters)[-1] + _JITTER
-        kernel = self._kernel(self._all, self._all) + noise * np.eye(len(self._all))
+        kernel = self.covariance(self._all, self._all) + noise * np.eye(len(self._all))
         self._lower = cholesky(kernel, lower=True, check_finite=False)
         own = self._lower[: len(rows), : len(rows)]
         self._weights = cho_solve((own, True), values, check_finite=False)
 
     def predict(self, rows: Array) -> tuple[Array, Array]:
         """Mean and standard deviation (without noise) at ``rows``, each of shape (n,)."""
-        kernel = self._kernel(self._all, rows)
+        kernel = self.covariance(self._all, rows)
         mean = self._weights @ kernel[: len(self._rows)]
         half = solve_triangular(self._lower, kernel, lower=True, check_finite=False)
         variance = self._split(self.parameters)[2] - (half**2).sum(axis=0)
         return mean, np.sqrt(np.maximum(variance, 1e-12))
 
-    def _kernel(self, rows: Array, others: Array) -> Array:
+    def covariance(self, rows: Array, others: Array) -> Array:
+        """Of the values at ``rows`` with those at ``others``, without noise."""
         lengths, thetas, signal, _ = self._split(self.parameters)
         a, b = rows[:, ~self.categorical] / lengths, others[:, ~self.categorical] / lengths
         squares = (a**2).sum(1)[:, None] + (b**2).sum(1)[None, :] - 2 * a @ b.T

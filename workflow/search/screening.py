@@ -1,7 +1,8 @@
 """Children of the best configurations, screened by a Gaussian process.
 
-Children come by mutation, crossover and differential evolution (Storn & Price 1997) in the unit cube, and are taken in
-the order of expected improvement (Jones et al. 1998), an upper confidence bound or the probability of improvement.
+Children come by mutation and differential evolution (Storn & Price 1997) in the unit cube, and are taken in the order
+of expected improvement (Jones et al. 1998) or a confidence bound. What each part is worth is measured
+(``scripts/bench_search.py table ablations``); crossover and the probability of improvement were worth nothing.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import log_ndtr, ndtr
+from scipy.special import ndtr
 
 from workflow.search.cost import Cost
 from workflow.search.cube import Cube, Rows
@@ -27,14 +28,11 @@ _PENDING = 80
 _REFIT = 1.15
 """Growth of the number of results after which the model's parameters are fitted anew."""
 
-_CHILDREN, _ROUNDS = 120, 3
+_NEIGHBOURS = 5
+"""A failure counts where at least half of as many nearest results failed, too."""
+
+_CHILDREN = 120
 _SURVIVORS = 12
-_CAP = 0.75
-"""Quantile of the losses at which those above are capped: diverged trainings would bend the model."""
-
-_DIFFERENTIAL = 0.25
-"""Share of asks that take the model's best of a few differential children: robust where the model is wrong."""
-
 _FEW = 5
 
 
@@ -57,6 +55,18 @@ class Screen:
 
     ``cost_aware`` weighs what is expected of a configuration by the seconds that it is expected to take.
     """
+
+    cap = 0.75
+    """Quantile of the losses at which those above are capped: diverged trainings would bend the model."""
+
+    differential = 0.25
+    """Share of asks that take the model's best of a few differential children: robust where the model is wrong."""
+
+    rounds = 3
+    """Generations of children that are bred by the model before one is taken."""
+
+    improvement = 0.75
+    """Share of asks by expected improvement; the others go by a confidence bound."""
 
     def __init__(
         self, cube: Cube, context: Sequence[bool] = (), target: Sequence[float] = (), *, cost_aware: bool = False
@@ -83,19 +93,17 @@ class Screen:
     def children(self, rng: np.random.Generator, elite: Rows) -> Rows:
         """Children of ``elite`` (rows in the order of their losses), the most promising first. After ``learn``."""
         best = float(self.means(elite).min())
-        rule, weight = rng.random(), rng.exponential(2.0)
-        if rng.random() < _DIFFERENTIAL:
+        weight = None if rng.random() < self.improvement else rng.exponential(2.0)
+        if rng.random() < self.differential:
             few = self._cube.allowed(self._differential(rng, elite, _FEW), elite, rng)
-            return few[np.argsort(-self._worth(few, best, rule, weight), kind="stable")]
+            return few[np.argsort(-self._worth(few, best, weight), kind="stable")]
         pool = self._bred(rng, elite, _CHILDREN)
-        for _ in range(_ROUNDS - 1):
-            order = np.argsort(-self._worth(pool, best, rule, weight), kind="stable")
+        for _ in range(self.rounds - 1):
+            order = np.argsort(-self._worth(pool, best, weight), kind="stable")
             parents = pool[order[:_SURVIVORS]]
-            children = self._cube.mutate(np.repeat(parents, _CHILDREN // _SURVIVORS // 2, axis=0), rng)
-            crossed = self._cube.cross(children, self._picked(rng, parents, len(children)), rng)
-            varied = self._cube.allowed(np.vstack([children, crossed]), elite, rng)
-            pool = np.vstack([parents, varied])
-        return pool[np.argsort(-self._worth(pool, best, rule, weight), kind="stable")]
+            children = self._cube.mutate(np.repeat(parents, _CHILDREN // _SURVIVORS, axis=0), rng)
+            pool = np.vstack([parents, self._cube.allowed(children, elite, rng)])
+        return pool[np.argsort(-self._worth(pool, best, weight), kind="stable")]
 
     def bred(self, rng: np.random.Generator, elite: Rows) -> Rows:
         """Children of ``elite`` in no order, for want of a model."""
@@ -104,12 +112,10 @@ class Screen:
         return found
 
     def _bred(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
-        """Mutants, crossed mutants, differential children and immigrants."""
-        mutants = self._cube.mutate(self._picked(rng, elite, count // 3), rng)
-        crossed = self._cube.cross(self._picked(rng, elite, count // 3), self._picked(rng, elite, count // 3), rng)
-        crossed = np.where(rng.random((len(crossed), 1)) < 0.5, self._cube.mutate(crossed, rng), crossed)
+        """Mutants, differential children and immigrants."""
+        mutants = self._cube.mutate(self._picked(rng, elite, count * 2 // 3), rng)
         immigrants = self._cube.uniform(rng, count // 12)
-        bred = np.vstack([mutants, crossed, self._differential(rng, elite, count // 4), immigrants])
+        bred = np.vstack([mutants, self._differential(rng, elite, count // 4), immigrants])
         return self._cube.allowed(bred, elite, rng)
 
     def _differential(self, rng: np.random.Generator, elite: Rows, count: int) -> Rows:
@@ -125,8 +131,8 @@ class Screen:
             raise np.linalg.LinAlgError("nothing varies")
         rows = np.hstack([known.rows, known.context])
         number = len(known.losses)
-        capped = np.minimum(known.losses, np.quantile(known.losses[np.isfinite(known.losses)], _CAP))
-        chosen = _chosen(capped)
+        capped = np.minimum(known.losses, np.quantile(known.losses[np.isfinite(known.losses)], self.cap))
+        chosen = self._without_strays(rows, known.losses, _chosen(capped))
         values = capped[chosen]
         deviation = values.std()
         if not deviation > 1e-12 * max(1.0, abs(float(values.mean()))) or not np.isfinite(deviation):
@@ -139,21 +145,31 @@ class Screen:
             self._cost.fit(rows[:number], known.seconds)
         self._model.condition(rows[chosen], values, rows[number:][-_PENDING:])
 
+    def _without_strays(self, rows: Rows, losses: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+        """The chosen results without failures among successes, which tell of no region that fails."""
+        failed = ~np.isfinite(losses[chosen])
+        if not failed.any():
+            return chosen
+        likeness = self._model.covariance(rows[chosen], rows[chosen])
+        np.fill_diagonal(likeness, -np.inf)
+        nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :_NEIGHBOURS]
+        counts: NDArray[np.bool_] = ~failed | (failed[nearest].mean(axis=1) >= 0.5)
+        return chosen[counts]
+
     def _as_wanted(self, rows: Rows) -> Rows:
         return np.hstack([rows, np.tile(self._target, (len(rows), 1))])
 
-    def _worth(self, rows: Rows, best: float, rule: float, weight: float) -> NDArray[np.float64]:
-        """Half of the asks by expected improvement, a quarter each by a confidence bound and by its probability.
+    def _worth(self, rows: Rows, best: float, weight: float | None) -> NDArray[np.float64]:
+        """Expected improvement on ``best``; or a bound, ``weight`` deviations below the mean.
 
-        The first and the last are a rate, per second, where costs count (Snoek et al. 2012).
+        The improvement is a rate, per second, where costs count (Snoek et al. 2012).
         """
         rows = self._as_wanted(rows)
         mean, deviation = self._model.predict(rows)
-        better = (best - mean) / deviation
+        if weight is not None:
+            return weight * deviation - mean
         cost = 0.0 if self._cost is None else self._cost.predict(rows)
-        if rule < 0.5:
-            return _log_expected_improvement(better) + np.log(deviation) - cost
-        return weight * deviation - mean if rule < 0.75 else log_ndtr(better) - cost
+        return _log_expected_improvement((best - mean) / deviation) + np.log(deviation) - cost
 
 
 def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
