@@ -7,9 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from search_bench.simulate import Finished, Optimizer
-from workflow.search import STRATEGIES, SearchSettings, make_search
+from workflow.search import STRATEGIES, Search, SearchSettings, make_search
 from workflow.space import Space
+from workflow.space_file import parse_space
 from workflow.trial import Outcome, Params, Trial
+
+WALLTIME = "walltime"
+"""The metric of trials' seconds, for searches by several objectives."""
 
 GENERATIONAL = ("mu_plus_lambda", "simple")
 _ENDLESS = 100_000
@@ -39,23 +43,11 @@ class Entry:
 
 
 @dataclass
-class Ours:
-    """A strategy of ``workflow.search``, told as the campaign's loop tells it."""
+class Told:
+    """A search of ``workflow.search``, told as the campaign's loop tells it."""
 
-    strategy: str
-    setting: Setting
+    search: Search
     trials: dict[int, Trial] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.search = make_search(self.setting.space, self._settings(), "min")
-
-    def _settings(self) -> SearchSettings:
-        """Generations fill all workers: those of mu_plus_lambda have two batches of parents, of simple 16 or more."""
-        workers, seed = self.setting.workers, self.setting.seed
-        if self.strategy not in GENERATIONAL:
-            return SearchSettings(strategy=self.strategy, evaluations=self.setting.budget, seed=seed)
-        size = max(16, workers) if self.strategy == "simple" else 2 * workers
-        return SearchSettings(strategy=self.strategy, population_size=size, num_iterations=_ENDLESS, seed=seed)
 
     def ask(self, key: int) -> Params | None:
         trial = self.search.ask()
@@ -66,12 +58,25 @@ class Ours:
 
     def tell(self, finished: Finished) -> None:
         trial, kind = self.trials.pop(finished.key), "failed" if finished.loss is None else "ok"
-        outcome = Outcome(trial.id, 1, kind, finished.loss, started=finished.started, ended=finished.ended)
-        self.search.tell(outcome)
+        metrics = {WALLTIME: finished.seconds}
+        self.search.tell(Outcome(trial.id, 1, kind, finished.loss, metrics, finished.started, finished.ended))
+
+
+def settings(strategy: str, setting: Setting) -> SearchSettings:
+    """Generations fill all workers: those of mu_plus_lambda have two batches of parents, of simple 16 or more."""
+    if strategy not in GENERATIONAL:
+        return SearchSettings(strategy=strategy, evaluations=setting.budget, seed=setting.seed)
+    size = max(16, setting.workers) if strategy == "simple" else 2 * setting.workers
+    return SearchSettings(strategy=strategy, population_size=size, num_iterations=_ENDLESS, seed=setting.seed)
+
+
+def linear(space: Space) -> Space:
+    """A space without logarithmic scales."""
+    return parse_space([{k: v for k, v in entry.items() if k != "use_log_scale"} for entry in space.entries], "linear")
 
 
 def _ours(strategy: str) -> Entry:
-    return Entry(lambda setting: Ours(strategy, setting))
+    return Entry(lambda setting: Told(make_search(setting.space, settings(strategy, setting), "min")))
 
 
 def entries() -> dict[str, Entry]:

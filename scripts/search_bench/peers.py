@@ -14,16 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from search_bench.optimizers import Entry, Setting
+from search_bench.optimizers import Entry, Setting, linear
 from search_bench.simulate import Finished, Optimizer
 from search_bench.training import CAP
 from workflow.space import Choice, Logical, Number, Space
-from workflow.space_file import parse_space
 from workflow.trial import Params, Value
 
 
 class Optuna:
     """Akiba et al. 2019 by ask and tell; a failed trial is told as failed."""
+
+    directions = ("minimize",)
 
     def __init__(self, setting: Setting, sampler: Callable[[int], Any]) -> None:
         import optuna
@@ -31,7 +32,7 @@ class Optuna:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.filterwarnings("ignore", module="optuna")
         self.optuna, self.space = optuna, setting.space
-        self.study = optuna.create_study(sampler=sampler(setting.seed))
+        self.study = optuna.create_study(sampler=sampler(setting.seed), directions=self.directions)
         self.distributions = {p.name: self._distribution(p) for p in setting.space.varying}
         self.trials: dict[int, Any] = {}
 
@@ -54,7 +55,10 @@ class Optuna:
         if finished.loss is None:
             self.study.tell(trial, state=self.optuna.trial.TrialState.FAIL)
         else:
-            self.study.tell(trial, finished.loss)
+            self.study.tell(trial, self._values(finished))
+
+    def _values(self, finished: Finished) -> list[float | None]:
+        return [finished.loss]
 
 
 def _named(space: Space, found: Mapping[str, Any]) -> Params:
@@ -124,8 +128,7 @@ def _deap_published(setting: Setting) -> Optimizer:
 
     Draws and mutations are uniform and Gaussian on the linear scale, with the space's sigma as it is given.
     """
-    entries = [{k: v for k, v in entry.items() if k != "use_log_scale"} for entry in setting.space.entries]
-    return Generations(_deap(parse_space(entries, "linear"), setting))
+    return Generations(_deap(linear(setting.space), setting))
 
 
 def _deap(space: Space, setting: Setting) -> Batches:

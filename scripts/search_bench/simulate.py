@@ -25,6 +25,10 @@ class Finished:
     started: float
     ended: float
 
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.started
+
 
 class Optimizer(Protocol):
     """Generational ones return None from ``ask`` until their generation has been told; so their workers wait."""
@@ -36,7 +40,10 @@ class Optimizer(Protocol):
 
 @dataclass
 class Campaign:
-    """One run of an optimizer. ``finished`` is in the order of the ends, ``search_seconds`` spent in ask and tell."""
+    """One run of an optimizer.
+
+    ``finished`` is in the order of the ends, ``search_seconds`` are the processor's in ask and tell.
+    """
 
     problem: Problem
     optimizer: Optimizer
@@ -61,9 +68,9 @@ class Campaign:
 
     def _start(self) -> bool:
         """Start the optimizer's next trial; its noise depends on the seed and its number, as for all optimizers."""
-        begin = time.perf_counter()
+        begin = time.process_time()
         params = self.optimizer.ask(self._asked)
-        self.search_seconds += time.perf_counter() - begin
+        self.search_seconds += time.process_time() - begin
         if params is None:
             return False
         result = self.problem.evaluate(params, keyed_rng(self.seed, self._asked))
@@ -75,9 +82,9 @@ class Campaign:
     def _end(self) -> None:
         self._now, _, trial = heapq.heappop(self._running)
         self.finished.append(trial)
-        begin = time.perf_counter()
+        begin = time.process_time()
         self.optimizer.tell(trial)
-        self.search_seconds += time.perf_counter() - begin
+        self.search_seconds += time.process_time() - begin
 
     def incumbent(self, budget: int) -> Params | None:
         """The configuration with the least noisy loss among the first ``budget`` trials; None if all failed."""
@@ -90,4 +97,4 @@ class Campaign:
 
     @property
     def busy_seconds(self) -> float:
-        return sum(trial.ended - trial.started for trial in self.finished)
+        return sum(trial.seconds for trial in self.finished)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,14 +22,15 @@ class Plan:
     live: bool = False
 
 
-PLANS = (Plan(8, (40, 80, 160), live=True), Plan(40, (160, 440)))
-REDUCED = (Plan(8, (40,)),)
 SLOW_BUDGET = 160
+
+Score = Callable[[Campaign, int], float | None]
+"""Of a campaign's first trials, as many as the budget says; None stands for no success."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """``truths`` are the incumbents' true losses by budget; ``None`` stands for no success. Times in seconds."""
+    """``truths`` are the scores by budget, as of the part: mostly incumbents' true losses. Times in seconds."""
 
     problem: str
     optimizer: str
@@ -46,36 +47,50 @@ class Cell:
     def key(self) -> tuple[str, str, int, int]:
         return self.problem, self.optimizer, self.seed, self.workers
 
+    @property
+    def milliseconds(self) -> float:
+        """A trial, in ask and tell."""
+        return 1000 * self.search_seconds / max(1, self.trials)
+
 
 def read(path: Path) -> list[Cell]:
     return [Cell(**data) for data in lines.read(path)]
 
 
-def run_all(
-    problems: Iterable[Problem],
-    optimizers: Mapping[str, Entry],
-    plans: Iterable[Plan],
-    seeds: Iterable[int],
-    path: Path,
-) -> Iterator[Cell]:
+def true_loss(campaign: Campaign, budget: int) -> float | None:
+    params = campaign.incumbent(budget)
+    return None if params is None else campaign.problem.truth(params)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Optimizers that run on the same problems."""
+
+    problems: Sequence[Problem]
+    optimizers: Mapping[str, Entry]
+    plans: Sequence[Plan]
+    score: Score = true_loss
+
+
+def run_all(part: Part, seeds: Iterable[int], path: Path) -> Iterator[Cell]:
     """Run the cells that ``path`` does not have, seed by seed, so that the table is balanced whenever one stops."""
     lines.mend(path)
     done = {cell.key for cell in read(path)}
-    for seed, problem, plan, name in itertools.product(seeds, problems, plans, optimizers):
+    for seed, problem, plan, name in itertools.product(seeds, part.problems, part.plans, part.optimizers):
         if (problem.kind == "live" and not plan.live) or (problem.name, name, seed, plan.workers) in done:
             continue
-        cell = run(problem, name, optimizers[name], plan, seed)
+        cell = run(part, problem, name, plan, seed)
         lines.append(path, asdict(cell))
         yield cell
 
 
-def run(problem: Problem, name: str, entry: Entry, plan: Plan, seed: int) -> Cell:
+def run(part: Part, problem: Problem, name: str, plan: Plan, seed: int) -> Cell:
+    entry = part.optimizers[name]
     budgets = [budget for budget in plan.budgets if not entry.slow or budget <= SLOW_BUDGET]
     optimizer = entry.make(Setting(problem.space, plan.workers, budgets[-1], seed))
     campaign = Campaign(problem, optimizer, plan.workers, seed)
     campaign.run(budgets[-1])
-    incumbents = {str(budget): campaign.incumbent(budget) for budget in budgets}
-    truths = {key: None if params is None else problem.truth(params) for key, params in incumbents.items()}
+    truths = {str(budget): part.score(campaign, budget) for budget in budgets}
     failed = sum(trial.loss is None for trial in campaign.finished)
     return Cell(
         problem.name, name, seed, plan.workers, truths, len(campaign.finished), failed,

@@ -14,7 +14,7 @@ from search_bench.problems import SCALES, Problem, Scale
 from workflow.search.base import keyed_rng
 from workflow.trial import Params
 
-_DRAWN = {"synthetic": 4096, "table": 4096, "live": 256}
+_DRAWN = {"synthetic": 4096, "table": 4096, "live": 256, "robust": 4096}
 _REPETITIONS = 1001
 
 

@@ -56,15 +56,17 @@ class Synthetic:
         return self.floor + self.diverged
 
     def evaluate(self, params: Params, rng: np.random.Generator) -> Result:
-        u = positions(self.space, params)
-        weight = sum(cost * (u[name] - 0.5) for name, cost in self.costs.items())
-        seconds, draw = duration(weight, rng, 0.2), rng.normal()
-        excess = self._excess(u, params)
+        seconds, draw = duration(self.weight(params), rng, 0.2), rng.normal()
+        excess = self._excess(positions(self.space, params), params)
         if excess == FAILED:
             return Result(None, 0.2 * seconds)
         if excess >= self.diverged:
             return Result(self.worst, seconds)
         return Result(self.floor + excess + self.noise * (1 + excess) * draw, seconds)
+
+    def weight(self, params: Params) -> float:
+        u = positions(self.space, params)
+        return sum(cost * (u[name] - 0.5) for name, cost in self.costs.items())
 
     def truth(self, params: Params) -> float:
         return self.floor + self._excess(positions(self.space, params), params)

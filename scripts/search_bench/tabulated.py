@@ -44,12 +44,14 @@ class Tabulated:
 
     def evaluate(self, params: Params, rng: np.random.Generator) -> Result:
         seed, corners = int(rng.integers(self.losses.shape[-1])), list(self._corners(params))
-        nearest = max(corners, key=lambda corner: corner[1])[0]
-        weight = math.log(float(self.seconds[nearest]) / float(np.median(self.seconds)))
-        seconds = duration(weight, rng, 0.1)
+        nearest, seconds = _nearest(corners), duration(self.weight(params), rng, 0.1)
         if math.isnan(self.losses[nearest][seed]):
             return Result(None, 0.5 * seconds)
         return Result(self._interpolated(corners)[seed], seconds)
+
+    def weight(self, params: Params) -> float:
+        nearest = _nearest(list(self._corners(params)))
+        return math.log(float(self.seconds[nearest]) / float(np.median(self.seconds)))
 
     def truth(self, params: Params) -> float:
         return float(np.mean(self._interpolated(list(self._corners(params)))))
@@ -64,6 +66,10 @@ class Tabulated:
         sides = [_sides(axis, params[axis.name]) for axis in self.axes]
         for corner in itertools.product(*sides):
             yield tuple(index for index, _ in corner), math.prod(weight for _, weight in corner)
+
+
+def _nearest(corners: list[tuple[Index, float]]) -> Index:
+    return max(corners, key=lambda corner: corner[1])[0]
 
 
 def _sides(axis: Axis, value: float | int | str | bool) -> list[tuple[int, float]]:

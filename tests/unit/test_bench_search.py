@@ -28,7 +28,18 @@ def bench(*arguments: str) -> str:
 def test_reduced_benchmark_prints_a_table_of_our_strategies() -> None:
     text = bench("run", "--reduced")
     costs = text[text.index("## Costs") :]
-    assert all(f"| {strategy} | 40 |" in costs for strategy in STRATEGIES)
+    assert all(f"| `{strategy}` | 40 |" in costs for strategy in STRATEGIES)
+
+
+def test_the_tables_of_the_readme_are_those_of_the_stored_results() -> None:
+    from search_bench.parts import PARTS, stored, table
+    from search_bench.study import read
+
+    printed = "\n".join(table(part, read(stored(part)), "async") for part in PARTS).splitlines()
+    section = (ROOT / "README.md").read_text().split("### How the searches compare")[1].split("\n### ")[0]
+    rows = [line for line in section.splitlines() if line.startswith("|")]
+    assert len(rows) > 30
+    assert [row for row in rows if row not in printed] == []
 
 
 def test_an_interrupted_benchmark_goes_on_after_the_last_whole_line(tmp_path: Path) -> None:
@@ -49,7 +60,6 @@ def test_problems_are_mixed_spaces_of_both_splits_with_scales() -> None:
     from search_bench.suite import all_problems
 
     problems, scales = all_problems(), read_scales()
-    assert set(problems) == set(scales)
     for kind in KINDS:
         splits = [problem.split for problem in problems.values() if problem.kind == kind]
         assert set(splits) == set(SPLITS)
@@ -61,10 +71,19 @@ def test_problems_are_mixed_spaces_of_both_splits_with_scales() -> None:
         assert scales[name].best < scales[name].random < problem.worst
 
 
-def test_synthetic_problems_are_best_at_their_optimum() -> None:
-    from search_bench.synthetic import SYNTHETIC
+def test_every_problem_of_one_objective_has_a_scale_and_no_other_has() -> None:
+    from search_bench.problems import read_scales
+    from search_bench.robust import ROBUST
+    from search_bench.suite import all_problems
 
-    for problem in SYNTHETIC:
+    assert set(read_scales()) == {*all_problems(), *(problem.name for problem in ROBUST)}
+
+
+def test_synthetic_problems_are_best_at_their_optimum() -> None:
+    from search_bench.robust import ROBUST
+    from search_bench.synthetic import SYNTHETIC, Synthetic
+
+    for problem in (*SYNTHETIC, *(problem for problem in ROBUST if isinstance(problem, Synthetic))):
         assert problem.truth(problem.optimum) == pytest.approx(problem.best)
         rng = np.random.default_rng(0)
         drawn = [{p.name: p.draw(rng) for p in problem.space.varying} for _ in range(500)]
@@ -86,3 +105,36 @@ def test_tables_are_whole_and_are_looked_up_at_their_points() -> None:
         params = {axis.name: axis.points[index] for axis, index in zip(grid.axes, best, strict=True)}
         assert problem.truth(params) == pytest.approx(problem.best)
         assert problem.evaluate(params, np.random.default_rng(0)).loss in problem.losses[best].tolist()
+
+
+def test_every_ablation_changes_what_the_search_asks_for() -> None:
+    """On a problem with categories, half of whose space fails."""
+    from search_bench.ablations import entries
+    from search_bench.optimizers import Setting
+    from search_bench.robust import ROBUST
+    from search_bench.simulate import Campaign
+
+    problem, asked = next(problem for problem in ROBUST if problem.name == "memory"), {}
+    for name, entry in entries().items():
+        campaign = Campaign(problem, entry.make(Setting(problem.space, 4, 48, 1)), 4, seed=1)
+        campaign.run(48)
+        asked[name] = [trial.params for trial in campaign.finished]
+    assert [name for name in asked if asked[name] == asked["async"]] == ["async"]
+
+
+def test_a_share_of_the_trials_fails_whatever_their_configuration() -> None:
+    from search_bench.robust import ROBUST
+
+    problem = next(problem for problem in ROBUST if problem.name == "failing_table_diabetes")
+    params = {p.name: p.draw(np.random.default_rng(0)) for p in problem.space.varying}
+    failed = [problem.evaluate(params, np.random.default_rng(n)).loss is None for n in range(500)]
+    assert np.mean(failed) == pytest.approx(0.3, abs=0.06)
+
+
+def test_a_front_counts_by_the_volume_that_it_dominates() -> None:
+    from search_bench.objectives import _volume, all_problems
+
+    assert _volume([(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (3.0, 0.0)], (2.0, 2.0)) == 3.0
+    problem = all_problems()[0]
+    assert problem.share([]) == 0.0
+    assert 0.1 < problem.share([problem.base.optimum]) < problem.share(problem._good()) <= 1.0
