@@ -23,6 +23,7 @@ import pytest
 
 from tests.conftest import ROOT
 from workflow.metrics import judge
+from workflow.supervise import read_bytes
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"
 POOL = SUPERVISE.with_name("pool.py")
@@ -716,8 +717,8 @@ def test_killed_leash_and_then_killed_supervisor_leave_nothing(bench: Bench) -> 
 
 def leashes(pid: int) -> list[int]:
     """Forks of a supervisor."""
-    own = psutil.Process(pid).cmdline()
-    return [each.pid for each in psutil.Process(pid).children() if each.cmdline() == own]
+    own = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return [each for each in map(int, children(pid)) if read_bytes(f"/proc/{each}/cmdline") == own]
 
 
 def test_killed_supervisor_takes_along_what_has_cleared_its_environment(bench: Bench) -> None:
