@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from workflow.search.cube import Cube, Rows
-from workflow.search.screening import Observations, Screen
+from workflow.search.screening import _FITTED, Observations, Screen, _chosen, smallest
 from workflow.space_file import parse_space
 
 SPACE = parse_space([{"name": name, "type": "float", "lower": 0, "upper": 1} for name in "xy"], "test")
@@ -36,3 +37,21 @@ def test_children_are_taken_in_the_order_of_what_is_expected_of_them() -> None:
     taken = np.array([screen.children(np.random.default_rng(seed), elite)[0] for seed in range(20)])
     bred = screen.bred(np.random.default_rng(0), elite)
     assert np.median(taken[:, 0]) > np.quantile(bred[:, 0], 0.75)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40, 100])
+def test_the_smallest_are_all_that_a_stable_sort_may_put_first(count: int) -> None:
+    values = np.random.default_rng(count).integers(0, 12, 60).astype(float)
+    values[::7] = np.inf
+    found = smallest(values, count)
+    first = np.argsort(values, kind="stable")[:count]
+    assert set(first) <= set(found) and list(found) == sorted(found)
+    assert values[found].max() == values[first].max()
+    assert found[np.argsort(values[found], kind="stable")][:count].tolist() == first.tolist()
+
+
+def test_the_model_sees_the_best_and_the_last() -> None:
+    losses = np.random.default_rng(1).integers(0, 50, 1000).astype(float)
+    best = np.argsort(losses, kind="stable")[: _FITTED // 2]
+    others = np.setdiff1d(np.arange(1000), best)[-(_FITTED - len(best)) :]
+    assert _chosen(losses).tolist() == sorted([*best, *others])

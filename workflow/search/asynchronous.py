@@ -23,7 +23,7 @@ from workflow.search.cube import Cube, Rows
 from workflow.search.earlier import beside, typical
 from workflow.search.halving import Ladder, Losses
 from workflow.search.pareto import ranks, tchebycheff
-from workflow.search.screening import Observations, Screen
+from workflow.search.screening import Observations, Screen, smallest
 from workflow.search.steady import SteadySearch
 from workflow.space import Genome
 from workflow.trial import Outcome, Trial
@@ -208,13 +208,21 @@ class AsyncSearch(SteadySearch):
 
     def _elite(self) -> Rows:
         """The best configurations, by their results on the highest rung that each has reached."""
-        config_ids, losses = self._ended.config_ids, self._levelled()
-        order = np.lexsort((-self._ended.rungs, config_ids))  # of one rung the first that ended stays first
-        highest = order[np.unique(config_ids[order], return_index=True)[1]]
+        losses = self._levelled()
+        near = self._contenders(losses)
+        config_ids, rungs = self._ended.config_ids[near], self._ended.rungs[near]
+        order = np.lexsort((-rungs, config_ids))  # of one rung the first that ended stays first
+        highest = near[order[np.unique(config_ids[order], return_index=True)[1]]]
         best = highest[np.isfinite(losses[highest, 0])]
         ranked = best[np.argsort(ranks(losses[best]), kind="stable")]  # of equals the one that was asked for first
         own = self._ended.places[ranked[: self.settings.population_size]]
         return np.vstack([own, self._earlier_rows[: self.settings.from_earlier_runs]])
+
+    def _contenders(self, losses: NDArray[np.float64]) -> NDArray[np.intp]:
+        """The results among which the elite is: of all only where a configuration has several, or several losses."""
+        if self.further or self._fidelity or self.settings.reevaluate:
+            return np.arange(len(losses))
+        return smallest(losses[:, 0], self.settings.population_size)
 
     def _learns(self) -> bool:
         """Bring the model up to date; False where it cannot be fitted."""

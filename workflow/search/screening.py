@@ -176,9 +176,17 @@ def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
     """The results that the model sees: all, or the best and the last."""
     if len(losses) <= _FITTED:
         return np.arange(len(losses))
-    best = np.argsort(losses, kind="stable")[: _FITTED // 2]
-    others = np.setdiff1d(np.arange(len(losses)), best)[-(_FITTED - len(best)) :]
-    return np.sort(np.concatenate([best, others]))
+    near = smallest(losses, _FITTED // 2)
+    best = near[np.argsort(losses[near], kind="stable")][: _FITTED // 2]
+    last = np.arange(len(losses) - _FITTED, len(losses))  # of which at most half are among the best
+    return np.sort(np.concatenate([best, np.setdiff1d(last, best)[-(_FITTED - len(best)) :]]))
+
+
+def smallest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Indices of the ``count`` least values and all that equal the largest of them, in their order, in linear time."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    return np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
 
 
 def _log_expected_improvement(better: NDArray[np.float64]) -> NDArray[np.float64]:
