@@ -82,7 +82,7 @@ def check_nothing_left(workflow: Workflow, slurm: SlurmLab) -> None:
 
 
 def test_trials_have_a_gpu_each_through_slurm(on_slurm: Workflow, slurm: SlurmLab, toy_image: Path) -> None:
-    done = on_slurm.run(*campaign(on_slurm, toy_image))
+    done = on_slurm.run(*campaign(on_slurm, toy_image, sleep=2.0))
     assert done.returncode == 0, done.stdout
     check_all_done(on_slurm)
     assert {(result["host"], result["gpu"]) for result in attempts(on_slurm)} == ALL_GPUS

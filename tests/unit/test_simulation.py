@@ -106,11 +106,13 @@ def test_every_trial_ends_once_whatever_is_lost(machine: dict[str, Any], wastefu
     settings = SearchSettings("random", evaluations=300)
     state, cluster, trainings = simulate(durations, {"workers": 8, "per_node": 2, **machine}, settings)
     assert sorted(state.outcomes) == list(range(300))
-    assert {outcome.kind for outcome in state.outcomes.values()} == {"ok"}
-    assert [state.outcomes[number].seconds for number in range(300)] == pytest.approx([*durations] * 75)
+    ok = [number for number, outcome in state.outcomes.items() if outcome.kind == "ok"]
+    given_up = [outcome for outcome in state.outcomes.values() if outcome.kind != "ok"]  # lost three times
+    assert len(given_up) <= 5 * wasteful and all(outcome.cause == "infrastructure" for outcome in given_up)
+    assert [state.outcomes[number].seconds for number in ok] == pytest.approx([durations[n % 4] for n in ok])
     assert not state.unfinished
     assert 300 <= trainings.attempts <= 300 + sum(state.lost.values()) + sum(state.cut.values())
-    assert sum(durations) * 75 <= cluster.busy <= cluster.available
+    assert sum(durations[number % 4] for number in ok) <= cluster.busy <= cluster.available
     assert bool(state.lost) == wasteful
 
 
