@@ -24,7 +24,6 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -361,19 +360,6 @@ def _unreadable_version(path: Path, error: _OtherVersion) -> InputError:
 
 class _Corrupt(Exception):
     """A line that holds no record, and why."""
-
-
-def read_state(path: Path) -> State:
-    """The state of a journal that somebody else may be writing: nothing is repaired. Raises OSError.
-
-    It is empty where the journal is of another version.
-    """
-    state = State()
-    with path.open("rb") as file, suppress(_OtherVersion):
-        for line in file:
-            with suppress(_Corrupt):
-                _fold(state, line.removesuffix(b"\n"))
-    return state
 
 
 def damage(lines: int) -> str:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from workflow.config import Experiment
 from workflow.errors import InputError, Problems
-from workflow.journal import State, read_state
+from workflow.journal import Follower, State
 from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
 from workflow.stages import PATH_NAMES, Bind, Options
@@ -123,7 +123,7 @@ def _key(params: Params, fidelity: float | None) -> Key:
 
 def _state(run: RunDir) -> State:
     try:
-        return read_state(run.journal)
+        return Follower(run.journal, State).look()
     except OSError as error:
         what = f"{run.path} is no run that can be read ({error.strerror})"
         problems = Problems("reuse")

@@ -136,3 +136,16 @@ class RunDir:
                 trial, attempt = directory.parent.name, directory.name.removeprefix("attempt-")
                 if trial.isdecimal() and attempt.isdecimal():
                     yield first + int(trial), int(attempt)
+
+
+def why_no_run(path: Path) -> str:
+    """Why a path is not the directory of a run; empty if it is one."""
+    try:
+        if not path.exists():
+            return "no such directory"
+        if not path.is_dir():
+            return "is no directory"
+        run = RunDir(path)
+        return "" if run.journal.exists() or run.experiment.exists() else "holds no run"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"

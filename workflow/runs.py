@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workflow.errors import EXIT_DONE, InputError, printable
-from workflow.rundir import whole_path
+from workflow.rundir import whole_path, why_no_run
 from workflow.terminal import run_command
 
 TYPE_CHECKING = False
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runs(args: argparse.Namespace) -> int:
-    from workflow.report.watch import look_at_all, why_no_run
+    from workflow.report.watch import look_at_all
 
     directory = whole_path(args.directory)
     try:

@@ -16,7 +16,7 @@ from workflow.report.history import Run, load_run
 from workflow.report.page import page
 from workflow.trial import Objective, Outcome
 
-TABLE = ROOT / "tests" / "data" / "halloffame" / "igtd-ccle-large.csv"
+TABLE = ROOT / "scripts" / "bench" / "tables" / "igtd-ccle-large.csv"
 
 
 @pytest.fixture(scope="module")

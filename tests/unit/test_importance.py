@@ -21,8 +21,8 @@ def of(function: Function, *, sizes: tuple[int, ...] = (0, 0, 0), trials: int = 
     return importance(rows, function(rows), sizes, lambda settled: settled)
 
 
-def found(function: Function, **keys: object) -> Importance:
-    answer = of(function, **keys)  # type: ignore[arg-type]
+def found(function: Function, *, sizes: tuple[int, ...] = (0, 0, 0), trials: int = 80) -> Importance:
+    answer = of(function, sizes=sizes, trials=trials)
     assert answer is not None
     return answer
 

@@ -12,7 +12,7 @@ import pytest
 
 from workflow.campaign import best, finalists_of, hall_of_fame
 from workflow.errors import InputError
-from workflow.journal import Follower, Record, State, _seal, campaign_record, read_state
+from workflow.journal import Follower, Record, State, _seal, campaign_record
 from workflow.report.tables import counts
 from workflow.report.tally import Outline, Tally, decode, label
 from workflow.trial import FIRST_RERUN, Outcome, Trial
@@ -180,7 +180,7 @@ def test_it_is_the_same_read_piece_by_piece_with_damaged_lines(tmp_path: Path, s
         with path.open("ab") as file:
             file.write(data[done : done + rng.randrange(1, 400)])
         follower.look()
-    assert_agree(follower.fold, read_state(path))
+    assert_agree(follower.fold, Follower(path, State).look())
     assert follower.damaged == sum(a != b for a, b in zip(lines, damaged, strict=True))
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow.errors import EXIT_DONE, InputError, disk_remedy
+from workflow.errors import EXIT_DONE, InputError, SiteError, disk_remedy
 from workflow.report.history import Run, load_run
 from workflow.report.page import page
 from workflow.report.tables import replace_text
@@ -28,8 +28,7 @@ def _report(args: argparse.Namespace) -> int:
     try:
         replace_text(output, text)
     except OSError as error:
-        what = f"{output}: cannot be written ({error.strerror})"
-        raise InputError(f"{what}\n    -> {disk_remedy(error)}") from error
+        raise SiteError(f"{output}: cannot be written ({error.strerror})\n    -> {disk_remedy(error)}") from error
     print(output)
     return EXIT_DONE
 
@@ -51,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m workflow.report",
         description="Write a report of a run, which may be running still, and compare it with others.",
-        epilog="exit codes: 0 done; 2 bad input",
+        epilog="exit codes: 0 done; 2 bad input; 3 the disk doesn't take it",
         allow_abbrev=False,
     )
     parser.add_argument(

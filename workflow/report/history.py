@@ -19,7 +19,7 @@ from workflow.initial import objectives_of, read_csv
 from workflow.journal import Follower, Record, State
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
-from workflow.rundir import RunDir
+from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
 from workflow.space_file import load_space
 from workflow.strict import is_there, read_yaml
@@ -181,8 +181,8 @@ def load_run(path: str | Path) -> Run:
 
 def _load_directory(path: Path) -> Run:
     files = RunDir(path)
-    if not is_there(files.experiment) and not is_there(files.journal):
-        raise InputError(f"{path}: holds no run\n    -> give the directory of a run, such as runs/NAME, or its hpo.csv")
+    if reason := why_no_run(path):
+        raise InputError(f"{path}: {reason}\n    -> give the directory of a run, such as runs/NAME, or its hpo.csv")
     objectives = objectives_of(path)
     space, experiment = load_space(files.space), read_yaml(files.experiment, "experiment of that run")
     site = read_yaml(files.site, "site of that run") if is_there(files.site) else {}

@@ -257,6 +257,7 @@ class Tally:
     def _outcome(self, record: Record, at: float) -> None:
         outcome = record["outcome"]
         trial, number, kind = outcome["trial_id"], outcome["attempt"], outcome["kind"]
+        cause = outcome.get("cause", "")
         self._closed[trial] = max(number, self._closed.get(trial, 0))
         if trial in self.open and self.open[trial].number <= number:
             del self.open[trial]
@@ -266,11 +267,9 @@ class Tally:
         self._charge(outcome, at)
         if kind in FINAL_KINDS:
             self._finish(trial, outcome)
-        elif kind == "lost" and outcome.get("cause", "") == "node":
+        elif kind == "lost" and cause == "node":
             self._doubted += 1
-        elif (kind == "lost" and outcome.get("cause", "") == "walltime") or outcome.get(
-            "cause", ""
-        ) == "infrastructure":
+        elif (kind == "lost" and cause == "walltime") or cause == "infrastructure":
             self._again[trial] += 1
 
     def _charge(self, outcome: Mapping[str, Any], at: float) -> None:

@@ -12,7 +12,7 @@ from workflow.lock import Owner, owners
 from workflow.report.attempts import Attempts
 from workflow.report.snapshot import Snapshot, Surroundings, snapshot
 from workflow.report.tally import Tally, decode
-from workflow.rundir import RunDir
+from workflow.rundir import RunDir, why_no_run
 from workflow.trial import Params
 
 _REMEDY = "give the directory of a run, such as runs/NAME"
@@ -74,16 +74,3 @@ def look_at_all(paths: Iterable[Path]) -> list[Snapshot | InputError]:
         except InputError as error:
             found.append(error)
     return found
-
-
-def why_no_run(path: Path) -> str:
-    """Why a path is not the directory of a run; empty if it is one."""
-    try:
-        if not path.exists():
-            return "no such directory"
-        if not path.is_dir():
-            return "is no directory"
-        run = RunDir(path)
-        return "" if run.journal.exists() or run.experiment.exists() else "holds no run"
-    except OSError as error:
-        return f"cannot be read ({error.strerror})"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _LARGEST_GRID = 20_000
 
 
 @dataclass
-class SteadySearch:
+class SteadySearch(ABC):
     """A strategy says what to try (``_suggest``), and hears of trials (``_added``) and of their outcomes (``tell``).
 
     ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
@@ -81,8 +82,8 @@ class SteadySearch:
             return None
         return self._record(genome, trial_id, self._first_fidelity())
 
-    def tell(self, outcome: Outcome) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def tell(self, outcome: Outcome) -> None: ...
 
     def restore(self, trial: Trial, outcome: Outcome | None) -> None:
         """Take a recorded trial as it is. One whose record was lost comes as another one under its id."""
@@ -94,17 +95,17 @@ class SteadySearch:
         if outcome is not None:
             self.tell(outcome)
 
+    @abstractmethod
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
         """The strategy's next configuration, a new and allowed one; None if it has found none."""
-        raise NotImplementedError
 
     def _first_fidelity(self) -> float | None:
         """Of a new configuration; None for whole trainings."""
         return None
 
+    @abstractmethod
     def _added(self, trial: Trial, genome: Genome) -> None:
         """A trial was asked for, or restored."""
-        raise NotImplementedError
 
     def _record(self, genome: Genome, trial_id: int, fidelity: float | None) -> Trial:
         if self._gaps and self._gaps[0] == trial_id:
