@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from workflow.budgets import Budgets
-from workflow.campaign import Campaign, Interrupted, Plan, finalists_of, winner_of
+from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.config import Experiment, load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.finals import doubt
@@ -22,6 +22,7 @@ from workflow.journal import Journal, campaign_record, differences
 from workflow.lock import RunLock
 from workflow.notifier import Notifier
 from workflow.provenance import identity, provenance
+from workflow.ranking import finalists_of, winner_of
 from workflow.report.news import News
 from workflow.report.progress import Progress
 from workflow.report.tables import (

@@ -19,7 +19,7 @@ from typing import Any
 
 from workflow.batch import BATCH_SCHEDULERS, Batch, batch_data, read_batch
 from workflow.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
-from workflow.errors import InputError, Problems, listing, show, unusable_text
+from workflow.errors import InputError, Problems, did_you_mean, listing, show, unusable_text
 from workflow.options import options_data, read_options
 from workflow.stages import CONTRACTS, Container, Options, data_dir_inside
 from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
@@ -170,10 +170,9 @@ def find_site(name: str) -> Path:
         if is_there(path := directory / f"{name}.yaml"):
             return path
     known = sorted({path.stem for directory in directories for path in directory.glob("*.yaml")})
-    raise InputError(
-        f"--site {name}: no such site\n    -> known: {listing(known)}; looked in {listing(map(str, directories))}; "
-        "or give the path of a .yaml file"
-    )
+    places = listing(map(str, directories))
+    remedy = f"{did_you_mean(name, known)}; looked in {places}; or give the path of a .yaml file"
+    raise InputError(f"--site {name}: no such site\n    -> {remedy}")
 
 
 def site_directories() -> list[Path]:

@@ -3,13 +3,11 @@
     python scripts/bench/status.py [--trials 100000] [--rounds 3]
 
 Writes such a journal of ended trials into a temporary directory, then runs the command and ``json.loads`` of every line
-as processes of their own, in turn, so that a busy machine slows both alike. Prints the least wall time, processor time
-and peak memory of each, and their ratios.
+as processes of their own, in turn, so that a busy machine slows both alike.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import subprocess
@@ -20,21 +18,22 @@ from collections.abc import Iterator
 from multiprocessing import get_context
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from measured import ROOT, Figure, arguments, show
+
 sys.path.insert(0, str(ROOT))
 
-from workflow.journal import Journal, Record, campaign_record  # noqa: E402
-from workflow.rundir import RunDir  # noqa: E402
-from workflow.trial import Outcome, Trial  # noqa: E402
+from workflow.journal import Journal, Record, campaign_record
+from workflow.rundir import RunDir
+from workflow.trial import Outcome, Trial
 
 PLAIN = "import json, sys\nfor line in open(sys.argv[1], 'rb'):\n    json.loads(line)\n"
 NODES, SECONDS = 8, 600.0
+UNITS = ("s", "s of a processor", "peak MiB")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         run = RunDir(Path(scratch))
@@ -52,11 +51,9 @@ def main() -> None:
         for _ in range(args.rounds):
             for name, command in commands.items():
                 found[name].append(measure(command))
-    best = {name: [min(values) for values in zip(*each, strict=True)] for name, each in found.items()}
-    best["ratio"] = [of / to for of, to in zip(best["status"], best["json.loads"], strict=True)]
-    print(f"{'':12}{'seconds':>10}{'of CPU':>10}{'peak MiB':>10}")
-    for name, values in best.items():
-        print(f"{name:12}" + "".join(f"{value:>10.2f}" for value in values))
+    title = f"status of {args.trials} trials"
+    values = [{name: [each[part] for each in of] for name, of in found.items()} for part in range(len(UNITS))]
+    show([Figure(title, unit, "json.loads", each) for unit, each in zip(UNITS, values, strict=True)], args.json)
 
 
 def write(run: RunDir, trials: int) -> None:

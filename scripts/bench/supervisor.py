@@ -2,62 +2,54 @@
 
     python scripts/bench/supervisor.py [--trials 60] [--rounds 5] [--workers 2]
 
-Prints, for threads and for local HTEX, milliseconds a trial (time of a round x workers / trials; median and range over
-the rounds), their difference and ratio. The rounds alternate, so that a busy machine slows both alike.
+For threads and for local HTEX, milliseconds a trial: time of a round x workers / trials. The rounds alternate, so that
+a busy machine slows both alike.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import shlex
-import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import parsl
+from measured import ROOT, Figure, arguments, show
 from parsl import bash_app
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
 from parsl.providers import LocalProvider
 
-ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from workflow.config import load_experiment  # noqa: E402
-from workflow.lock import RunLock  # noqa: E402
-from workflow.rundir import RunDir  # noqa: E402
-from workflow.runner import ParslRunner  # noqa: E402
-from workflow.site import find_site, load_site  # noqa: E402
-from workflow.stages import Command  # noqa: E402
-from workflow.strict import shipped  # noqa: E402
+from workflow.config import load_experiment
+from workflow.lock import RunLock
+from workflow.rundir import RunDir
+from workflow.runner import ParslRunner
+from workflow.site import find_site, load_site
+from workflow.stages import Command
+from workflow.strict import shipped
 
 COMMAND = ("/bin/sh", "-c", "echo IMPROVE_RESULT val_loss: 0.5")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's scripts are
-    print(f"{'executor':10}{'bare ms':>22}{'supervised ms':>22}{'difference':>12}{'ratio':>8}")
+    figures = []
     for name in ("threads", "htex"):
         with tempfile.TemporaryDirectory() as scratch:
-            bare, supervised = measure(name, args.trials, args.rounds, args.workers, Path(scratch))
-        difference = statistics.median(supervised) - statistics.median(bare)
-        ratio = statistics.median(supervised) / statistics.median(bare)
-        print(f"{name:10}{spread(bare):>22}{spread(supervised):>22}{difference:>9.0f} ms{ratio:>8.1f}")
+            found = measure(name, args.trials, args.rounds, args.workers, Path(scratch))
+        figures.append(Figure(f"a trial that does nothing on {name}", "ms", "bare", found))
+    show(figures, args.json)
 
 
-def spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.0f} ({min(values):.0f}-{max(values):.0f})"
-
-
-def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) -> tuple[list[float], list[float]]:
+def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) -> dict[str, list[float]]:
     """Milliseconds a trial of each round, bare and supervised."""
     kernel = parsl.load(Config(executors=[executor(name, workers)], run_dir=str(scratch / "parsl"), usage_tracking=0))
     try:
@@ -76,7 +68,7 @@ def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) ->
                     future.result()
                 if number:
                     found[kind].append(1000 * (time.monotonic() - start) * workers / trials)
-        return found["bare"], found["supervised"]
+        return found
     finally:
         kernel.cleanup()
         parsl.clear()

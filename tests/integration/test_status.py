@@ -178,12 +178,3 @@ def test_runs_has_a_line_for_each_whatever_its_name_is(tmp_path: Path) -> None:
     assert sorted(line.split(" new ")[0].strip() for line in lines) == sorted([*names[:2], "one line", names[3]])
     done = command("runs", tmp_path, COLUMNS="40", FORCE_COLOR="1").stdout
     assert "trials" in done and "started" not in done
-
-
-def test_the_benchmark_of_status_runs(tmp_path: Path) -> None:
-    line = [sys.executable, str(ROOT / "scripts/bench/status.py"), "--trials", "2000", "--rounds", "1"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    rows = {line.split()[0]: line.split()[1:] for line in done.stdout.splitlines()[2:]}
-    assert rows.keys() == {"json.loads", "status", "ratio"}
-    assert float(rows["status"][2]) < 200

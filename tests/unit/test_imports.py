@@ -67,7 +67,8 @@ ALLOWED = {
     "journal": "errors trial",
     "lock": "errors supervise",
     "budgets": "errors journal search trial",
-    "campaign": "budgets durations errors finals journal remedies search search.pareto stages stopping triage trial",
+    "ranking": "finals journal search search.pareto trial",
+    "campaign": "budgets durations errors finals journal ranking remedies search stages stopping triage trial",
     "endpoint": "errors rundir strict",
     "site": "batch endpoint errors options stages strict",
     "executors": "batch errors lock pool providers rundir site",
@@ -80,11 +81,11 @@ ALLOWED = {
         "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
     ),
     "report": "",
-    "report.tables": "budgets campaign errors finals initial journal rundir search stages trial",
-    "report.news": "campaign errors notifier report.tables rundir trial",
+    "report.tables": "budgets errors finals initial journal ranking rundir search stages trial",
+    "report.news": "campaign errors notifier ranking report.tables rundir trial",
     "report.columns": "errors initial space trial",
     "report.history": (
-        "campaign errors initial journal report.columns report.tables rundir space space_file strict trial"
+        "errors initial journal ranking report.columns report.tables rundir space space_file strict trial"
     ),
     "report.exports": "errors report.columns report.history strict",
     "report.exports_optuna": "report.history search space trial",
@@ -96,7 +97,7 @@ ALLOWED = {
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
     "report.logs": "errors supervise",
     "report.summary": (
-        "campaign errors finals initial journal report.figures report.history report.logs report.markup report.tables"
+        "errors finals initial journal ranking report.figures report.history report.logs report.markup report.tables"
         " report.units supervise trial"
     ),
     "report.sections": (
@@ -134,7 +135,7 @@ MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
     "durations", "errors", "expressions", "finals", "relations", "trial", "space", "stages", "metrics", "remedies",
-    "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
+    "ranking", "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_diabetes
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "workflow" / "model_template"
 TRAIN_FLAGS = ("--epochs", "3", "--batch_size", "64", "--learning_rate", "0.0001")
@@ -66,7 +67,6 @@ def result(stdout: str) -> float:
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sklearn")
     data_dir = tmp_path_factory.mktemp("prepared")
     succeed("preprocess.sh", data_dir)
     return data_dir
@@ -82,7 +82,6 @@ def data_dir(prepared: Path, tmp_path: Path) -> Path:
 
 
 def test_the_whole_chain_with_the_flags_of_the_specification(data_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     ml_data, model, infer = tmp_path / "ml", tmp_path / "model", tmp_path / "infer"
     succeed("preprocess.sh", data_dir, "--ml_data_outdir", ml_data)
     dirs = ("--train_ml_data_dir", ml_data, "--val_ml_data_dir", ml_data, "--test_ml_data_dir", "/nowhere")
@@ -99,7 +98,6 @@ def test_the_whole_chain_with_the_flags_of_the_specification(data_dir: Path, tmp
 
 
 def test_newer_names_of_the_directories(data_dir: Path, tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     succeed("preprocess.sh", data_dir, "--output_dir", tmp_path / "a")
     succeed("train.sh", 0, data_dir, "--input_dir", tmp_path / "a", "--output_dir", tmp_path / "b", *TRAIN_FLAGS)
     inputs = ("--input_data_dir", tmp_path / "a", "--input_model_dir", tmp_path / "b")
@@ -277,21 +275,19 @@ def test_default_split_and_standardisation(prepared: Path) -> None:
 
 
 def test_split_files_by_name_and_by_absolute_path(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("sklearn.datasets")
     data_dir = tmp_path / "data"
     data_dir.mkdir()
     write_rows(data_dir / "diabetes_split_0_train.txt", range(300))
     val = write_rows(tmp_path / "val.txt", range(300, 342))
     succeed("preprocess.sh", data_dir, "--train_split_file", "diabetes_split_0_train.txt", "--val_split_file", val)
     assert n_rows(data_dir) == {"train": 300, "val": 42, "test": 100}
-    _, y = datasets.load_diabetes(return_X_y=True)
+    _, y = load_diabetes(return_X_y=True)
     with np.load(data_dir / "ml_data" / "val_data.npz") as data:
         expected = (y[300:342] - y[:300].mean()) / y[:300].std()
         np.testing.assert_allclose(data["y"], expected, rtol=1e-6)
 
 
 def test_bad_split_files(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     write_rows(tmp_path / "a.txt", range(5))
     write_rows(tmp_path / "b.txt", range(4, 9))
     write_rows(tmp_path / "beyond.txt", range(441, 443))
@@ -305,7 +301,6 @@ def test_bad_split_files(tmp_path: Path) -> None:
 
 
 def test_empty_test_part_is_explained_by_infer(tmp_path: Path) -> None:
-    pytest.importorskip("sklearn")
     write_rows(tmp_path / "a.txt", range(400))
     write_rows(tmp_path / "b.txt", range(400, 442))
     succeed("preprocess.sh", tmp_path, "--train_split_file", "a.txt", "--val_split_file", "b.txt")

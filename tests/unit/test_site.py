@@ -82,7 +82,7 @@ def test_a_path_is_read_relative_to_the_working_directory(tmp_path: Path, monkey
     assert load_site(find_site("mine.yaml"), {}).name == "mine"
 
 
-@pytest.mark.parametrize("name", ["nowhere", "", "Local", ".", "n" * 300])
+@pytest.mark.parametrize("name", ["nowhere", "", ".", "n" * 300])
 def test_an_unknown_name_lists_the_known_and_where_they_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -95,6 +95,11 @@ def test_an_unknown_name_lists_the_known_and_where_they_are(
     assert message.startswith(f"--site {name}: no such site\n    -> known: ")
     assert {"local", "local-threads", "polaris"} <= set(message.partition("known: ")[2].partition(";")[0].split(", "))
     assert str(mine) in message
+
+
+def test_a_misspelt_name_is_told_what_was_meant() -> None:
+    with pytest.raises(InputError, match=r"--site Local: no such site\n    -> did you mean 'local'\?"):
+        find_site("Local")
 
 
 # -- content ---------------------------------------------------------------------------------------------------------

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from workflow.campaign import best, finalists_of, hall_of_fame
 from workflow.errors import InputError
 from workflow.journal import Follower, Record, State, _seal, campaign_record
+from workflow.ranking import best, finalists_of, hall_of_fame
 from workflow.report.tables import counts
 from workflow.report.tally import Outline, Tally, decode, label
 from workflow.trial import FIRST_RERUN, Outcome, Trial

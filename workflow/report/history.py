@@ -13,10 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workflow.campaign import pareto_front, winner_of
 from workflow.errors import InputError, Problems, listing
 from workflow.initial import objectives_of, read_csv
 from workflow.journal import Follower, Record, State
+from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
 from workflow.rundir import RunDir, why_no_run

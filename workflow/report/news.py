@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from workflow.campaign import Campaign, Interrupted, winner_of
+from workflow.campaign import Campaign, Interrupted
 from workflow.errors import WorkflowError
 from workflow.notifier import Notifier
+from workflow.ranking import winner_of
 from workflow.report.tables import Table, counts, summary_json
 from workflow.rundir import RunDir
 from workflow.trial import Outcome

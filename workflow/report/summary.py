@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workflow import supervise
-from workflow.campaign import best as best_of_search
-from workflow.campaign import finalists_of, hall_of_fame
 from workflow.errors import printable, shortened
 from workflow.finals import doubt, optimism
 from workflow.initial import cell, cells
 from workflow.journal import damage
+from workflow.ranking import best as best_of_search
+from workflow.ranking import finalists_of, hall_of_fame
 from workflow.report import logs
 from workflow.report.figures import Analysis, until_best
 from workflow.report.history import Run
