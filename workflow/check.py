@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from workflow.config import Experiment, load_experiment
-from workflow.doctor import examine
+from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.strict import parse_overrides, shipped, split_overrides
+from workflow.doctor.findings import Finding
+from workflow.doctor.setup import examine
 from workflow.errors import EXIT_DONE, InputError, WorkflowError
-from workflow.findings import Finding
 from workflow.request import SiteHelp, refuse_file
 from workflow.rundir import whole_path
 from workflow.site import Site, find_site, load_site
-from workflow.strict import parse_overrides, shipped, split_overrides
 from workflow.terminal import run_command
 
 EXIT_FAILS = 1
@@ -89,7 +89,7 @@ def _findings(args: argparse.Namespace, experiment: Experiment, site: Site) -> G
     if failed:
         yield Finding("warn", "model", "was not run, since something above fails", "mend that first")
         return
-    from workflow.rehearsal import rehearse
+    from workflow.doctor.rehearsal import rehearse
 
     try:
         yield from rehearse(experiment, site, output / f".check-{os.getpid()}", args.epochs)

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from workflow.config.strict import HOME, shipped
 from workflow.errors import EXIT_DONE, InputError
-from workflow.strict import HOME, shipped
 from workflow.terminal import run_command
 
 TEMPLATE = HOME / "model_template"

@@ -18,8 +18,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from workflow import __version__
+from workflow.config.notify import NotifySettings
 from workflow.errors import printable, shortened
-from workflow.notify import NotifySettings
 
 _TIMEOUT = 10.0
 """Seconds that a command or a server has."""

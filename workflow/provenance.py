@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from workflow import __version__
+from workflow.config.strict import HOME
 from workflow.image import digest, read_image
 from workflow.site import Site
 from workflow.stages import Model
-from workflow.strict import HOME
 
 _CONTENTS = 256 << 20
 """Bytes of files up to which their contents are compared; of more, names, sizes and modification times."""

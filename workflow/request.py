@@ -13,16 +13,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from workflow.allocation import find_allocation
-from workflow.config import Experiment, load_experiment
+from workflow.cluster.allocation import find_allocation
+from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.initial import write_earlier, write_initial
+from workflow.config.strict import is_there, parse_overrides, shipped, split_overrides
 from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
-from workflow.initial import write_earlier, write_initial
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
 from workflow.stages import fragile
-from workflow.strict import is_there, parse_overrides, shipped, split_overrides
 
 _DRAFT = ".workflow-draft."
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workflow.config import Experiment
+from workflow.config.experiment import Experiment
 from workflow.errors import InputError, Problems
 from workflow.journal import Follower, State
 from workflow.provenance import files_digest, holds_more_files, model_digest

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from workflow import __version__
-from workflow.endpoint import INSTALL_SDK, sdk_trouble
+from workflow.config.notify import describe
 from workflow.errors import EXIT_DONE, InputError
 from workflow.finals import reruns_of
-from workflow.notify import describe
+from workflow.globus.endpoint import INSTALL_SDK, sdk_trouble
 from workflow.request import Request, checked_request, create, parser
 from workflow.site import OTHER_ADDRESS, foreign_address
 from workflow.stages import Command, Place
@@ -87,7 +87,7 @@ def _dry_run(request: Request) -> int:
             print(f"# notify {line}")
         print()
     if request.site.batch is not None and not request.site.allocated_nodes:
-        from workflow.providers import block_script  # imports Parsl
+        from workflow.cluster.providers import block_script  # imports Parsl
 
         print(f"# a job that runs {request.site.workers} trials at a time on each of its nodes\n")
         print(block_script(request.site, "# the workers"))

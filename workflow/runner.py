@@ -26,17 +26,17 @@ from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
-from workflow.batch import clock
-from workflow.config import Experiment
+from workflow.cluster.batch import clock
+from workflow.cluster.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
+from workflow.cluster.providers import Steady
+from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLog, default_pattern, quick_finder
 from workflow.durations import LONGER, Expectation
 from workflow.errors import FULL_DISK, InputError, SiteError, disk_remedy, listing, printable, shortened
-from workflow.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.image import ImageWatch
 from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
-from workflow.providers import Steady
 from workflow.reuse import MOST_FILES, Memo, Source, inputs_digest, read_sources
 from workflow.rundir import RunDir
 from workflow.site import Site
@@ -717,7 +717,7 @@ def runner_for(
     """The runner of a site."""
     if site.endpoint is None:
         return ParslRunner(site, experiment, run, lock, end=end, say=say)
-    from workflow.globus import GlobusRunner  # which builds on this module
+    from workflow.globus.runner import GlobusRunner  # which builds on this module
 
     return GlobusRunner(site, site.endpoint, experiment, run, lock)
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from workflow.batch import BATCH_SCHEDULERS, Batch, batch_data, read_batch
-from workflow.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
+from workflow.cluster.batch import BATCH_SCHEDULERS, Batch, batch_data, read_batch
+from workflow.config.options import options_data, read_options
+from workflow.config.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
 from workflow.errors import InputError, Problems, did_you_mean, listing, show, unusable_text
-from workflow.options import options_data, read_options
+from workflow.globus.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
 from workflow.stages import CONTRACTS, Container, Options, data_dir_inside
-from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
 
 SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
 VENDORS = ("nvidia", "amd", "intel", "none")

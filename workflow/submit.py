@@ -11,10 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from workflow.batch import Batch, clock
-from workflow.commands import overriding
+from workflow.cluster.batch import Batch, clock
+from workflow.cluster.commands import overriding
+from workflow.doctor.findings import probe
 from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
-from workflow.findings import probe
 from workflow.lock import leader
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir

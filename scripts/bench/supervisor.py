@@ -24,13 +24,13 @@ from parsl.providers import LocalProvider
 
 sys.path.insert(0, str(ROOT))
 
-from workflow.config import load_experiment
+from workflow.config.experiment import load_experiment
+from workflow.config.strict import shipped
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.site import find_site, load_site
 from workflow.stages import Command
-from workflow.strict import shipped
 
 COMMAND = ("/bin/sh", "-c", "echo IMPROVE_RESULT val_loss: 0.5")
 

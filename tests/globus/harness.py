@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.globus.service import Service, SpoolExecutor, client
-from workflow import check, globus, run
+from workflow import check, run
+from workflow.globus import runner as globus
 
 
 def main() -> None:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import small_disk
-from workflow import remote, supervise
-from workflow.globus import stage_app
+from workflow import supervise
+from workflow.globus import remote
+from workflow.globus.runner import stage_app
 
 
 def order(tmp_path: Path, *argv: str, **changes: Any) -> Any:

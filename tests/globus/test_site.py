@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment
-from workflow.config import Experiment, load_experiment
-from workflow.endpoint import Endpoint
+from workflow.config.experiment import Experiment, load_experiment
 from workflow.errors import InputError
+from workflow.globus.endpoint import Endpoint
 from workflow.rundir import RunDir
 from workflow.site import Site, load_site
 from workflow.stages import Bind

@@ -21,7 +21,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
-from workflow.executors import (
+from workflow.cluster.executors import (
     SubmissionGate,
     WatchedProvider,
     parsl_config,
@@ -298,7 +298,8 @@ def test_blocks_that_never_register_end_the_site_but_crashed_ones_do_not() -> No
 TWO_NODES = """
 import itertools, shlex, sys
 from parsl.launchers import SingleNodeLauncher
-from workflow import executors, runner, site
+from workflow import runner, site
+from workflow.cluster import executors
 from workflow.run import main
 
 names = itertools.cycle(["good", "hole"])
@@ -348,7 +349,7 @@ def test_a_silent_block_is_cancelled_again_where_the_scheduler_did_not_take_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("workflow.executors.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr("workflow.cluster.executors.time", SimpleNamespace(monotonic=lambda: clock[0]))
     site = load_site(ROOT / "sites" / "local.yaml", {})
     said: list[str] = []
     executor = parsl_config(site, RunLock(Path("lock")), tmp_path, say=said.append).executors[0]
@@ -374,11 +375,11 @@ def test_submissions_are_capped_in_every_minute() -> None:
 
 
 def with_pool(workflow: Workflow, pool: str, *settings: str) -> subprocess.CompletedProcess[str]:
-    """A campaign whose pools of workers are this program, with module attributes of ``workflow.executors`` set."""
+    """A campaign whose pools of workers are this program, with attributes of ``workflow.cluster.executors`` set."""
     (workflow.directory / "pool.py").write_text(pool)
     code = (
         "import sys\n"
-        "from workflow import executors\n"
+        "from workflow.cluster import executors\n"
         "from workflow.run import main\n"
         "original = executors.script\n"
         "executors.script = lambda name: POOL if name == 'process_worker_pool.py' else original(name)\n"

@@ -19,11 +19,11 @@ from tests.conftest import ROOT, TOY, Workflow
 from tests.recorded import recorded
 from tests.unit.test_exports import RECORDS, SPACE
 from workflow import errors, submit
-from workflow.batch import Batch
-from workflow.config import load_experiment
+from workflow.cluster.batch import Batch
+from workflow.config.experiment import load_experiment
+from workflow.config.initial import read_earlier
+from workflow.config.notify import NotifySettings
 from workflow.finals import FinalistsSettings
-from workflow.initial import read_earlier
-from workflow.notify import NotifySettings
 from workflow.report.__main__ import parser as report_parser
 from workflow.report.exports import FORMATS, export
 from workflow.report.snapshot import Snapshot

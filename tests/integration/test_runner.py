@@ -18,7 +18,7 @@ import yaml
 
 from tests.conftest import small_disk, toy_experiment
 from workflow import runner as module
-from workflow.config import load_experiment
+from workflow.config.experiment import load_experiment
 from workflow.curves import RunningLog
 from workflow.lock import RunLock
 from workflow.rundir import RunDir

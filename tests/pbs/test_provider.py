@@ -17,8 +17,8 @@ from parsl.providers.errors import SubmitException
 from tests.conftest import eventually
 from tests.fake_pbs import FakePbs
 from tests.pbs.conftest import recordings, shell
-from workflow import providers
-from workflow.providers import SteadyPBS
+from workflow.cluster import providers
+from workflow.cluster.providers import SteadyPBS
 from workflow.site import load_site
 
 SITE = {"scheduler": "pbs", "gpus": 4, "launcher": "mpiexec", "launcher_bind": "--bind-to", "cores_per_node": 8}

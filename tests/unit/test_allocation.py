@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.allocation import Allocation, find_allocation
+from workflow.cluster.allocation import Allocation, find_allocation
 from workflow.errors import InputError
 
 

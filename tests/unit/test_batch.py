@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
-from workflow.batch import clock
+from workflow.cluster.batch import clock
+from workflow.cluster.executors import block_end
+from workflow.cluster.providers import block_script
 from workflow.errors import InputError, OutOfTime
-from workflow.executors import block_end
-from workflow.providers import block_script
 from workflow.rundir import RunDir
 from workflow.site import Site, load_site
 from workflow.submit import job_script

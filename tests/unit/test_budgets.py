@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import pytest
 
 from workflow.budgets import Budgets
-from workflow.config import Experiment
+from workflow.config.experiment import Experiment
+from workflow.doctor.rehearsal import _estimate
 from workflow.finals import FinalistsSettings
 from workflow.journal import Fold, State
-from workflow.rehearsal import _estimate
 from workflow.report.snapshot import Surroundings, plain_line, snapshot
 from workflow.report.tables import Table, summary
 from workflow.report.tally import Outline, Tally

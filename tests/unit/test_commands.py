@@ -10,10 +10,10 @@ import pytest
 import yaml
 from parsl.jobs.states import JobState, JobStatus
 
-from workflow.allocation import find_allocation
-from workflow.batch import Batch
-from workflow.commands import overriding, plain_environ, user_name
-from workflow.providers import SteadySlurm, provider
+from workflow.cluster.allocation import find_allocation
+from workflow.cluster.batch import Batch
+from workflow.cluster.commands import overriding, plain_environ, user_name
+from workflow.cluster.providers import SteadySlurm, provider
 from workflow.site import load_site
 
 MINE = {"SQUEUE_PARTITION": "short", "SCANCEL_STATE": "PENDING", "SLURM_TIME_FORMAT": "relative", "SACCT_LOCAL": "1"}

@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.config import Experiment, load_experiment
+from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.strict import HOME, apply_overrides, parse_overrides
 from workflow.errors import InputError
 from workflow.finals import FinalistsSettings
 from workflow.journal import differences
@@ -23,7 +24,6 @@ from workflow.search import SearchSettings
 from workflow.search.halving import Fidelity
 from workflow.stages import Stage
 from workflow.stopping import StoppingSettings
-from workflow.strict import HOME, apply_overrides, parse_overrides
 from workflow.trial import Objective
 
 ROOT = Path(__file__).parents[2]

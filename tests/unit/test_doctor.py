@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment, toy_space
-from workflow import doctor
-from workflow.config import load_experiment
-from workflow.findings import Finding
+from workflow.config.experiment import load_experiment
+from workflow.doctor import setup as doctor
+from workflow.doctor.findings import Finding
 from workflow.run import main
 from workflow.site import find_site, load_site
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 from workflow import load_run
+from workflow.config.initial import read_earlier, read_initial, write_earlier
 from workflow.errors import InputError
-from workflow.initial import read_earlier, read_initial, write_earlier
 from workflow.search import STRATEGIES, Earlier, SearchSettings, best_of, make_search
 from workflow.search.earlier import beside, in_spreads, typical
 from workflow.space_file import load_space, parse_space

@@ -18,94 +18,99 @@ TEMPLATE = PACKAGE / "model_template"
 ALLOWED = {
     "": "report report.history",
     "errors": "",
+    "cluster": "",
+    "config": "",
+    "doctor": "",
+    "globus": "",
     "trial": "",
     "stopping": "errors trial",
     "curves": "errors trial",
     "finals": "trial",
-    "notify": "errors strict",
-    "notifier": "errors notify",
+    "config.notify": "config.strict errors",
+    "notifier": "config.notify errors",
     "rundir": "trial",
     "supervise": "",
-    "pool": "supervise",
+    "cluster.pool": "supervise",
     "expressions": "errors trial",
     "space": "errors expressions trial",
     "relations": "errors expressions space trial",
     "space_file": "errors relations space trial",
-    "search": "space trial search.*",
-    "search.base": "errors space trial search.*",
-    "search.genetic": "errors space trial search.*",
-    "search.random_search": "errors space trial search.*",
-    "search.asynchronous": "space trial search.*",
-    "search.optuna_search": "errors space trial search.*",
+    "search": "search.* space trial",
+    "search.base": "errors search.* space trial",
+    "search.genetic": "errors search.* space trial",
+    "search.random_search": "errors search.* space trial",
+    "search.asynchronous": "search.* space trial",
+    "search.optuna_search": "errors search.* space trial",
     "search.halving": "",
     "search.pareto": "",
     "search.screening": "search.*",
-    "search.steady": "space trial search.*",
+    "search.steady": "search.* space trial",
     "search.cost": "",
-    "search.earlier": "space search.*",
+    "search.earlier": "search.* space",
     "search.cube": "space trial",
     "search.gaussian_process": "",
     "stages": "errors trial",
     "metrics": "errors trial",
     "remedies": "",
     "triage": "errors remedies trial",
-    "strict": "errors",
-    "options": "errors stages strict",
+    "config.strict": "errors",
+    "config.options": "config.strict errors stages",
     "image": "errors",
-    "provenance": "image site stages strict",
-    "reuse": "config errors journal provenance rundir stages trial",
+    "provenance": "config.strict image site stages",
+    "reuse": "config.experiment errors journal provenance rundir stages trial",
     "durations": "trial",
-    "allocation": "commands errors",
-    "batch": "errors strict",
-    "commands": "batch",
-    "providers": "batch commands site",
-    "initial": "errors rundir search space strict trial",
-    "config": (
-        "budgets errors finals initial notify options rundir search search.halving space space_file stages stopping"
-        " strict trial"
+    "cluster.allocation": "cluster.commands errors",
+    "cluster.batch": "config.strict errors",
+    "cluster.commands": "cluster.batch",
+    "cluster.providers": "cluster.batch cluster.commands site",
+    "config.initial": "config.strict errors rundir search space trial",
+    "config.experiment": (
+        "budgets config.initial config.notify config.options config.strict errors finals rundir search"
+        " search.halving space space_file stages stopping trial"
     ),
     "journal": "errors trial",
     "lock": "errors supervise",
     "budgets": "errors journal search trial",
     "ranking": "finals journal search search.pareto trial",
     "campaign": "budgets durations errors finals journal ranking remedies search stages stopping triage trial",
-    "endpoint": "errors rundir strict",
-    "site": "batch endpoint errors options stages strict",
-    "executors": "batch errors lock pool providers rundir site",
+    "globus.endpoint": "config.strict errors rundir",
+    "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
+    "cluster.executors": "cluster.batch cluster.pool cluster.providers errors lock rundir site",
     "runner": (
-        "batch config curves durations errors executors globus image journal lock metrics providers reuse rundir site"
-        " stages supervise triage trial"
+        "cluster.batch cluster.executors cluster.providers config.experiment curves durations errors"
+        " globus.runner image journal lock metrics reuse rundir site stages supervise triage trial"
     ),
-    "remote": "",
-    "globus": (
-        "config endpoint errors executors findings lock remote report.tables rundir runner site stages supervise trial"
+    "globus.remote": "",
+    "globus.runner": (
+        "cluster.executors config.experiment doctor.findings errors globus.endpoint globus.remote lock"
+        " report.tables rundir runner site stages supervise trial"
     ),
     "report": "",
-    "report.tables": "budgets errors finals initial journal ranking rundir search stages trial",
+    "report.tables": "budgets config.initial errors finals journal ranking rundir search stages trial",
     "report.news": "campaign errors notifier ranking report.tables rundir trial",
-    "report.columns": "errors initial space trial",
+    "report.columns": "config.initial errors space trial",
     "report.history": (
-        "errors initial journal ranking report.columns report.tables rundir space space_file strict trial"
+        "config.initial config.strict errors journal ranking report.columns report.tables rundir space space_file trial"
     ),
-    "report.exports": "errors report.columns report.history strict",
+    "report.exports": "config.strict errors report.columns report.history",
     "report.exports_optuna": "report.history search space trial",
-    "report.exports_mlflow": "errors initial report.history trial",
+    "report.exports_mlflow": "config.initial errors report.history trial",
     "report.markup": "errors",
     "report.units": "trial",
-    "report.axes": "initial report.history space trial",
+    "report.axes": "config.initial report.history space trial",
     "report.importance": "search.gaussian_process",
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
     "report.logs": "errors supervise",
     "report.summary": (
-        "errors finals initial journal ranking report.figures report.history report.logs report.markup report.tables"
-        " report.units supervise trial"
+        "config.initial errors finals journal ranking report.figures report.history report.logs report.markup"
+        " report.tables report.units supervise trial"
     ),
     "report.sections": (
-        "initial remedies report.axes report.figures report.history report.importance report.logs report.markup"
-        " report.summary report.tables report.units triage trial"
+        "config.initial remedies report.axes report.figures report.history report.importance report.logs"
+        " report.markup report.summary report.tables report.units triage trial"
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
-    "report.__main__": "errors report.history report.page report.tables rundir strict terminal",
+    "report.__main__": "config.strict errors report.history report.page report.tables rundir terminal",
     "report.tally": "budgets errors finals journal trial",
     "report.snapshot": "budgets report.tally trial",
     "report.attempts": "curves errors report.tally rundir supervise",
@@ -115,22 +120,30 @@ ALLOWED = {
     "controller": "* -run",
     "run": "*",
     "export": "errors journal report.exports report.history terminal",
-    "request": "allocation config durations errors image initial rundir site stages strict",
-    "submit": "batch commands errors findings lock request rundir site terminal",
-    "init": "errors strict terminal",
+    "request": (
+        "cluster.allocation config.experiment config.initial config.strict durations errors image rundir site stages"
+    ),
+    "submit": "cluster.batch cluster.commands doctor.findings errors lock request rundir site terminal",
+    "init": "config.strict errors terminal",
     "status": "errors journal report.snapshot report.view report.watch rundir terminal",
     "runs": "errors report.snapshot report.view report.watch rundir terminal",
-    "findings": "commands",
+    "doctor.findings": "cluster.commands",
     "terminal": "errors",
-    "site_doctor": "batch commands errors findings rundir site strict",
-    "doctor": "config durations endpoint errors findings globus image rundir site site_doctor space stages strict",
-    "rehearsal": "config errors findings lock remedies rundir runner site trial",
-    "check": "config doctor errors findings rehearsal request rundir site strict terminal",
+    "doctor.site": "cluster.batch cluster.commands config.strict doctor.findings errors rundir site",
+    "doctor.setup": (
+        "config.experiment config.strict doctor.findings doctor.site durations errors globus.endpoint"
+        " globus.runner image rundir site space stages"
+    ),
+    "doctor.rehearsal": "config.experiment doctor.findings errors lock remedies rundir runner site trial",
+    "check": (
+        "config.experiment config.strict doctor.findings doctor.rehearsal doctor.setup errors request rundir"
+        " site terminal"
+    ),
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
 PARSL = ("parsl", "globus_compute_sdk")
-MAY_IMPORT_PARSL = {"executors", "globus", "providers", "runner"}
+MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
@@ -226,7 +239,7 @@ def walk(module: str, kind: type[ast.AST]) -> list[ast.AST]:
     return [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, kind)]
 
 
-@pytest.mark.parametrize("module", ["supervise", "remote"])
+@pytest.mark.parametrize("module", ["supervise", "globus.remote"])
 def test_what_runs_on_workers_imports_the_standard_library_alone(module: str) -> None:
     """They run as files or text on workers where nothing is installed."""
     assert top_levels(MODULES[module]) <= sys.stdlib_module_names
@@ -253,7 +266,7 @@ def loaded(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["workflow", "workflow.run", "workflow.config", "workflow.site", "workflow.campaign"]
+    "module", ["workflow", "workflow.run", "workflow.config.experiment", "workflow.site", "workflow.campaign"]
 )
 def test_import_loads_no_parsl(module: str) -> None:
     found = loaded(f"import {module}")
@@ -263,7 +276,8 @@ def test_import_loads_no_parsl(module: str) -> None:
 
 def test_optuna_is_imported_by_its_own_strategy_alone() -> None:
     asks = (
-        "from workflow.search import *; from workflow.space_file import parse_space as p; import workflow.config; "
+        "from workflow.search import *; from workflow.space_file import parse_space as p; "
+        "import workflow.config.experiment; "
         "make_search(p([{'name': 'a', 'type': 'logical'}], ''), SearchSettings(strategy='%s'), 'min').ask()"
     )
     assert "optuna" not in loaded(asks % "async")

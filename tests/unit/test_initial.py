@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workflow.config.initial import read_initial, write_initial
 from workflow.errors import InputError
-from workflow.initial import read_initial, write_initial
 from workflow.space import Space
 from workflow.space_file import parse_space
 from workflow.trial import Params

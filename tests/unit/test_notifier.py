@@ -17,8 +17,8 @@ import pytest
 
 from tests.conftest import eventually
 from workflow import notifier as module
+from workflow.config.notify import NotifySettings
 from workflow.notifier import Notifier
-from workflow.notify import NotifySettings
 
 
 class Hook(ThreadingHTTPServer):

@@ -10,9 +10,9 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment
-from workflow.config import Experiment, load_experiment
+from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.notify import EVENTS, NotifySettings, describe
 from workflow.errors import InputError
-from workflow.notify import EVENTS, NotifySettings, describe
 
 SECRET = "https://hooks.example.org/T0/sEcReT"
 

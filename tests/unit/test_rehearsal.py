@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from workflow import rehearsal as module
-from workflow.rehearsal import _early_stopping, _gpu, _remedy
+from workflow.doctor import rehearsal as module
+from workflow.doctor.rehearsal import _early_stopping, _gpu, _remedy
 from workflow.site import load_site
 from workflow.trial import Outcome
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from workflow.config.strict import parse_overrides
 from workflow.errors import InputError
 from workflow.run import main
 from workflow.site import Site, find_site, foreign_address, load_site, visible_gpus
 from workflow.stages import Bind, Options
-from workflow.strict import parse_overrides
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from workflow import site_doctor
-from workflow.findings import Finding
+from workflow.doctor import site as site_doctor
+from workflow.doctor.findings import Finding
+from workflow.doctor.site import Queue, examine_site, pbs_queues, slurm_seconds
 from workflow.site import load_site
-from workflow.site_doctor import Queue, examine_site, pbs_queues, slurm_seconds
 
 QSTAT = """\
 Queue: debug

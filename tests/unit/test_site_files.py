@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT, Workflow
-from workflow.batch import Batch
+from workflow.cluster.batch import Batch
+from workflow.cluster.providers import block_script
 from workflow.errors import InputError
-from workflow.providers import block_script
 from workflow.site import Site, load_site
 
 SITES = {path.stem: path for path in sorted((ROOT / "sites").glob("*.yaml"))}

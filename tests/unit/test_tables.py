@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from workflow.config.initial import read_initial
 from workflow.errors import SiteError
-from workflow.initial import read_initial
 from workflow.journal import State
 from workflow.report.tables import (
     Table,

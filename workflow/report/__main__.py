@@ -7,12 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from workflow.config.strict import is_there
 from workflow.errors import EXIT_DONE, InputError, SiteError, disk_remedy
 from workflow.report.history import Run, load_run
 from workflow.report.page import page
 from workflow.report.tables import replace_text
 from workflow.rundir import RunDir
-from workflow.strict import is_there
 from workflow.terminal import run_command
 
 

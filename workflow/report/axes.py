@@ -10,7 +10,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow.initial import cell
+from workflow.config.initial import cell
 from workflow.report.history import Run
 from workflow.space import Choice, Logical, Number, Parameter
 from workflow.trial import Value

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from workflow.config.initial import cell, csv_line
 from workflow.errors import InputError, did_you_mean, show
-from workflow.initial import cell, csv_line
 from workflow.space import Number, Parameter
 from workflow.trial import Outcome, Trial, Value
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from workflow.config.strict import is_there
 from workflow.errors import InputError, SiteError, disk_remedy
 from workflow.report.columns import to_csv, to_frame
 from workflow.report.history import Run
-from workflow.strict import is_there
 
 FORMATS: Mapping[str, str] = {
     "csv": "outcomes.csv", "parquet": "outcomes.parquet", "optuna": "optuna.log", "mlflow": "mlflow.db",

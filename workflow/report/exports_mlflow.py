@@ -15,8 +15,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from workflow.config.initial import cell
 from workflow.errors import InputError
-from workflow.initial import cell
 from workflow.report.history import Run
 from workflow.trial import Outcome, Trial, Value
 

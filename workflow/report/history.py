@@ -13,8 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from workflow.config.initial import objectives_of, read_csv
+from workflow.config.strict import is_there, read_yaml
 from workflow.errors import InputError, Problems, listing
-from workflow.initial import objectives_of, read_csv
 from workflow.journal import Follower, Record, State
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
@@ -22,7 +23,6 @@ from workflow.report.tables import model_directory
 from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
 from workflow.space_file import load_space
-from workflow.strict import is_there, read_yaml
 from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, Value
 
 _TABLE = ("metric", "result", "walltime")

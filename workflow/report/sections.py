@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workflow.initial import cell
+from workflow.config.initial import cell
 from workflow.remedies import remedy
 from workflow.report import logs
 from workflow.report.axes import axes_of

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from workflow import supervise
+from workflow.config.initial import cell, cells
 from workflow.errors import printable, shortened
 from workflow.finals import doubt, optimism
-from workflow.initial import cell, cells
 from workflow.journal import damage
 from workflow.ranking import best as best_of_search
 from workflow.ranking import finalists_of, hall_of_fame

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
+from workflow.config.initial import cell, cells, csv_line
 from workflow.errors import SiteError, disk_remedy
 from workflow.finals import Finalist, optimism
-from workflow.initial import cell, cells, csv_line
 from workflow.journal import State
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of
 from workflow.rundir import RunDir

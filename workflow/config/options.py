@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from workflow.config.strict import Section, is_there, literal_path
 from workflow.stages import Bind, Options
-from workflow.strict import Section, is_there, literal_path
 
 
 def read_options(section: Section, data_dirs: Iterable[str], *, look: bool = True) -> Options:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow.config.strict import Section
 from workflow.rundir import RunDir
-from workflow.strict import Section
 
 ENDPOINT_SCHEDULER = "globus_compute"
 

@@ -12,7 +12,7 @@ import pwd
 import re
 from collections.abc import Mapping
 
-from workflow.batch import Batch
+from workflow.cluster.batch import Batch
 
 _QUESTIONS = re.compile(r"(SQUEUE|SCANCEL|SCONTROL|SINFO|SACCT|PBS_?QSTAT)_\w+|SLURM_TIME_FORMAT")
 

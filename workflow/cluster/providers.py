@@ -27,8 +27,8 @@ from parsl.launchers import MpiExecLauncher, SingleNodeLauncher, SrunLauncher
 from parsl.launchers.base import Launcher
 from parsl.providers import PBSProProvider, SlurmProvider, TorqueProvider
 
-from workflow.batch import BLOCK_START, Batch, clock
-from workflow.commands import overriding, plain_environ, user_name
+from workflow.cluster.batch import BLOCK_START, Batch, clock
+from workflow.cluster.commands import overriding, plain_environ, user_name
 from workflow.site import Site
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ import yaml
 
 from workflow.errors import Problems, did_you_mean, show, unusable_text
 
-HOME = Path(__file__).resolve().parent
+HOME = Path(__file__).resolve().parents[1]
 """The package's directory, ``$WORKFLOW_HOME`` in paths."""
 
 COMMAND_KEY = "site.container_command"

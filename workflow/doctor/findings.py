@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from workflow.commands import plain_environ
+from workflow.cluster.commands import plain_environ
 
 Level = Literal["pass", "warn", "fail"]
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from workflow.config.strict import Section, literal_path
 from workflow.errors import listing
-from workflow.strict import Section, literal_path
 
 BATCH_SCHEDULERS = ("slurm", "pbs", "torque")
 LAUNCHERS = ("srun", "mpiexec", "single")

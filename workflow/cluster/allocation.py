@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from workflow.commands import plain_environ
+from workflow.cluster.commands import plain_environ
 from workflow.errors import InputError, show
 
 _TIMEOUT = 60.0

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
+from workflow.config.initial import objective_of, read_earlier, read_initial
+from workflow.config.notify import NotifySettings, read_notify
+from workflow.config.options import options_data, read_options
+from workflow.config.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
 from workflow.errors import InputError, Problems, listing, show, unusable_text
 from workflow.finals import SEED_ARGUMENTS, FinalistsSettings
-from workflow.initial import objective_of, read_earlier, read_initial
-from workflow.notify import NotifySettings, read_notify
-from workflow.options import options_data, read_options
 from workflow.rundir import RunDir
 from workflow.search import MODES, Earlier, Search, SearchSettings, make_search
 from workflow.search.halving import Fidelity
@@ -41,7 +42,6 @@ from workflow.stages import (
     unfilled,
 )
 from workflow.stopping import EarlyStopping, StoppingSettings
-from workflow.strict import Section, apply_overrides, is_there, literal_path, read_yaml, to_yaml
 from workflow.trial import GREATER_IS_BETTER, Objective, Outcome, Params, Value
 
 STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")

@@ -12,17 +12,17 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from workflow.config import Experiment
+from workflow.config.experiment import Experiment
+from workflow.config.strict import is_there
+from workflow.doctor.findings import Finding, probe
+from workflow.doctor.site import examine_site
 from workflow.durations import LONGER
-from workflow.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.errors import listing, printable
-from workflow.findings import Finding, probe
+from workflow.globus.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
 from workflow.site import OTHER_ADDRESS, Site, foreign_address
-from workflow.site_doctor import examine_site
 from workflow.stages import OUTPUT_DIRS, PATH_NAMES
-from workflow.strict import is_there
 
 _GIB = 2**30
 _LITTLE_DISK, _NO_DISK = 20 * _GIB, 1 * _GIB
@@ -105,7 +105,7 @@ def _endpoint(endpoint: Endpoint) -> Iterator[Finding]:
     if reason := sdk_trouble():
         yield Finding("fail", "SDK", reason, INSTALL_SDK)
         return
-    from workflow.globus import look_for_login  # which needs it
+    from workflow.globus.runner import look_for_login  # which needs it
 
     yield look_for_login()
 

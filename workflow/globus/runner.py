@@ -37,12 +37,13 @@ from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import GlobusComputeExecutor
 
-from workflow import remote, supervise
-from workflow.config import Experiment
-from workflow.endpoint import Endpoint
+from workflow import supervise
+from workflow.cluster.executors import LABEL, config_of
+from workflow.config.experiment import Experiment
+from workflow.doctor.findings import Finding
 from workflow.errors import SiteError, printable
-from workflow.executors import LABEL, config_of
-from workflow.findings import Finding
+from workflow.globus import remote
+from workflow.globus.endpoint import Endpoint
 from workflow.lock import RunLock
 from workflow.report.tables import write_text
 from workflow.rundir import RunDir

@@ -11,9 +11,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from workflow.config import Experiment
+from workflow.config.experiment import Experiment
+from workflow.doctor.findings import Finding
 from workflow.errors import SiteError, listing
-from workflow.findings import Finding
 from workflow.lock import RunLock
 from workflow.remedies import DRIVER_WORDS, remedy
 from workflow.rundir import RunDir

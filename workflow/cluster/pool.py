@@ -17,7 +17,7 @@ import time
 
 # Started by file path, with an interpreter that looks nowhere else; the end of the path, since nothing there may hide
 # a module of the standard library.
-sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from workflow.supervise import BLOCK, Fence, Tree, new_token, read_bytes, unreaped
 

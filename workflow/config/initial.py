@@ -9,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workflow.config.strict import is_there, read_yaml
 from workflow.errors import Problems, listing, show
 from workflow.rundir import RunDir
 from workflow.search import Earlier
 from workflow.space import Constant, Genome, Space
-from workflow.strict import is_there, read_yaml
 from workflow.trial import Objective, Params, Value
 
 _SOURCE = "earlier run"

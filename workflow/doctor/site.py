@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow.batch import Batch, clock
-from workflow.commands import user_name
+from workflow.cluster.batch import Batch, clock
+from workflow.cluster.commands import user_name
+from workflow.config.strict import HOME
+from workflow.doctor.findings import Finding, probe
 from workflow.errors import did_you_mean, listing, printable
-from workflow.findings import Finding, probe
 from workflow.rundir import PLAIN_NAMES, is_plain
 from workflow.site import Site
-from workflow.strict import HOME
 
 _COMMANDS = {
     "slurm": ("sbatch", "squeue", "scancel", "sinfo"),

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from workflow.config.strict import Section, literal_path
 from workflow.errors import did_you_mean, listing
-from workflow.strict import Section, literal_path
 
 EVENTS = ("end", "failure", "first_success")
 

@@ -1,0 +1,1 @@
+"""What the user writes, read strictly: every error names file, entry, value and remedy."""
