@@ -8,9 +8,12 @@ The command line is the main entrance: ``python -m workflow.run --site local``. 
     run.best, run.front, run.frame()
 """
 
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
-if TYPE_CHECKING:
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # typing itself would cost some milliseconds of every trial
+    from typing import Any
+
     from workflow.report.history import Run, load_run
 
 __all__ = ["Run", "__version__", "load_run"]

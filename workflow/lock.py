@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.errors import InputError, SiteError, disk_remedy
-from workflow.supervise import identity, is_alive
+from workflow.worker.processes import identity, is_alive
 
 BEAT = 2.0
 """Seconds between two beats of a controller."""

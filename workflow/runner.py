@@ -16,7 +16,7 @@ import time
 import types
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,8 @@ from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
 from workflow.triage import ShortBlocks
 from workflow.trial import Curve, Outcome, Trial, spoken
+from workflow.worker import contract
+from workflow.worker.processes import is_alive
 
 _MAX_COMMAND = 120_000
 """Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
@@ -255,9 +257,9 @@ class ParslRunner:
     def hold(self) -> None:
         """Keep stages that wait at the workers' door from starting; their outcomes come as ``deferred``."""
         for directory in list(self._running.values()):
-            if not (directory / supervise.HEARTBEAT).exists():
+            if not (directory / contract.HEARTBEAT).exists():
                 with contextlib.suppress(OSError):
-                    (directory / supervise.STOP).touch()
+                    (directory / contract.STOP).touch()
 
     def _make_finder(self) -> Finder | None:
         """What finds intermediate values in logs; None where they are not looked for."""
@@ -287,16 +289,16 @@ class ParslRunner:
         Nothing remembers that: a model may remove the file, or the disk be full, and then it is to be asked again.
         """
         if (log := self._logs.get(trial_id)) is not None:
-            draft = log.path.with_name(f"{supervise.STOP}.new")
+            draft = log.path.with_name(f"{contract.STOP}.new")
             with contextlib.suppress(OSError):
                 draft.write_text(why, encoding="utf-8")
-                draft.replace(log.path.with_name(supervise.STOP))
+                draft.replace(log.path.with_name(contract.STOP))
 
     def stop(self) -> None:
         """Ask every running stage to stop; their outcomes come as ``lost``."""
         for directory in list(self._running.values()):
             with contextlib.suppress(OSError):
-                (directory / supervise.STOP).touch()
+                (directory / contract.STOP).touch()
 
     def failure(self) -> str:
         """Why no further stage can run on this site; empty while it works."""
@@ -312,7 +314,7 @@ class ParslRunner:
     def _no_trial_fits(self) -> str:
         """Why not; empty as long as something runs that shows the contrary, or may."""
         why, batch = self._short.evidence, self.site.batch
-        begun = (directory / supervise.HEARTBEAT for directory in list(self._running.values()))
+        begun = (directory / contract.HEARTBEAT for directory in list(self._running.values()))
         if not why or batch is None or any(beat.exists() for beat in begun):
             return ""
         return f"no trial fits into blocks of {clock(batch.walltime)}; the last one was {why}\n    -> {LONGER}"
@@ -365,7 +367,7 @@ class ParslRunner:
 
     def tail_of(self, directory: Path) -> str:
         """The end of an attempt's log and where it lies, as lines of a message; empty if there is none."""
-        log = directory / supervise.LOG
+        log = directory / contract.LOG
         with contextlib.suppress(OSError), log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _LOG_BYTES))
             lines = printable(file.read().decode(errors="replace")).splitlines()[-_LOG_LINES:]
@@ -421,7 +423,7 @@ class ParslRunner:
         outcome: Future[Outcome] = Future()
         self._running[outcome], self._submitted[directory] = directory, time.time()
         if self._finder is not None and command.stage == "train":
-            self._logs[trial_id] = RunningLog(directory / supervise.LOG, self._finder)
+            self._logs[trial_id] = RunningLog(directory / contract.LOG, self._finder)
 
         def collect(done: Future[Any]) -> None:
             # An AppFuture answers to any attribute by submitting a task: touch nothing but exception().
@@ -451,7 +453,7 @@ class ParslRunner:
                 reason = self._reason(outcome, error)
                 found = Outcome(trial_id, attempt, "lost", evidence=reason, cause="infrastructure")
             if found.kind != "ok" and (reason := self._trouble(self._running[outcome])):
-                (self._running[outcome] / supervise.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
+                (self._running[outcome] / contract.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
                 found = replace(found, kind="lost", cause="site", evidence=reason)
         except Exception as unexpected:
             self._forget(outcome, trial_id)
@@ -481,7 +483,7 @@ class ParslRunner:
         """Nothing came of an attempt: should its node only have hung, it must not go on beside the next one."""
         if directory.is_relative_to(self.there.path):
             with contextlib.suppress(OSError):
-                (directory / supervise.STOP).touch()
+                (directory / contract.STOP).touch()
 
     def _trouble(self, directory: Path) -> str:
         """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
@@ -533,12 +535,12 @@ class ParslRunner:
 
     def _reason(self, outcome: Future[Outcome], error: BaseException | None) -> str:
         if error is None:
-            return f"no {supervise.RESULT} was left behind"
+            return f"no {contract.RESULT} was left behind"
         if not isinstance(error, BashExitFailure):
             return " ".join(f"{type(error).__name__}: {error}".split())[:500]
         said = ""
         with contextlib.suppress(OSError):
-            said = " ".join((self._running[outcome] / supervise.ERRORS).read_text(errors="replace").split())[-500:]
+            said = " ".join((self._running[outcome] / contract.ERRORS).read_text(errors="replace").split())[-500:]
         return f"the supervisor ended with exit code {error.exitcode}: {said}"
 
     def _read(self, stage: StageName, directory: Path, trial_id: int, attempt: int) -> Outcome | None:
@@ -552,7 +554,7 @@ class ParslRunner:
         """The intermediate values of a training that has ended; none where nobody wants them."""
         if self._finder is None or stage != "train":
             return ()
-        path, log = directory / supervise.LOG, self._logs.get(trial_id)
+        path, log = directory / contract.LOG, self._logs.get(trial_id)
         if log is None or log.path != path:
             log = RunningLog(path, self._finder)
         return log.curve()
@@ -560,7 +562,7 @@ class ParslRunner:
     def _spec(
         self, command: Command, trial_id: int, attempt: int, title: str, avoid: frozenset[str],
         expected: Expectation | None,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> contract.Spec:  # fmt: skip
         return {
             "title": title,
             "trial": trial_id,
@@ -577,7 +579,7 @@ class ParslRunner:
             "stall_timeout": command.stall_timeout,
             "avoid": sorted(avoid),
             "avoid_delay": _AVOID_DELAY,
-            "expected": None if expected is None else asdict(expected),
+            "expected": None if expected is None else {"seconds": expected.seconds, "measured": expected.measured},
             "checkpoints": command.checkpoints,
             "scratch": self.site.scratch,
             "watch_gpus": self.watches_gpus,
@@ -586,10 +588,10 @@ class ParslRunner:
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},
         }
 
-    def _payload(self, spec: dict[str, Any]) -> Any:
+    def _payload(self, spec: contract.Spec) -> Any:
         """What the app gets of a stage. Raises InputError for one that no command line can carry."""
         words = [sys.executable, "-I", "-S", str(Path(supervise.__file__)), json.dumps(spec)]
-        errors = shlex.quote(f"{spec['directory']}/{supervise.ERRORS}")
+        errors = shlex.quote(f"{spec['directory']}/{contract.ERRORS}")
         line = f"exec {shlex.join(words)} 2>{errors}"
         check_length(spec["title"], line)
         return line
@@ -633,7 +635,7 @@ def check_length(title: str, line: str) -> None:
 def _load(directory: Path) -> dict[str, Any] | None:
     """The supervisor's result of an attempt; None if there is none, or only a model's own file of that name."""
     try:
-        result = json.loads((directory / supervise.RESULT).read_text(encoding="utf-8"))
+        result = json.loads((directory / contract.RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return result if isinstance(result, dict) and result.keys() >= _RESULT_KEYS else None
@@ -654,9 +656,9 @@ class _Watch:
 
     def may_run(self, directory: Path) -> bool:
         beat = _beat(directory)
-        if beat is None or (directory / supervise.RESULT).exists():
+        if beat is None or (directory / contract.RESULT).exists():
             return False
-        alive = supervise.is_alive(beat[1])
+        alive = is_alive(beat[1])
         if alive is False:
             return False
         limit = 3 * self.patience if alive else self.patience
@@ -676,7 +678,7 @@ class _Watch:
 def _beat(directory: Path) -> tuple[int, dict[str, Any]] | None:
     """When an attempt's supervisor last gave a sign of life, and its identity; None if it never started."""
     try:
-        with (directory / supervise.HEARTBEAT).open() as file:  # to open it is what makes a network disk look
+        with (directory / contract.HEARTBEAT).open() as file:  # to open it is what makes a network disk look
             stamp = os.fstat(file.fileno()).st_mtime_ns
             try:
                 process = json.load(file)

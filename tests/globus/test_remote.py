@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from tests.conftest import small_disk
-from workflow import supervise
 from workflow.globus import remote
-from workflow.globus.runner import stage_app
+from workflow.globus.runner import stage_app, supervisor_files
 
 
 def order(tmp_path: Path, *argv: str, **changes: Any) -> Any:
@@ -28,7 +27,7 @@ def order(tmp_path: Path, *argv: str, **changes: Any) -> Any:
         "grace": 0.2, "poll": 0.05, "controller": None,
     }  # fmt: skip
     return {
-        "supervisor": inspect.getsource(supervise), "spec": spec, "run": str(tmp_path / "run"), "token": "mine",
+        "supervisor": supervisor_files(), "spec": spec, "run": str(tmp_path / "run"), "token": "mine",
         "make": [str(tmp_path / "run" / "data")], "start_by": time.time() + 60, **changes,
     }  # fmt: skip
 
@@ -47,9 +46,9 @@ def test_the_function_travels_as_text_without_names_from_outside() -> None:
     assert namespace["stage_app"]("def run(x): return x", "run", {"a": 1}) == {"a": 1}
 
 
-@pytest.mark.parametrize("module", [remote, supervise])
-def test_older_pythons_can_read_it(module: Any) -> None:
-    ast.parse(inspect.getsource(module), feature_version=(3, 9))
+@pytest.mark.parametrize("text", [inspect.getsource(remote), *supervisor_files().values()])
+def test_older_pythons_can_read_it(text: str) -> None:
+    ast.parse(text, feature_version=(3, 9))
 
 
 def test_a_stage_runs_in_its_directory_with_the_workers_python(tmp_path: Path) -> None:

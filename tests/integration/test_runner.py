@@ -25,8 +25,9 @@ from workflow.rundir import RunDir
 from workflow.runner import ParslRunner
 from workflow.site import find_site, load_site
 from workflow.stopping import StoppingSettings
-from workflow.supervise import HEARTBEAT, STOP, identity
 from workflow.trial import Outcome
+from workflow.worker.contract import HEARTBEAT, STOP
+from workflow.worker.processes import identity
 
 
 @pytest.fixture

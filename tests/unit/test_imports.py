@@ -29,8 +29,15 @@ ALLOWED = {
     "config.notify": "config.strict errors",
     "notifier": "config.notify errors",
     "rundir": "trial",
-    "supervise": "",
-    "cluster.pool": "supervise",
+    "supervise": "worker.supervisor",
+    "worker": "",
+    "worker.contract": "",
+    "worker.gpus": "",
+    "worker.output": "",
+    "worker.pool": "worker.*",
+    "worker.processes": "",
+    "worker.supervisor": "worker.*",
+    "worker.tree": "worker.*",
     "expressions": "errors trial",
     "space": "errors expressions trial",
     "relations": "errors expressions space trial",
@@ -69,21 +76,22 @@ ALLOWED = {
         " search.halving space space_file stages stopping trial"
     ),
     "journal": "errors trial",
-    "lock": "errors supervise",
+    "lock": "errors worker.processes",
     "budgets": "errors journal search trial",
     "ranking": "finals journal search search.pareto trial",
     "campaign": "budgets durations errors finals journal ranking remedies search stages stopping triage trial",
     "globus.endpoint": "config.strict errors rundir",
     "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
-    "cluster.executors": "cluster.batch cluster.pool cluster.providers errors lock rundir site",
+    "cluster.executors": "cluster.batch worker.pool cluster.providers errors lock rundir site",
     "runner": (
         "cluster.batch cluster.executors cluster.providers config.experiment curves durations errors"
-        " globus.runner image journal lock metrics reuse rundir site stages supervise triage trial"
+        " globus.runner image journal lock metrics reuse rundir site stages supervise triage trial worker.contract"
+        " worker.processes"
     ),
     "globus.remote": "",
     "globus.runner": (
         "cluster.executors config.experiment doctor.findings errors globus.endpoint globus.remote lock"
-        " report.tables rundir runner site stages supervise trial"
+        " report.tables rundir runner site stages supervise trial worker.contract"
     ),
     "report": "",
     "report.tables": "budgets config.initial errors finals journal ranking rundir search stages trial",
@@ -100,10 +108,10 @@ ALLOWED = {
     "report.axes": "config.initial report.history space trial",
     "report.importance": "search.gaussian_process",
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
-    "report.logs": "errors supervise",
+    "report.logs": "errors worker.contract",
     "report.summary": (
         "config.initial errors finals journal ranking report.figures report.history report.logs report.markup"
-        " report.tables report.units supervise trial"
+        " report.tables report.units trial worker.contract"
     ),
     "report.sections": (
         "config.initial remedies report.axes report.figures report.history report.importance report.logs"
@@ -113,7 +121,7 @@ ALLOWED = {
     "report.__main__": "config.strict errors report.history report.page report.tables rundir terminal",
     "report.tally": "budgets errors finals journal trial",
     "report.snapshot": "budgets report.tally trial",
-    "report.attempts": "curves errors report.tally rundir supervise",
+    "report.attempts": "curves errors report.tally rundir worker.contract",
     "report.view": "budgets errors report.snapshot trial",
     "report.watch": "errors journal lock report.attempts report.snapshot report.tally rundir trial",
     "report.progress": "campaign report.attempts report.snapshot report.tally report.view rundir",
@@ -196,7 +204,7 @@ def own_imports(path: Path) -> set[str]:
 def test_modules_are_found() -> None:
     assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
     assert own_imports(PACKAGE / "report" / "attempts.py") == {
-        "curves", "errors", "report.tally", "rundir", "supervise"
+        "curves", "errors", "report.tally", "rundir", "worker.contract"
     }  # fmt: skip
 
 
@@ -239,10 +247,11 @@ def walk(module: str, kind: type[ast.AST]) -> list[ast.AST]:
     return [node for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, kind)]
 
 
-@pytest.mark.parametrize("module", ["supervise", "globus.remote"])
+@pytest.mark.parametrize("module", ["supervise", "globus.remote", *(m for m in MODULES if m.startswith("worker"))])
 def test_what_runs_on_workers_imports_the_standard_library_alone(module: str) -> None:
     """They run as files or text on workers where nothing is installed."""
-    assert top_levels(MODULES[module]) <= sys.stdlib_module_names
+    assert {name.partition(".")[0] for name in own_imports(MODULES[module])} <= {"worker"}
+    assert top_levels(MODULES[module]) - {"workflow"} <= sys.stdlib_module_names
 
 
 @each_module

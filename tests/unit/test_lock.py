@@ -20,7 +20,7 @@ from tests.conftest import ROOT, eventually
 from workflow import lock as module
 from workflow.errors import InputError, SiteError
 from workflow.lock import RunLock
-from workflow.supervise import identity, start_time
+from workflow.worker.processes import identity, start_time
 
 PATIENCE = 0.3
 BEAT = 0.05

@@ -23,10 +23,10 @@ import pytest
 
 from tests.conftest import ROOT
 from workflow.metrics import judge
-from workflow.supervise import read_bytes
+from workflow.worker.processes import read_bytes
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"
-POOL = SUPERVISE.with_name("pool.py")
+POOL = ROOT / "workflow" / "worker" / "pool.py"
 MARKER = "SUPERVISE_TEST_MARKER"
 MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 FENCED = 76

@@ -31,13 +31,13 @@ from parsl.executors.errors import BadStateException
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers import LocalProvider
 
-from workflow.cluster import pool
 from workflow.cluster.batch import BLOCK_START
 from workflow.cluster.providers import launcher, provider
 from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
 from workflow.rundir import is_plain
 from workflow.site import Site
+from workflow.worker import pool
 
 logger = logging.getLogger(__name__)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import socket
@@ -25,12 +26,12 @@ class Order(TypedDict):
     ``start_by`` is in seconds since the epoch, by the clock here: a stage that begins later would not be
     waited for.
 
-    ``supervisor`` is the text of supervise.py and ``spec`` its SPEC, with a directory of this machine. ``run`` is
-    the run's directory here, which belongs to the run that knows ``token``; ``make`` names directories that the
-    stage expects to find.
+    ``supervisor`` are a supervisor's files, texts by path, and ``spec`` its SPEC, with a directory of this machine.
+    ``run`` is the run's directory here, which belongs to the run that knows ``token``; ``make`` names directories that
+    the stage expects to find.
     """
 
-    supervisor: str
+    supervisor: dict[str, str]
     spec: dict[str, Any]
     run: str
     token: str
@@ -61,7 +62,7 @@ class Reply(TypedDict):
 
 
 RESULT, LOG, ERRORS = "result.json", "model.log", "supervisor.log"
-OWNER, BEGUN, SUPERVISOR = ".workflow-run", ".workflow-begun", ".workflow-supervise.py"
+OWNER, BEGUN, SUPERVISOR = ".workflow-run", ".workflow-begun", ".workflow-supervisor"
 
 _LOG_BYTES = 1 << 16
 _MOST_BYTES = 4 << 20
@@ -149,8 +150,7 @@ def _finished(directory: Path) -> bool:
 def _supervise(order: Order, directory: Path) -> str:
     """Run the supervisor to its end; returns what went wrong with it."""
     spec = order["spec"]
-    script = directory / SUPERVISOR
-    _write_once(script, order["supervisor"])
+    script = _unpacked(order) / "workflow" / "supervise.py"
     if not spec["programs"]:  # scripts find the worker's Python
         spec = {**spec, "path_prefix": str(Path(sys.executable).parent)}
     with (directory / ERRORS).open("wb") as errors:
@@ -161,6 +161,18 @@ def _supervise(order: Order, directory: Path) -> str:
     code = _wait(process, spec)
     said = _tail(directory / ERRORS, 500).strip()
     return f"the supervisor ended with exit code {code}: {said}" if code else ""
+
+
+def _unpacked(order: Order) -> Path:
+    """The directory of the supervisor's files, which attempts share; another version has another one."""
+    version = hashlib.sha256(json.dumps(order["supervisor"]).encode()).hexdigest()[:12]
+    directory = Path(order["run"]) / f"{SUPERVISOR}-{version}"
+    for name, text in order["supervisor"].items():
+        path = directory / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_once(path, text)
+    return directory
 
 
 def _wait(process: subprocess.Popen[bytes], spec: dict[str, Any]) -> int:

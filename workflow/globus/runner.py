@@ -51,6 +51,7 @@ from workflow.runner import ParslRunner, check_length
 from workflow.site import Site
 from workflow.stages import StageName
 from workflow.trial import Outcome
+from workflow.worker import contract
 
 _TICK = 0.5
 _LAST_WORDS = 3.0
@@ -76,6 +77,13 @@ def stage_app(source: str, name: str, argument: dict[str, object]) -> object:
     return getattr(module, name)(argument)
 
 
+def supervisor_files() -> dict[str, str]:
+    """What an endpoint needs to run a supervisor: the texts of its files by their paths."""
+    package = Path(supervise.__file__).parent
+    files = [package / "supervise.py", *sorted(package.glob("worker/*.py"))]
+    return {"workflow/__init__.py": "", **{str(path.relative_to(package.parent)): path.read_text() for path in files}}
+
+
 class NotDelivered(Exception):
     """An attempt of which no result came; the text is the evidence."""
 
@@ -89,7 +97,7 @@ class GlobusRunner(ParslRunner):
     def __init__(self, site: Site, endpoint: Endpoint, experiment: Experiment, run: RunDir, lock: RunLock) -> None:
         super().__init__(site, experiment, run, lock)
         self.endpoint = endpoint
-        self._sources = inspect.getsource(remote), inspect.getsource(supervise)
+        self._remote, self._supervisor = inspect.getsource(remote), supervisor_files()
         self._due: dict[Future[None], float] = {}
         """Deadlines of what is on its way, on the monotonic clock; who takes one out settles that future."""
         self._troubles: dict[Path, str] = {}
@@ -139,9 +147,9 @@ class GlobusRunner(ParslRunner):
         One that doesn't answer soon counts as having nothing to tell: its trials run again.
         """
         keys = list(attempts)
-        unknown = [key for key in keys if not (self._directory(stage, *key) / supervise.RESULT).exists()]
+        unknown = [key for key in keys if not (self._directory(stage, *key) / contract.RESULT).exists()]
         asked = [unknown[start : start + _LOOKS] for start in range(0, len(unknown), _LOOKS)]
-        answers = [self._app(self._sources[0], "look", self._question(stage, part)) for part in asked]
+        answers = [self._app(self._remote, "look", self._question(stage, part)) for part in asked]
         until = time.monotonic() + min(self.endpoint.queue_timeout, _LOOK_TIMEOUT)
         for part, answer in zip(asked, answers, strict=True):
             with contextlib.suppress(Exception):
@@ -174,12 +182,12 @@ class GlobusRunner(ParslRunner):
         app: Callable[..., Future[Any]] = python_app(data_flow_kernel=kernel, executors=[LABEL])(stage_app)
         return app
 
-    def _payload(self, spec: dict[str, Any]) -> remote.Order:
+    def _payload(self, spec: contract.Spec) -> remote.Order:
         """Its times follow from the moment of this call, which is that of the submission."""
-        spec |= {"controller": None, "path_prefix": None}
+        spec = {**spec, "controller": None, "path_prefix": None}
         order: remote.Order = {
-            "supervisor": self._sources[1],
-            "spec": spec,
+            "supervisor": self._supervisor,
+            "spec": {**spec},
             "run": str(self.there.path),
             "token": self._token,
             "make": [] if self.experiment.model.data_dir else [str(self.there.data)],
@@ -197,7 +205,7 @@ class GlobusRunner(ParslRunner):
             with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
                 self._collector.submit(self._deliver, delivery, directory, done)
 
-        self._app(self._sources[0], "run", payload).add_done_callback(bring)
+        self._app(self._remote, "run", payload).add_done_callback(bring)
         return delivery
 
     def _deliver(self, delivery: Future[None], directory: Path, done: Future[Any]) -> None:
@@ -218,10 +226,10 @@ class GlobusRunner(ParslRunner):
         if reply["trouble"]:
             self._troubles[directory] = f"endpoint {self.endpoint.id}, {reply['host']}: {reply['trouble']}"
         if reply["log"]:
-            write_text(directory / supervise.LOG, reply["log"])
+            write_text(directory / contract.LOG, reply["log"])
         if reply["result"] is None:
             raise NotDelivered(f"on {reply['host']}: {reply['why']}")
-        write_text(directory / supervise.RESULT, json.dumps(reply["result"], indent=1))
+        write_text(directory / contract.RESULT, json.dumps(reply["result"], indent=1))
 
     def _trouble(self, directory: Path) -> str:
         return super()._trouble(directory) or self._troubles.pop(directory, "")

@@ -8,11 +8,11 @@ import math
 import os
 from pathlib import Path
 
-from workflow import supervise
 from workflow.curves import LineReader, default_pattern, quick_finder
 from workflow.errors import printable, shortened
 from workflow.report.tally import Attempt, Outline, Sign, Tally
 from workflow.rundir import RunDir
+from workflow.worker import contract
 
 MOST = 512
 """Attempts that one look asks for: each costs the file system a question."""
@@ -45,16 +45,16 @@ class Attempts:
     def _sign(self, attempt: Attempt, now: float) -> Sign | None:
         directory, key = self._directory(attempt), (attempt.trial, attempt.number)
         try:
-            beat = (directory / supervise.HEARTBEAT).stat().st_mtime
+            beat = (directory / contract.HEARTBEAT).stat().st_mtime
             if key not in self._known:
-                self._known[key] = _host(directory), (directory / supervise.COMMAND).stat().st_mtime
+                self._known[key] = _host(directory), (directory / contract.COMMAND).stat().st_mtime
         except OSError:
             return None
         return Sign(*self._known[key], silent=now - beat > _SILENCE)
 
     def _last_words(self, attempt: Attempt, outline: Outline) -> str:
         """The last value that a training has printed, with its step, or the last line of its log; empty if none."""
-        lines = _tail(self._directory(attempt) / supervise.LOG)
+        lines = _tail(self._directory(attempt) / contract.LOG)
         reader, find = LineReader(), quick_finder(default_pattern(outline.metric))
         values = [value for found in find(lines) or () if (value := reader.read(found)) is not None]
         if values and math.isfinite(values[-1][1]):
@@ -66,7 +66,7 @@ class Attempts:
 
 
 def _host(directory: Path) -> str:
-    with (directory / supervise.HEARTBEAT).open(encoding="utf-8") as file:
+    with (directory / contract.HEARTBEAT).open(encoding="utf-8") as file:
         with contextlib.suppress(ValueError, AttributeError):
             return str(json.load(file).get("host", ""))
         return ""

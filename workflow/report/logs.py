@@ -6,22 +6,22 @@ import contextlib
 import json
 from pathlib import Path
 
-from workflow import supervise
 from workflow.errors import printable, shortened
+from workflow.worker import contract
 
 _BYTES, _LINES = 16_384, 25
 
 
 def tail(directory: Path) -> str:
     """The last lines of an attempt's log, or of what its result kept of it; empty where there is neither."""
-    text = _end_of(directory / supervise.LOG) or _kept(directory / supervise.RESULT)
+    text = _end_of(directory / contract.LOG) or _kept(directory / contract.RESULT)
     return "\n".join(shortened(line) for line in printable(text).splitlines()[-_LINES:])
 
 
 def command(directory: Path) -> str:
     """The script that ran, or empty where it cannot be read."""
     with contextlib.suppress(OSError):
-        return printable((directory / supervise.COMMAND).read_text(encoding="utf-8", errors="replace"))
+        return printable((directory / contract.COMMAND).read_text(encoding="utf-8", errors="replace"))
     return ""
 
 

@@ -7,7 +7,6 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from workflow import supervise
 from workflow.config.initial import cell, cells
 from workflow.errors import printable, shortened
 from workflow.finals import doubt, optimism
@@ -21,6 +20,7 @@ from workflow.report.markup import Html, element, foreign, joined, sentence, tab
 from workflow.report.tables import counts
 from workflow.report.units import UNKNOWN, change, duration, moment, number, percent
 from workflow.trial import Outcome
+from workflow.worker import contract
 
 _HALL_OF_FAME = 10
 _WIDEST = 40
@@ -168,7 +168,7 @@ def _reproduction(run: Run, best: Outcome) -> Html:
         return sentence("A table does not tell the command with which its trials ran.")
     directory = Path(run.directory_of(best))
     script = logs.command(directory)
-    line = f"bash {shlex.quote(printable(str(directory / supervise.COMMAND)))}"
+    line = f"bash {shlex.quote(printable(str(directory / contract.COMMAND)))}"
     parts = [element("h3", "Run it again"), _copyable(line)]
     if script:
         whole = element("pre", element("code", script))

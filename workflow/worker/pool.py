@@ -1,7 +1,7 @@
 """Runs Parsl's pool of workers on one node: ``python pool.py FILE END COMMAND...``, standard library only.
 
 FILE is a JSON object (see ``Pool``), END when the node's block ends in seconds since the epoch (0: never). The pool
-gets its number of workers, and they what is theirs of the node's GPUs (see ``supervise.BLOCK``). It ends with its
+gets its number of workers, and they what is theirs of the node's GPUs (see ``contract.BLOCK``). It ends with its
 controller, as a stage does, or once it is drained and no stage runs.
 """
 
@@ -19,14 +19,16 @@ import time
 # a module of the standard library.
 sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from workflow.supervise import BLOCK, Fence, Tree, new_token, read_bytes, unreaped
+from workflow.worker.contract import BLOCK
+from workflow.worker.processes import new_token, read_bytes, unreaped
+from workflow.worker.tree import Fence, Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TypedDict
 
-    from workflow.supervise import Controller
+    from workflow.worker.contract import Controller
 
     class Pool(TypedDict):
         """How the workers of a node share its GPUs.
