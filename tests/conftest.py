@@ -24,6 +24,13 @@ TOY = ROOT / "tests" / "models" / "toy"
 FULL = os.environ.get("WORKFLOW_FULL") == "1"
 MARKER = "WORKFLOW_TEST_MARKER"
 
+RESULT = {
+    "ended_by": "exit", "exit_code": 0, "started": 1.0, "ended": 2.0, "host": "here", "gpu": None,
+    "peak_memory": 2**20, "memory_limit": 2**34, "oom_kills": 0, "pool": None,
+    "scores": {"val_scores.json": '{"mse": 0.5}'}, "result_lines": [], "log_tail": "",
+}  # fmt: skip
+"""What a supervisor writes of a training that ended well."""
+
 
 def toy_space(sleep: float = 0.0) -> list[dict[str, Any]]:
     return [

@@ -10,7 +10,8 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from workflow.errors import printable
@@ -23,6 +24,9 @@ _POINTS = 100
 """Of a curve that is kept."""
 
 _DIGITS = 6
+
+_PAUSE = 20
+"""Between two looks into the logs of what runs, in times that one and the work on its news took."""
 
 _STEP = r"""(?i:(?<![\w.\-])epoch["']?[ \t]*+[:=#]?[ \t]*+[\[(]?[ \t]*+(?P<step>\d++)(?!\.?\w))"""
 _NUMBER = r"[+-]?(?i:(?>(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|nan|inf(?:inity)?))(?!\w)"
@@ -221,6 +225,57 @@ class RunningLog:
         found = self._find([printable(line) if "\x1b" in line else line for line in lines])
         self._given_up = found is None
         return [value for matches in found or () if (value := self._reader.read(matches)) is not None]
+
+
+class RunningLogs:
+    """The logs of trainings that run, each by its trial; none where nobody looks for their values (no ``find``).
+
+    ``poll`` is the least time between two looks, in seconds.
+    """
+
+    def __init__(self, find: Finder | None, poll: float) -> None:
+        self._find = find
+        self._poll = poll
+        self._logs: dict[int, RunningLog] = {}
+        self._next_look = 0.0
+
+    def follow(self, trial_id: int, path: Path) -> None:
+        if self._find is not None:
+            self._logs[trial_id] = RunningLog(path, self._find)
+
+    def forget(self, trial_id: int) -> None:
+        self._logs.pop(trial_id, None)
+
+    def path(self, trial_id: int) -> Path | None:
+        """Where the log of a trial lies; None if it is not followed."""
+        log = self._logs.get(trial_id)
+        return None if log is None else log.path
+
+    def news(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
+        """Trials that have printed values since the last look, with (step, value) in the log's order.
+
+        Looks at its own pace: hundreds of logs on a slow disk cost little, and so does the work on their news.
+        """
+        begun = time.monotonic()
+        if begun < self._next_look:
+            return
+        for trial_id, log in list(self._logs.items()):
+            if news := log.news():
+                yield trial_id, news
+        self._next_look = time.monotonic() + max(self._poll, _PAUSE * (time.monotonic() - begun))
+
+    def curve(self, trial_id: int, path: Path) -> Curve:
+        """That of a training that has ended, whose log lies at ``path``."""
+        if self._find is None:
+            return ()
+        log = self._logs.get(trial_id)
+        if log is None or log.path != path:
+            log = RunningLog(path, self._find)
+        return log.curve()
+
+    def close(self) -> None:
+        if isinstance(self._find, BoundedFinder):
+            self._find.close()
 
 
 def curve_of(reports: Iterable[tuple[int, float]]) -> Curve:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,9 +11,6 @@ from typing import NoReturn
 
 EXIT_DONE, EXIT_NO_SUCCESS, EXIT_INTERRUPTED = 0, 4, 130
 """Exit codes of the command line beside those of the errors."""
-
-
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
 class WorkflowError(Exception):
@@ -149,11 +145,6 @@ def printable(text: str) -> str:
 def shortened(line: str, most: int = 300) -> str:
     """A line of a log that is short enough for a message."""
     return line if len(line) <= most else f"{line[: most - 3]}..."
-
-
-def disk_remedy(error: OSError) -> str:
-    """What helps where a file cannot be written."""
-    return "make room" if error.errno in (*FULL_DISK, errno.EFBIG) else "check the path and its permissions"
 
 
 def unusable_text(text: str) -> str:

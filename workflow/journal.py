@@ -28,7 +28,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
-from workflow.errors import InputError, SiteError, disk_remedy
+from workflow.disk import disk_remedy
+from workflow.errors import InputError, SiteError
 from workflow.trial import Outcome, Trial, is_rerun
 
 VERSION = 1

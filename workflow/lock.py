@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow.errors import InputError, SiteError, disk_remedy
+from workflow.disk import disk_remedy
+from workflow.errors import InputError, SiteError
 from workflow.worker.processes import identity, is_alive
 
 BEAT = 2.0

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,6 +59,40 @@ class Memo:
             evidence = f"reused from {run.path}, {spoken(trial.id)}"
             reused = Outcome(trial.id, 0, "ok", outcome.value, outcome.metrics, evidence=evidence, source=source)
             self._found.setdefault(_key(trial.params, trial.fidelity), reused)
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What may take the place of a campaign's trainings.
+
+    ``digest`` stands for all that decides about their results beside the hyperparameters, None where that cannot be
+    known; ``sources`` are those of binds.
+    """
+
+    digest: str | None
+    memo: Memo
+    sources: Mapping[str, Source]
+    wanted: bool
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the earlier runs; nothing where none was to be reused."""
+        if not self.wanted:
+            return []
+        coarse = [path for path, source in self.sources.items() if not source.whole]
+        why = f"cannot be read, or holds more than {MOST_FILES} files: for reuse its modification time stands for them"
+        other = "a run with another model, data or arguments: its results are not reused"
+        return [*(f"bind {path}: {why}" for path in coarse), *(f"{run}: {other}" for run in self.memo.different)]
+
+
+def reuse_of(
+    experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: list[Path],
+    binds: Iterable[Bind],
+) -> Reuse:  # fmt: skip
+    """As ``inputs_digest``, with the sources of ``binds`` and the experiment's earlier runs read."""
+    sources = read_sources(binds, written)
+    digest = inputs_digest(experiment, record, site, data, written, sources)
+    return Reuse(digest, Memo(experiment.reuse, digest), sources, bool(experiment.reuse))
 
 
 class Source(NamedTuple):

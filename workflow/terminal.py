@@ -11,7 +11,8 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import NoReturn
 
-from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, FULL_DISK, SiteError, WorkflowError, disk_remedy
+from workflow.disk import FULL_DISK, disk_remedy
+from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, SiteError, WorkflowError
 
 
 def run_command(command: Callable[[], int]) -> int:

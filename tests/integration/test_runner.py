@@ -16,13 +16,14 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import small_disk, toy_experiment
+from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
+from workflow.attempt import log_excerpt
+from workflow.cluster.parsl_log import log_to
 from workflow.config.experiment import load_experiment
-from workflow.curves import RunningLog
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
+from workflow.runner import ParslRunner, Sent
 from workflow.site import find_site, load_site
 from workflow.stopping import StoppingSettings
 from workflow.trial import Outcome
@@ -42,12 +43,7 @@ def leave_result(runner: ParslRunner, trial: int, **changes: Any) -> Path:
     """The result file of a trial's first attempt, as its supervisor writes it."""
     directory = runner.run.trial_attempt(trial, 1)
     directory.mkdir(parents=True)
-    result = {
-        "ended_by": "exit", "exit_code": 0, "started": 1.0, "ended": 2.0, "host": "here", "gpu": None,
-        "peak_memory": 2**20, "memory_limit": 2**34, "oom_kills": 0, "pool": None,
-        "scores": {"val_scores.json": '{"mse": 0.5}'}, "result_lines": [], "log_tail": "",
-    }  # fmt: skip
-    (directory / "result.json").write_text(json.dumps({**result, **changes}))
+    (directory / "result.json").write_text(json.dumps({**RESULT, **changes}))
     return directory
 
 
@@ -74,8 +70,7 @@ def running_log(runner: ParslRunner, trial: int, text: str) -> Path:
     path = runner.run.trial_attempt(trial, 1) / "model.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    assert runner._finder is not None
-    runner._logs[trial] = RunningLog(path, runner._finder)
+    runner._logs.follow(trial, path)
     return path
 
 
@@ -92,7 +87,7 @@ def test_intermediate_values_of_running_trials_are_told_once(watching: ParslRunn
 
 
 def test_logs_are_not_read_more_often_than_supervisors_look(watching: ParslRunner) -> None:
-    watching.site = replace(watching.site, poll=100.0)
+    watching = ParslRunner(replace(watching.site, poll=100.0), watching.experiment, watching.run, watching.lock)
     running_log(watching, 0, "epoch 1 val_loss 0.5\n")
     assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
     running_log(watching, 1, "epoch 1 val_loss 0.5\n")
@@ -103,7 +98,7 @@ def test_logs_are_read_the_less_often_the_longer_the_work_on_their_news_takes(wa
     running_log(watching, 0, "epoch 1 val_loss 0.5\n")
     for _ in watching.intermediate():
         time.sleep(0.05)
-    assert watching._next_look - time.monotonic() > 0.9
+    assert watching._logs._next_look - time.monotonic() > 0.9
 
 
 def test_hundreds_of_logs_cost_little(watching: ParslRunner) -> None:
@@ -147,14 +142,14 @@ def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
 
 def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> None:
     directory = leave_result(runner, 0, exit_code=255, log_tail='FATAL:   "train.sh": executable file not found\n')
-    found = runner._read("train", directory, 0, 1)
+    found = runner._read(Sent("train", 0, 1, directory))
     assert found is not None and (found.kind, found.cause) == ("lost", "setup")
 
 
 def test_a_models_own_exit_code_255_is_its_own(runner: ParslRunner) -> None:
     """That of sys.exit(-1), beside a logger's level."""
     directory = leave_result(runner, 0, exit_code=255, log_tail="FATAL: loss diverged\n")
-    found = runner._read("train", directory, 0, 1)
+    found = runner._read(Sent("train", 0, 1, directory))
     assert found is not None and (found.kind, found.cause) == ("failed", "model")
 
 
@@ -165,8 +160,8 @@ def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:
     beat = directory / HEARTBEAT
     beat.touch()
     outcome: Future[Outcome] = Future()
-    runner._running[outcome] = directory
-    collecting = threading.Thread(target=runner._collect, args=(outcome, "train", 0, 1, RuntimeError("worker lost")))
+    runner._running[outcome] = Sent("train", 0, 1, directory)
+    collecting = threading.Thread(target=runner._collect, args=(outcome, RuntimeError("worker lost")))
     collecting.start()
     for number in range(20):
         time.sleep(0.1)
@@ -230,10 +225,10 @@ def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: ParslRunner
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_unwritable", lambda directory, size: "the disk is full")
+    monkeypatch.setattr(module, "unwritable", lambda directory, blamed: "the disk is full")
     outcome: Future[Outcome] = Future()
-    runner._running[outcome] = leave_result(runner, 0, exit_code=1)
-    runner._collect(outcome, "train", 0, 1, None)
+    runner._running[outcome] = Sent("train", 0, 1, leave_result(runner, 0, exit_code=1))
+    runner._collect(outcome, None)
     assert (outcome.result().kind, outcome.result().cause) == ("lost", "site")
     assert runner.recover("train", [(0, 1)]) == []
 
@@ -250,8 +245,8 @@ def test_a_disk_that_has_room_again_once_the_model_has_tidied_up(
         runner.run = runner.there = RunDir(tmp_path / "disk")
         runner.run.journal.touch()
         outcome: Future[Outcome] = Future()
-        runner._running[outcome] = leave_result(runner, 0, exit_code=1, log_tail=log)
-        runner._collect(outcome, "train", 0, 1, None)
+        runner._running[outcome] = Sent("train", 0, 1, leave_result(runner, 0, exit_code=1, log_tail=log))
+        runner._collect(outcome, None)
     assert (outcome.result().kind, outcome.result().cause) == (kind, cause)
 
 
@@ -289,13 +284,13 @@ def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.M
 
 def test_long_lines_of_a_log_are_cut_in_messages(runner: ParslRunner) -> None:
     (runner.run.path / "model.log").write_text(f"short\n{'x' * 3000}\n")
-    shown = runner.tail_of(runner.run.path).splitlines()
+    shown = log_excerpt(runner.run.path).splitlines()
     assert shown[1:3] == ["    | short", f"    | {'x' * 297}..."]
 
 
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
     """Parsl logs in the callback that ends a future: an exception there would let the campaign wait for ever."""
-    handler = module._log_to(tmp_path / "no such directory" / "parsl.log")
+    handler = log_to(tmp_path / "no such directory" / "parsl.log")
     try:
         logging.getLogger("parsl").warning("a warning")
     finally:

@@ -75,18 +75,18 @@ ALLOWED = {
         "budgets config.initial config.notify config.options config.strict errors finals rundir search"
         " search.halving space space_file stages stopping trial"
     ),
-    "journal": "errors trial",
-    "lock": "errors worker.processes",
+    "journal": "disk errors trial",
+    "lock": "disk errors worker.processes",
     "budgets": "errors journal search trial",
     "ranking": "finals journal search search.pareto trial",
     "campaign": "budgets durations errors finals journal ranking remedies search stages stopping triage trial",
     "globus.endpoint": "config.strict errors rundir",
     "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
-    "cluster.executors": "cluster.batch worker.pool cluster.providers errors lock rundir site",
+    "cluster.executors": "cluster.batch cluster.providers errors lock rundir site worker.pool",
     "runner": (
-        "cluster.batch cluster.executors cluster.providers config.experiment curves durations errors"
-        " globus.runner image journal lock metrics reuse rundir site stages supervise triage trial worker.contract"
-        " worker.processes"
+        "attempt cluster.batch cluster.executors cluster.parsl_log cluster.pools cluster.providers"
+        " config.experiment curves disk durations errors globus.runner image journal lock metrics reuse rundir"
+        " site stages supervise trial worker.contract"
     ),
     "globus.remote": "",
     "globus.runner": (
@@ -94,13 +94,13 @@ ALLOWED = {
         " report.tables rundir runner site stages supervise trial worker.contract"
     ),
     "report": "",
-    "report.tables": "budgets config.initial errors finals journal ranking rundir search stages trial",
+    "report.tables": "budgets config.initial disk errors finals journal ranking rundir search stages trial",
     "report.news": "campaign errors notifier ranking report.tables rundir trial",
     "report.columns": "config.initial errors space trial",
     "report.history": (
         "config.initial config.strict errors journal ranking report.columns report.tables rundir space space_file trial"
     ),
-    "report.exports": "config.strict errors report.columns report.history",
+    "report.exports": "config.strict disk errors report.columns report.history",
     "report.exports_optuna": "report.history search space trial",
     "report.exports_mlflow": "config.initial errors report.history trial",
     "report.markup": "errors",
@@ -108,7 +108,7 @@ ALLOWED = {
     "report.axes": "config.initial report.history space trial",
     "report.importance": "search.gaussian_process",
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
-    "report.logs": "errors worker.contract",
+    "report.logs": "attempt errors worker.contract",
     "report.summary": (
         "config.initial errors finals journal ranking report.figures report.history report.logs report.markup"
         " report.tables report.units trial worker.contract"
@@ -118,10 +118,10 @@ ALLOWED = {
         " report.markup report.summary report.tables report.units triage trial"
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
-    "report.__main__": "config.strict errors report.history report.page report.tables rundir terminal",
+    "report.__main__": "config.strict disk errors report.history report.page report.tables rundir terminal",
     "report.tally": "budgets errors finals journal trial",
     "report.snapshot": "budgets report.tally trial",
-    "report.attempts": "curves errors report.tally rundir worker.contract",
+    "report.attempts": "attempt curves errors report.tally rundir worker.contract",
     "report.view": "budgets errors report.snapshot trial",
     "report.watch": "errors journal lock report.attempts report.snapshot report.tally rundir trial",
     "report.progress": "campaign report.attempts report.snapshot report.tally report.view rundir",
@@ -136,17 +136,21 @@ ALLOWED = {
     "status": "errors journal report.snapshot report.view report.watch rundir terminal",
     "runs": "errors report.snapshot report.view report.watch rundir terminal",
     "doctor.findings": "cluster.commands",
-    "terminal": "errors",
+    "terminal": "disk errors",
     "doctor.site": "cluster.batch cluster.commands config.strict doctor.findings errors rundir site",
     "doctor.setup": (
         "config.experiment config.strict doctor.findings doctor.site durations errors globus.endpoint"
         " globus.runner image rundir site space stages"
     ),
-    "doctor.rehearsal": "config.experiment doctor.findings errors lock remedies rundir runner site trial",
+    "doctor.rehearsal": "attempt config.experiment doctor.findings errors lock remedies rundir runner site trial",
     "check": (
         "config.experiment config.strict doctor.findings doctor.rehearsal doctor.setup errors request rundir"
         " site terminal"
     ),
+    "disk": "",
+    "attempt": "errors worker.contract worker.processes",
+    "cluster.pools": "cluster.executors cluster.providers errors site triage",
+    "cluster.parsl_log": "",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
@@ -204,7 +208,7 @@ def own_imports(path: Path) -> set[str]:
 def test_modules_are_found() -> None:
     assert {"", "campaign", "search.genetic", "report.tables"} <= MODULES.keys()
     assert own_imports(PACKAGE / "report" / "attempts.py") == {
-        "curves", "errors", "report.tally", "rundir", "worker.contract"
+        "attempt", "curves", "errors", "report.tally", "rundir", "worker.contract"
     }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import RESULT, ROOT
 from tests.synthetic import run_of, write_run
 from workflow.errors import InputError
 from workflow.report.__main__ import main
@@ -206,7 +206,7 @@ def test_where_logs_lie_elsewhere_their_ends_are_shown(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", 12)
     directory = run / "trials" / "0011" / "attempt-1"
     directory.mkdir(parents=True)
-    (directory / "result.json").write_text(json.dumps({"log_tail": "Killed"}))
+    (directory / "result.json").write_text(json.dumps({**RESULT, "log_tail": "Killed"}))
     assert "attempt 1 Killed" in shown(load_run(run))
 
 

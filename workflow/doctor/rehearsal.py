@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from workflow.attempt import log_excerpt
 from workflow.config.experiment import Experiment
 from workflow.doctor.findings import Finding
 from workflow.errors import SiteError, listing
@@ -111,7 +112,7 @@ def _told(runner: ParslRunner, stage: str, outcome: Outcome, text: str) -> Findi
     if outcome.kind == "ok":
         return Finding("pass", stage, text)
     directory = runner.run.trial_attempt(0, 1) if stage == "train" else runner.run.stage_attempt(stage, 1)
-    return Finding("fail", stage, outcome.evidence + runner.tail_of(directory), _remedy(outcome.evidence, runner))
+    return Finding("fail", stage, outcome.evidence + log_excerpt(directory), _remedy(outcome.evidence, runner))
 
 
 def _remedy(evidence: str, runner: ParslRunner) -> str:

@@ -234,8 +234,8 @@ class GlobusRunner(ParslRunner):
     def _trouble(self, directory: Path) -> str:
         return super()._trouble(directory) or self._troubles.pop(directory, "")
 
-    def _reason(self, outcome: Future[Any], error: BaseException | None) -> str:
-        return str(error) if isinstance(error, NotDelivered) else super()._reason(outcome, error)
+    def _reason(self, directory: Path, error: BaseException | None) -> str:
+        return str(error) if isinstance(error, NotDelivered) else super()._reason(directory, error)
 
     def _evidence(self, error: Exception) -> str:
         """One line of what went wrong with a task."""

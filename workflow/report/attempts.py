@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 from pathlib import Path
 
+from workflow.attempt import end_of
 from workflow.curves import LineReader, default_pattern, quick_finder
 from workflow.errors import printable, shortened
 from workflow.report.tally import Attempt, Outline, Sign, Tally
@@ -74,12 +74,6 @@ def _host(directory: Path) -> str:
 
 def _tail(log: Path) -> list[str]:
     """The last whole lines that say something."""
-    try:
-        with log.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _TAIL))
-            text = file.read(_TAIL).decode(errors="replace")
-    except OSError:
-        return []
+    text = end_of(log, _TAIL)
     lines = printable(text).split("\n")
-    return [line for line in (lines[1:] if size > _TAIL else lines) if line.strip()]
+    return [line for line in (lines[1:] if len(text) >= _TAIL else lines) if line.strip()]

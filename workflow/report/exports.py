@@ -10,7 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from workflow.config.strict import is_there
-from workflow.errors import InputError, SiteError, disk_remedy
+from workflow.disk import disk_remedy
+from workflow.errors import InputError, SiteError
 from workflow.report.columns import to_csv, to_frame
 from workflow.report.history import Run
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 
+from workflow.attempt import end_of, result_of
 from workflow.errors import printable, shortened
 from workflow.worker import contract
 
@@ -13,8 +13,8 @@ _BYTES, _LINES = 16_384, 25
 
 
 def tail(directory: Path) -> str:
-    """The last lines of an attempt's log, or of what its result kept of it; empty where there is neither."""
-    text = _end_of(directory / contract.LOG) or _kept(directory / contract.RESULT)
+    """The last lines of an attempt's log, or of the part that came with its result; empty where there is neither."""
+    text = end_of(directory / contract.LOG, _BYTES) or str((result_of(directory) or {}).get("log_tail") or "")
     return "\n".join(shortened(line) for line in printable(text).splitlines()[-_LINES:])
 
 
@@ -22,19 +22,4 @@ def command(directory: Path) -> str:
     """The script that ran, or empty where it cannot be read."""
     with contextlib.suppress(OSError):
         return printable((directory / contract.COMMAND).read_text(encoding="utf-8", errors="replace"))
-    return ""
-
-
-def _end_of(file: Path) -> str:
-    with contextlib.suppress(OSError), file.open("rb") as handle:
-        handle.seek(max(0, file.stat().st_size - _BYTES))
-        return handle.read().decode(errors="replace")
-    return ""
-
-
-def _kept(file: Path) -> str:
-    """Where the logs lie elsewhere, their ends come with the results."""
-    with contextlib.suppress(OSError, ValueError):
-        result = json.loads(file.read_text(encoding="utf-8", errors="replace"))
-        return str(result.get("log_tail") or "") if isinstance(result, dict) else ""
     return ""

@@ -13,7 +13,8 @@ from typing import Any
 
 from workflow.budgets import Budgets
 from workflow.config.initial import cell, cells, csv_line
-from workflow.errors import SiteError, disk_remedy
+from workflow.disk import disk_remedy
+from workflow.errors import SiteError
 from workflow.finals import Finalist, optimism
 from workflow.journal import State
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of

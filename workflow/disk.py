@@ -1,0 +1,38 @@
+"""Whether a disk takes what a run writes, and what helps where it doesn't."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import threading
+from pathlib import Path
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+FULL_DISK_WORDS = tuple(os.strerror(number) for number in FULL_DISK)
+"""What programs print on a full disk."""
+
+_PROBE, _LARGE_PROBE = 1 << 18, 1 << 26
+"""Bytes that a disk must take to count as not full; more where a log blames it, since models tidy up half a file."""
+
+
+def disk_remedy(error: OSError) -> str:
+    """What helps where a file cannot be written."""
+    return "make room" if error.errno in (*FULL_DISK, errno.EFBIG) else "check the path and its permissions"
+
+
+def unwritable(directory: Path, *, blamed: bool = False) -> str:
+    """Why nothing can be written there, as on a full disk; empty if it can. ``blamed`` tells that a log says so.
+
+    Only a write tells: free space knows no quota.
+    """
+    probe = directory / f".probe.{threading.get_ident()}"
+    try:
+        probe.write_bytes(bytes(_LARGE_PROBE if blamed else _PROBE))
+        probe.unlink()
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            probe.unlink()
+        return f"{directory}: {error.strerror}; {disk_remedy(error)}"
+    return ""
