@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from queue import Empty, SimpleQueue
 from typing import Protocol
 
+from workflow.adoption import Adoption
 from workflow.budgets import Budgets
-from workflow.durations import LONGER, Durations, Expectation
-from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError, listing
+from workflow.durations import LONGER, Durations
+from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError
 from workflow.finals import FinalistsSettings, Finals, reruns_of
-from workflow.journal import Journal, Record, State
+from workflow.journal import Journal, Record, State, outcome_record, stage_record
+from workflow.protocols import Runner
 from workflow.ranking import hall_of_fame, winner_of
 from workflow.remedies import remedy
+from workflow.retries import Retries
 from workflow.search import Search
 from workflow.stages import StageName
 from workflow.stopping import EarlyStopping
@@ -23,85 +26,6 @@ from workflow.triage import Nodes, signature, verdict
 from workflow.trial import Outcome, Trial, is_rerun, spoken
 
 _TICK = 0.5
-
-_RESUMED = 20
-"""Times more that a training may be cut off which goes on from a checkpoint."""
-
-
-class Runner(Protocol):
-    """Where stages run. Futures never fail on the model's account: that is an outcome."""
-
-    @property
-    def in_flight(self) -> int:
-        """How many trials to keep submitted at a time."""
-
-    def preprocess(self, attempt: int) -> Future[Outcome]: ...
-
-    def prepared(self, attempt: int) -> None: ...
-
-    @property
-    def node_count(self) -> int:
-        """How many nodes there can be at a time."""
-
-    @property
-    def has_ends(self) -> bool:
-        """Whether workers go after a time, so that it counts how long a training takes."""
-
-    def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None) -> Future[Outcome]:
-        """A training that shall not run on the hosts to be avoided, and will take as long as expected at most."""
-
-    @property
-    def in_allocation(self) -> bool:
-        """Whether the controller ends with its workers, so that there are no others to wait for."""
-
-    @property
-    def keeps_checkpoints(self) -> bool:
-        """Whether a training that was cut off may go on where it was."""
-
-    def out_of_time(self) -> str:
-        """Why the controller itself has to end now; empty while it need not."""
-
-    def shun(self, host: str) -> None:
-        """Send nothing to this node any more."""
-
-    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]: ...
-
-    def inputs(self, record: Record) -> str | None:
-        """A digest of what decides about trainings, by the record of this controller's start. After ``prepared``."""
-
-    @property
-    def notes(self) -> list[str]:
-        """What the user should know about it."""
-
-    def image_change(self) -> str:
-        """What has happened to the image since this controller's start; empty while it is the same."""
-
-    def recall(self, trial: Trial) -> Outcome | None:
-        """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""
-
-    def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
-        """All attempts (trial id, attempt) of which there is a trace on the disk."""
-
-    def intermediate(self) -> Iterable[tuple[int, Sequence[tuple[int, float]]]]:
-        """What running trainings have told since the last call: their ids, and for each (step, value of the objective).
-
-        The next call has nothing before the caller's work on this one has become a small part of the time.
-        """
-
-    def stop_early(self, trial_id: int, why: str) -> None:
-        """Ask a running training to stop; its outcome comes as ``stopped``, or as it is if it ends by itself before."""
-
-    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]: ...
-
-    def hold(self) -> None:
-        """Keep what was submitted and hasn't begun from beginning; its outcome comes as ``deferred``."""
-
-    def stop(self) -> None: ...
-
-    def log_tail(self, outcome: Outcome) -> str:
-        """The end of the log of a trial's attempt and where it lies, for a message."""
-
-    def failure(self) -> str: ...
 
 
 class Observer(Protocol):
@@ -161,11 +85,10 @@ class Campaign:
         self._why_parked = ""
         self._got_further = False
         """Whether something has ended that need not run again, or goes on where it was."""
-        self._on_disk: dict[int, int] = {}
+        self._adoption = Adoption(journal, runner, search, self.nodes, observer.say)
         self.set_back: deque[Trial] = deque()
         """Trials that could not run, which others go before: they show whether it is the trial or the set-up."""
-        self._cannot_run: list[Outcome] = []
-        """Trials that could not run since the last one that did, which tells of the set-up."""
+        self.retries = Retries(plan.max_attempts, resumed=runner.keeps_checkpoints)
         self.draining = False
         self.stopping = False
         self.image_change = ""
@@ -200,7 +123,7 @@ class Campaign:
         for node, why in self.state.shunned.items():
             self.nodes.shunned[node] = why
             self.runner.shun(node)
-        self._adopt()
+        self._adoption.run()
         if self.plan.preprocess:
             self._prepare()
         self._note_inputs()
@@ -213,50 +136,6 @@ class Campaign:
         self.journal.append({"type": "ended", "complete": True})
 
     # -- resuming ------------------------------------------------------------------------------------------------
-
-    def _adopt(self) -> None:
-        """Take over what had finished while no controller lived, also where the record of its start was lost."""
-        self._adopt_stage("preprocess")
-        for trial_id, attempt in self.runner.attempts("train"):
-            self._on_disk[trial_id] = max(attempt, self._on_disk.get(trial_id, 0))
-        self._forget_orphans()
-        last = [(t, self._last_attempt(t)) for t in self._on_disk if not self.state.outcome_of(t) and self._is_known(t)]
-        unseen = [(t, attempt) for t, attempt in last if attempt > self.state.closed.get(t, 0)]
-        recovered = [self.nodes.doubt(outcome) for outcome in self.runner.recover("train", unseen)]
-        found = [
-            outcome for outcome in recovered if outcome.kind == "ok" or signature(outcome) not in self.state.broken
-        ]
-        if found:
-            self.journal.append(*(_outcome_record(outcome) for outcome in found))
-            self.observer.say(f"{len(found)} trials had finished while no controller lived; their results are kept")
-        self._adopt_stage("infer")
-
-    def _is_known(self, trial_id: int) -> bool:
-        """Whether it is known, or will be, what was asked for under this id."""
-        if is_rerun(trial_id):
-            return trial_id in self.state.reruns
-        return trial_id in self.state.trials or self.search.repeatable
-
-    def _forget_orphans(self) -> None:
-        """Take back what was found out of trials of which nobody knows any more what was asked for."""
-        found = {*self.state.outcomes, *self.state.rerun_outcomes, *self._on_disk}
-        orphans = sorted(number for number in found if not self._is_known(number))
-        if orphans:
-            reason = f"the journal has lost the hyperparameters of {listing(map(spoken, orphans))}: they run anew"
-            self.journal.append({"type": "retracted", "trials": orphans, "signature": reason, "reason": reason})
-            self.observer.say(reason)
-
-    def _adopt_stage(self, stage: StageName) -> None:
-        attempt = self.state.stage_attempts.get(stage, 0)
-        if stage == "preprocess":  # whose attempts all are for the same
-            attempt = max([attempt, *(number for _, number in self.runner.attempts(stage))])
-        if attempt > self.state.stage_runs.get(stage, 0):
-            for outcome in self.runner.recover(stage, [(self.state.stage_trials.get(stage, -1), attempt)]):
-                self.journal.append(_stage_record(stage, outcome))
-
-    def _last_attempt(self, trial_id: int) -> int:
-        """Number of a trial's last attempt; 0 if it had none."""
-        return max(self.state.attempts.get(trial_id, 0), self._on_disk.get(trial_id, 0))
 
     def _note_inputs(self) -> None:
         digest = self.runner.inputs(self.state.latest)
@@ -310,7 +189,7 @@ class Campaign:
         while len(chosen) < room and (trial := self._next()) is not None:
             if trial.id not in self.state.trials and not is_rerun(trial.id):
                 records.append({"type": "asked", "trial": trial.to_json()})
-            attempt = self._last_attempt(trial.id) + 1
+            attempt = self._adoption.last_attempt(trial.id) + 1
             records.append({"type": "attempt", "trial": trial.id, "attempt": attempt})
             chosen.append((trial, attempt))
         if not chosen:
@@ -335,7 +214,7 @@ class Campaign:
             if (known := self.state.outcome_of(trial.id)) is not None:
                 self.journal.append(*asked)  # its record was lost, its outcome was not
             elif (known := self.runner.recall(trial)) is not None:
-                self.journal.append(*asked, _outcome_record(known))
+                self.journal.append(*asked, outcome_record(known))
             else:
                 return trial
             self._asked.tell(known)
@@ -404,9 +283,8 @@ class Campaign:
         if self.image_change and not outcome.trained:
             return self._set_aside(trial, outcome)
         outcome = self.nodes.doubt(outcome)
-        self._note_whether_it_can_run(outcome)
-        outcome = self._limit_attempts(outcome)
-        self.journal.append(_outcome_record(outcome))
+        outcome = self.retries.limited(outcome, self.state)
+        self.journal.append(outcome_record(outcome))
         self._learn_duration(trial, outcome)
         if node := self.nodes.learn(outcome):
             self._shun(node)
@@ -416,7 +294,7 @@ class Campaign:
             self._tell_if_no_curve(outcome)
             self._asked.tell(outcome)
             return self._stop_if_broken()
-        if outcome.cause == "setup" and self._set_up_is_broken():
+        if outcome.cause == "setup" and self.retries.set_up_is_broken(self.state):
             raise _broken(f"{spoken(trial.id)} cannot run", outcome, self.runner.log_tail(outcome))
         if outcome.has_no_time and self.runner.in_allocation:
             self.parked.append(trial)
@@ -435,7 +313,7 @@ class Campaign:
         if outcome.kind != "deferred":
             evidence = f"{self.image_change}: {outcome.evidence}"
             outcome = replace(outcome, kind="lost", cause="setup", evidence=evidence)
-        self.journal.append(_outcome_record(outcome))
+        self.journal.append(outcome_record(outcome))
         self.waiting.append(trial)
 
     def _learn_duration(self, trial: Trial, outcome: Outcome) -> None:
@@ -484,41 +362,6 @@ class Campaign:
         if self.image_change:
             what_helps = "put the old one back and resume, or go on with another one in its place by --accept-image"
             raise SetupError(f"{self.image_change}\n    -> {what_helps}")
-
-    @property
-    def _any_succeeded(self) -> bool:
-        return any(outcome.trained for outcome in self.state.outcomes.values())
-
-    def _set_up_is_broken(self) -> bool:
-        """At once before the first success; later once several trials in a row cannot run: an image may go away."""
-        if not self._any_succeeded:
-            return True
-        trials = [outcome.trial_id for outcome in self._cannot_run]
-        return len(trials) >= self.plan.max_attempts and len(set(trials)) > 1
-
-    def _limit_attempts(self, outcome: Outcome) -> Outcome:
-        """A trial that was lost too often, or that alone cannot run where others could, counts as failed."""
-        lost = self.state.lost.get(outcome.trial_id, 0) + 1
-        if outcome.cause == "infrastructure" and lost >= self.plan.max_attempts:
-            return _failed(outcome, f"lost {lost} times, the last time: {outcome.evidence}")
-        cut = self.state.cut.get(outcome.trial_id, 0) + 1
-        most = self.plan.max_attempts * (_RESUMED if self.runner.keeps_checkpoints else 1)
-        if outcome.was_cut_off and cut >= most:
-            last = f"the last time after {outcome.seconds:.0f} s"
-            return _failed(outcome, f"cut off {cut} times by the end of its block, {last}")
-        failures = [each for each in self._cannot_run if each.trial_id == outcome.trial_id]
-        alone = len(failures) >= self.plan.max_attempts
-        if outcome.cause == "setup" and alone and self._any_succeeded:
-            return _failed(outcome, outcome.evidence)
-        return outcome
-
-    def _note_whether_it_can_run(self, outcome: Outcome) -> None:
-        """A success shows that the set-up works, unless it began before: an image in use survives its removal."""
-        if outcome.cause == "setup":
-            self._cannot_run.append(outcome)
-        elif outcome.trained:
-            begun = outcome.started or 0.0
-            self._cannot_run = [failure for failure in self._cannot_run if (failure.ended or 0.0) > begun]
 
     # -- the finals ----------------------------------------------------------------------------------------------
 
@@ -583,7 +426,7 @@ class Campaign:
             outcome = future.result()
             if outcome.cause == "site":
                 raise SiteError(f"{stage}: {outcome.evidence}")
-            self.journal.append(_stage_record(stage, outcome))
+            self.journal.append(stage_record(stage, outcome))
             self._got_further |= outcome.kind == "ok"
             if outcome.kind != "ok":
                 self._stop_if_image_changed()
@@ -598,15 +441,3 @@ class Campaign:
 def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:
     known = remedy(outcome.evidence)
     return SetupError(f"{what}: {outcome.evidence}{log_tail}" + f"\n    -> {known}" * bool(known))
-
-
-def _failed(outcome: Outcome, evidence: str) -> Outcome:
-    return replace(outcome, kind="failed", evidence=evidence)
-
-
-def _outcome_record(outcome: Outcome) -> dict[str, object]:
-    return {"type": "outcome", "outcome": outcome.to_json()}
-
-
-def _stage_record(stage: str, outcome: Outcome) -> dict[str, object]:
-    return {"type": "stage", "stage": stage, "outcome": outcome.to_json()}

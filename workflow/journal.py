@@ -98,6 +98,11 @@ class State:
     def unfinished(self) -> list[Trial]:
         return [trial for trial in self.trials.values() if trial.id not in self.outcomes]
 
+    @property
+    def any_trained(self) -> bool:
+        """Whether anything has shown that site and model work."""
+        return any(outcome.trained for outcome in self.outcomes.values())
+
     def outcome_of(self, trial_id: int) -> Outcome | None:
         """The final outcome of a trial or re-run, if it has one."""
         return self._outcomes(trial_id).get(trial_id)
@@ -398,6 +403,15 @@ def _seal(record: Mapping[str, Any]) -> bytes:
 def _is_sealed(line: bytes) -> bool:
     body, _, crc = line.rpartition(b',"crc":')
     return crc == b"%d}" % zlib.crc32(body)
+
+
+def outcome_record(outcome: Outcome) -> Record:
+    return {"type": "outcome", "outcome": outcome.to_json()}
+
+
+def stage_record(stage: str, outcome: Outcome) -> Record:
+    """How an attempt of preprocess or infer ended."""
+    return {"type": "stage", "stage": stage, "outcome": outcome.to_json()}
 
 
 def campaign_record(fingerprint: Mapping[str, Any], about: Mapping[str, Any]) -> Record:

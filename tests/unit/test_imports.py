@@ -79,7 +79,10 @@ ALLOWED = {
     "lock": "disk errors worker.processes",
     "budgets": "errors journal search trial",
     "ranking": "finals journal search search.pareto trial",
-    "campaign": "budgets durations errors finals journal ranking remedies search stages stopping triage trial",
+    "campaign": (
+        "adoption budgets durations errors finals journal protocols ranking remedies retries search stages"
+        " stopping triage trial"
+    ),
     "globus.endpoint": "config.strict errors rundir",
     "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
     "cluster.executors": "cluster.batch cluster.providers errors lock rundir site worker.pool",
@@ -151,6 +154,9 @@ ALLOWED = {
     "attempt": "errors worker.contract worker.processes",
     "cluster.pools": "cluster.executors cluster.providers errors site triage",
     "cluster.parsl_log": "",
+    "protocols": "durations journal stages trial",
+    "retries": "journal trial",
+    "adoption": "errors journal protocols search stages triage trial",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
@@ -160,7 +166,7 @@ MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
     "durations", "errors", "expressions", "finals", "relations", "trial", "space", "stages", "metrics", "remedies",
-    "ranking", "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
+    "ranking", "retries", "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {

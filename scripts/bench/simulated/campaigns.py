@@ -13,8 +13,9 @@ from typing import NamedTuple, cast
 from simulated.cluster import Cluster
 from simulated.published import Row
 from workflow.budgets import Budgets
-from workflow.campaign import Campaign, Plan, Runner
+from workflow.campaign import Campaign, Plan
 from workflow.journal import Journal, State
+from workflow.protocols import Runner
 from workflow.search import Search
 from workflow.trial import Outcome, Params
 

@@ -1,0 +1,102 @@
+"""What a campaign needs of what runs its stages; ``runner`` and ``globus.runner`` have it, and tests' stand-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from workflow.durations import Expectation
+from workflow.journal import Record
+from workflow.stages import StageName
+from workflow.trial import Outcome, Trial
+
+
+class Runner(Protocol):
+    """Where stages run. Futures never fail on the model's account: that is an outcome."""
+
+    # -- what there is
+
+    @property
+    def in_flight(self) -> int:
+        """How many trials to keep submitted at a time."""
+
+    @property
+    def node_count(self) -> int:
+        """How many nodes there can be at a time."""
+
+    @property
+    def has_ends(self) -> bool:
+        """Whether workers go after a time, so that it counts how long a training takes."""
+
+    @property
+    def in_allocation(self) -> bool:
+        """Whether the controller ends with its workers, so that there are no others to wait for."""
+
+    @property
+    def keeps_checkpoints(self) -> bool:
+        """Whether a training that was cut off may go on where it was."""
+
+    # -- stages
+
+    def preprocess(self, attempt: int) -> Future[Outcome]: ...
+
+    def prepared(self, attempt: int) -> None:
+        """Train on what this attempt of preprocess has written."""
+
+    def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None) -> Future[Outcome]:
+        """A training that shall not run on the hosts to be avoided, and will take as long as expected at most."""
+
+    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]: ...
+
+    # -- what runs
+
+    def intermediate(self) -> Iterable[tuple[int, Sequence[tuple[int, float]]]]:
+        """What running trainings have told since the last call: their ids, and for each (step, value) of the objective.
+
+        The next call has nothing before the caller's work on this one has become a small part of the time.
+        """
+
+    def stop_early(self, trial_id: int, why: str) -> None:
+        """Ask a running training to stop; its outcome comes as ``stopped``, or as it is if it ends by itself before."""
+
+    def hold(self) -> None:
+        """Keep what was submitted and hasn't begun from beginning; its outcome comes as ``deferred``."""
+
+    def stop(self) -> None:
+        """Ask everything that runs to stop; outcomes come as ``lost``."""
+
+    def shun(self, host: str) -> None:
+        """Send nothing to this node any more."""
+
+    # -- why it may have to end
+
+    def failure(self) -> str:
+        """Why no further stage can run; empty while it works."""
+
+    def out_of_time(self) -> str:
+        """Why the controller itself has to end now; empty while it need not."""
+
+    def image_change(self) -> str:
+        """What has happened to the image since this controller's start; empty while it is the same."""
+
+    # -- what there was before
+
+    def attempts(self, stage: StageName) -> Iterable[tuple[int, int]]:
+        """All attempts (trial id, attempt) of which there is a trace on the disk."""
+
+    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
+        """Final outcomes that earlier attempts have left, once they have all ended."""
+
+    def inputs(self, record: Record) -> str | None:
+        """A digest of what decides about trainings, by the record of this controller's start. After ``prepared``."""
+
+    def recall(self, trial: Trial) -> Outcome | None:
+        """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about earlier runs. After ``inputs``."""
+
+    def log_tail(self, outcome: Outcome) -> str:
+        """The end of the log of a trial's attempt and where it lies, for a message."""
