@@ -12,7 +12,8 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
+from workflow.config.load import load_experiment
 from workflow.config.strict import parse_overrides, shipped, split_overrides
 from workflow.doctor.findings import Finding
 from workflow.doctor.setup import examine

@@ -14,7 +14,8 @@ from typing import Any
 
 from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
+from workflow.config.load import load_experiment
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.finals import doubt
 from workflow.image import ImageError, ImageWatch

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from workflow.cluster.allocation import find_allocation
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
 from workflow.config.initial import write_earlier, write_initial
+from workflow.config.load import load_experiment
 from workflow.config.strict import is_there, parse_overrides, shipped, split_overrides
 from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text

@@ -302,6 +302,11 @@ class Space:
         """The parameters that are searched: those that aren't of type constant, in the file's order."""
         return tuple(p for p in self.parameters if not isinstance(p, Constant))
 
+    @property
+    def constants(self) -> dict[str, Value]:
+        """The values of the others, by name."""
+        return {p.name: p.value for p in self.parameters if isinstance(p, Constant)}
+
     @cached_property
     def by_dependence(self) -> tuple[Parameter, ...]:
         """The parameters, each one after those of its condition."""

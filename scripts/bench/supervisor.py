@@ -24,7 +24,7 @@ from parsl.providers import LocalProvider
 
 sys.path.insert(0, str(ROOT))
 
-from workflow.config.experiment import load_experiment
+from workflow.config.load import load_experiment
 from workflow.config.strict import shipped
 from workflow.lock import RunLock
 from workflow.rundir import RunDir

@@ -27,7 +27,7 @@ from supervisor import executor
 sys.path.insert(0, str(ROOT))
 
 from workflow.campaign import Campaign, Plan
-from workflow.config.experiment import load_experiment
+from workflow.config.load import load_experiment
 from workflow.durations import Expectation
 from workflow.journal import Journal, campaign_record
 from workflow.lock import RunLock

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
+from workflow.config.load import load_experiment
 from workflow.errors import InputError
 from workflow.globus.endpoint import Endpoint
 from workflow.rundir import RunDir

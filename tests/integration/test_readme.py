@@ -20,8 +20,8 @@ from tests.recorded import recorded
 from tests.unit.test_exports import RECORDS, SPACE
 from workflow import errors, submit
 from workflow.cluster.batch import Batch
-from workflow.config.experiment import load_experiment
 from workflow.config.initial import read_earlier
+from workflow.config.load import load_experiment
 from workflow.config.notify import NotifySettings
 from workflow.finals import FinalistsSettings
 from workflow.report.__main__ import parser as report_parser

@@ -20,7 +20,7 @@ from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
 from workflow.attempt import log_excerpt
 from workflow.cluster.parsl_log import log_to
-from workflow.config.experiment import load_experiment
+from workflow.config.load import load_experiment
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, Sent

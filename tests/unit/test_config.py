@@ -14,7 +14,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
+from workflow.config.load import load_experiment
 from workflow.config.strict import HOME, apply_overrides, parse_overrides
 from workflow.errors import InputError
 from workflow.finals import FinalistsSettings

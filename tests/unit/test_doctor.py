@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment, toy_space
-from workflow.config.experiment import load_experiment
+from workflow.config.load import load_experiment
 from workflow.doctor import setup as doctor
 from workflow.doctor.findings import Finding
 from workflow.run import main

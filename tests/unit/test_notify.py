@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from tests.conftest import toy_experiment
-from workflow.config.experiment import Experiment, load_experiment
+from workflow.config.experiment import Experiment
+from workflow.config.load import load_experiment
 from workflow.config.notify import EVENTS, NotifySettings, describe
 from workflow.errors import InputError
 

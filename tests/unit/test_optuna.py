@@ -13,7 +13,7 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.contract.test_search import ENTRIES, SIX, SPACE, drive, from_disk, genome, make, number, outcome_of
-from workflow.config.experiment import load_experiment
+from workflow.config.load import load_experiment
 from workflow.errors import InputError, Problems
 from workflow.search import SearchSettings
 from workflow.search.optuna_search import OptunaSearch, distribution
