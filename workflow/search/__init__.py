@@ -4,21 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflow.search.base import (
-    MODES,
-    MOST_TRIALS,
-    STRATEGIES,
-    WITHOUT_GENERATIONS,
-    Earlier,
-    Search,
-    SearchSettings,
-    best_of,
-    first_configurations,
-    losses_of,
-    values_of,
-)
+from workflow.search.base import MODES, Earlier, Search, best_of, first_configurations, losses_of, values_of
 from workflow.search.genetic import GenerationStatistics, GeneticSearch
 from workflow.search.random_search import RandomSearch
+from workflow.search.settings import MOST_TRIALS, STRATEGIES, WITHOUT_GENERATIONS, SearchSettings
 from workflow.space import Space
 from workflow.trial import Objective, Params
 

@@ -15,13 +15,14 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from workflow.errors import InputError
-from workflow.search.base import SearchSettings, keyed_rng, losses_of
+from workflow.search.base import keyed_rng, losses_of
 from workflow.search.pareto import ranks
+from workflow.search.settings import SearchSettings
 from workflow.space import Genome, Space
 from workflow.trial import Objective, Outcome, Params, Trial
 
@@ -86,13 +87,14 @@ class GeneticSearch:
     mode: str = "min"
     initial: Sequence[Params] = ()
     further: Sequence[Objective] = ()
-    statistics: list[GenerationStatistics] = field(default_factory=list)
-    message: str = ""
-    done: bool = False
-    repeatable: bool = True
+
+    repeatable = True
 
     def __post_init__(self) -> None:
         self.generation = 1
+        self.statistics: list[GenerationStatistics] = []
+        self.message = ""
+        self.done = False
         self._next_id = 0
         self._evaluated = 0
         self._known: dict[Genome, _Evaluation] = {}

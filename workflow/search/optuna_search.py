@@ -25,7 +25,8 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from workflow.errors import InputError, Problems, did_you_mean, listing, show
-from workflow.search.base import SearchSettings, values_of
+from workflow.search.base import values_of
+from workflow.search.settings import SearchSettings
 from workflow.search.steady import SteadySearch
 from workflow.space import Choice, Genome, Number, Parameter
 from workflow.trial import Outcome, Trial, Value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,11 +15,10 @@ from workflow.trial import Outcome, Trial
 _REDRAWS = 100
 
 
-@dataclass
 class RandomSearch(SteadySearch):
     """Draws keyed by (seed, number of the ask), so that a trial whose record was lost is drawn again as it was."""
 
-    repeatable: bool = True
+    repeatable = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

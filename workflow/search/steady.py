@@ -14,11 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from workflow.search.base import NOTHING_NEW, SearchSettings, keyed_rng
+from workflow.search.base import NOTHING_NEW, keyed_rng
+from workflow.search.settings import SearchSettings
 from workflow.space import Genome, Space
 from workflow.trial import Objective, Outcome, Params, Trial
-
-_LARGEST_GRID = 20_000
 
 
 @dataclass
@@ -26,7 +25,24 @@ class SteadySearch(ABC):
     """A strategy says what to try (``_suggest``), and hears of trials (``_added``) and of their outcomes (``tell``).
 
     ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
-    ``reevaluate``.
+    ``reevaluate``. ``mode``, 'min' or 'max', is that of the first objective; ``further`` ones are among the metrics.
+
+    A strategy that goes through a finite space from its beginning:
+
+    >>> from workflow.space_file import parse_space
+    >>> class GridSearch(SteadySearch):
+    ...     def _suggest(self, rng, trial_id):
+    ...         return next(filter(self._is_new, self.space.grid()), None)
+    ...     def _added(self, trial, genome):
+    ...         pass
+    ...     def tell(self, outcome):
+    ...         pass
+    >>> space = parse_space([{"name": "layers", "type": "int", "lower": 1, "upper": 3}], "an example")
+    >>> search = GridSearch(space, SearchSettings())
+    >>> [trial.params["layers"] for trial in iter(search.ask, None)]
+    [1, 2, 3]
+    >>> search.message
+    'the space holds only 3 configurations, and each one was asked for'
     """
 
     space: Space
@@ -34,8 +50,8 @@ class SteadySearch(ABC):
     mode: str = "min"
     initial: Sequence[Params] = ()
     further: Sequence[Objective] = ()
-    message: str = ""
-    repeatable: bool = False
+
+    repeatable = False
 
     def __post_init__(self) -> None:
         self._initial = deque(map(self.space.genome, self.initial))
@@ -52,11 +68,15 @@ class SteadySearch(ABC):
 
     @property
     def done(self) -> bool:
-        if not self._exhausted and (self._gaps or self._has_budget):
-            return False
+        return self._exhausted or not (self._gaps or self._has_budget)
+
+    @property
+    def message(self) -> str:
+        if not self.done:
+            return ""
         if self.budget < self.settings.trials_without_generations:
-            self.message = f"the space holds only {len(self._known)} configurations, and each one was asked for"
-        return True
+            return f"the space holds only {len(self._known)} configurations, and each one was asked for"
+        return NOTHING_NEW if self._exhausted else ""
 
     @property
     def _has_budget(self) -> bool:
@@ -77,8 +97,7 @@ class SteadySearch(ABC):
         trial_id = self._free_id
         genome = self._propose(keyed_rng(self.settings.seed, trial_id), trial_id)
         if genome is None:
-            if not self._may_go_on:
-                self._exhausted, self.message = True, NOTHING_NEW
+            self._exhausted = not self._may_go_on
             return None
         return self._record(genome, trial_id, self._first_fidelity())
 
@@ -97,7 +116,10 @@ class SteadySearch(ABC):
 
     @abstractmethod
     def _suggest(self, rng: np.random.Generator, trial_id: int) -> Genome | None:
-        """The strategy's next configuration, a new and allowed one; None if it has found none."""
+        """The strategy's next configuration, a new and allowed one; None if it has found none.
+
+        ``rng`` depends on the seed and ``trial_id``, the number of the ask.
+        """
 
     def _first_fidelity(self) -> float | None:
         """Of a new configuration; None for whole trainings."""
@@ -133,7 +155,7 @@ class SteadySearch(ABC):
 
     def _rest(self, rng: np.random.Generator) -> Genome | None:
         """Any configuration that is left, where all that were suggested are known."""
-        if self.space.size <= _LARGEST_GRID:
+        if self.space.is_small:
             left = [genome for genome in self.space.grid() if self._is_new(genome)]
             return left[int(rng.integers(len(left)))] if left else None
         drawn = itertools.chain(itertools.islice(self.space.draws(rng), 1000), self.space.rest(rng))
