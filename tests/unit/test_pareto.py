@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.search.pareto import Rows, crowding, fronts, is_non_dominated, ranks, tchebycheff
+from workflow.search.pareto import LossTable, crowding, fronts, is_non_dominated, ranks, tchebycheff
 
 INF = math.inf
 FAILED = (INF, INF)
@@ -49,7 +49,7 @@ def test_copies_stand_behind_the_rest_of_their_front() -> None:
 
 
 @pytest.mark.parametrize("order", [ranks, fronts, is_non_dominated, crowding])
-def test_of_nothing_there_is_no_order(order: Callable[[Rows], Sequence[object]]) -> None:
+def test_of_nothing_there_is_no_order(order: Callable[[LossTable], Sequence[object]]) -> None:
     assert len(order([])) == 0
 
 

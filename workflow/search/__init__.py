@@ -34,8 +34,19 @@ def make_search(
 ) -> Search:  # fmt: skip
     """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own.
 
-    ``mode`` is that of the first objective, an outcome's value; ``further`` ones are among its metrics. The best of
-    ``earlier`` runs come after ``initial``.
+    ``mode``, 'min' or 'max', is that of the first objective, an outcome's value; ``further`` ones are among its
+    metrics. The best of ``earlier`` runs come after ``initial``.
+
+    >>> from workflow.space_file import parse_space
+    >>> from workflow.trial import Outcome
+    >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
+    >>> search = make_search(space, SearchSettings(strategy="async", evaluations=20), "min")
+    >>> losses = []
+    >>> while (trial := search.ask()) is not None:
+    ...     losses.append(trial.params["x"] ** 2)
+    ...     search.tell(Outcome(trial.id, attempt=1, kind="ok", value=losses[-1]))
+    >>> len(losses), min(losses) < 0.01, search.done
+    (20, True, True)
     """
     initial = first_configurations(space, settings, [*initial, *best_of(earlier, settings.from_earlier_runs)])
     if settings.strategy == "random":

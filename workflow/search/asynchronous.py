@@ -11,13 +11,13 @@ weighting, drawn for it (ParEGO, Knowles 2006).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from workflow.search.arrays import Array, Indices
 from workflow.search.base import Earlier, keyed_rng, losses_of
 from workflow.search.cube import Cube, Rows
 from workflow.search.earlier import beside, typical
@@ -50,6 +50,18 @@ class _Training(NamedTuple):
     rung: int
 
 
+class _Column(NamedTuple):
+    """Something that a result depends on beside its configuration, as a column of the model.
+
+    ``unordered`` tells whether its values have no order, ``wanted`` is that of what the search is for, and ``of`` gives
+    the column by the rungs and the sources of results.
+    """
+
+    unordered: bool
+    wanted: float
+    of: Callable[[Indices, Sequence[float]], Array]
+
+
 class _Results:
     """What has ended, a row each, in arrays that grow: an ask that built them anew would take longer with every one.
 
@@ -72,7 +84,7 @@ class _Results:
         self._count += 1
 
     @property
-    def losses(self) -> NDArray[np.float64]:
+    def losses(self) -> Array:
         return self._data[: self._count, : self._objectives]
 
     @property
@@ -80,15 +92,15 @@ class _Results:
         return self._data[: self._count, self._objectives : -3]
 
     @property
-    def config_ids(self) -> NDArray[np.intp]:
+    def config_ids(self) -> Indices:
         return self._data[: self._count, -3].astype(np.intp)
 
     @property
-    def rungs(self) -> NDArray[np.intp]:
+    def rungs(self) -> Indices:
         return self._data[: self._count, -2].astype(np.intp)
 
     @property
-    def seconds(self) -> NDArray[np.float64]:
+    def seconds(self) -> Array:
         return self._data[: self._count, -1]
 
 
@@ -98,6 +110,22 @@ class AsyncSearch(SteadySearch):
 
     Without a fidelity there is one rung, of whole trainings. What ``earlier`` runs found informs the model, which
     learns how far each of them is to be trusted.
+
+    Whenever a worker is free there is a trial for it; here there are two workers, and the later one ends first:
+
+    >>> from workflow.search.settings import SearchSettings
+    >>> from workflow.space_file import parse_space
+    >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
+    >>> search = AsyncSearch(space, SearchSettings(evaluations=30))
+    >>> running, values = [search.ask(), search.ask()], []
+    >>> while running:
+    ...     trial = running.pop()
+    ...     values.append(trial.params["x"] ** 2)
+    ...     search.tell(Outcome(trial.id, 1, "ok", values[-1]))
+    ...     if (following := search.ask()) is not None:
+    ...         running.append(following)
+    >>> len(values), min(values) < 0.001
+    (30, True)
     """
 
     earlier: Sequence[Earlier] = ()
@@ -112,9 +140,10 @@ class AsyncSearch(SteadySearch):
         rows = np.array([self._cube.encode(known.genome) for known in self._earlier])
         self._earlier_rows = rows.reshape(len(self._earlier), len(self._cube.parameters))
         self._earlier_losses = {known.genome: known.loss for known in reversed(self._earlier)}
-        context = [False] * bool(fidelity) + [True] * bool(self._earlier)
-        target = [1.0] * bool(fidelity) + [_OWN] * bool(self._earlier)
-        self._screen = Screen(self._cube, context, target, cost_aware=self.settings.cost_aware)
+        self._context = list(self._columns())
+        unordered = [column.unordered for column in self._context]
+        wanted = [column.wanted for column in self._context]
+        self._screen = Screen(self._cube, unordered, wanted, cost_aware=self.settings.cost_aware)
         self._spent = 0.0
         """In whole trainings."""
         self._genomes: dict[int, Genome] = {}
@@ -122,6 +151,14 @@ class AsyncSearch(SteadySearch):
         self._pending: dict[int, _Training] = {}
         self._ended = _Results(1 + len(self.further), len(self._cube.parameters))
         self._successes = 0
+
+    def _columns(self) -> Iterator[_Column]:
+        """Those of which there is more than one value."""
+        if self._fidelity is not None:
+            positions = np.array([self._fidelity.position(rung) for rung in self._ladder.rungs])
+            yield _Column(unordered=False, wanted=1.0, of=lambda rungs, sources: positions[rungs])
+        if self._earlier:
+            yield _Column(unordered=True, wanted=_OWN, of=lambda rungs, sources: np.array(sources))
 
     @property
     def budget(self) -> int:
@@ -179,7 +216,7 @@ class AsyncSearch(SteadySearch):
         if found is None:
             return None
         rung, waiting = found
-        if self._learns():
+        if self._update_model():
             expected = self._screen.means(np.array([self._rows[config_id] for config_id in waiting]))
         else:
             expected = self._scalar(np.array(list(waiting.values())))
@@ -204,7 +241,7 @@ class AsyncSearch(SteadySearch):
     def _candidates(self, rng: np.random.Generator) -> Rows:
         """The best first."""
         elite = self._elite()
-        return self._screen.children(rng, elite) if self._learns() else self._screen.bred(rng, elite)
+        return self._screen.children(rng, elite) if self._update_model() else self._screen.bred(rng, elite)
 
     def _elite(self) -> Rows:
         """The best configurations, by their results on the highest rung that each has reached."""
@@ -218,13 +255,13 @@ class AsyncSearch(SteadySearch):
         own = self._ended.places[ranked[: self.settings.population_size]]
         return np.vstack([own, self._earlier_rows[: self.settings.from_earlier_runs]])
 
-    def _contenders(self, losses: NDArray[np.float64]) -> NDArray[np.intp]:
+    def _contenders(self, losses: Array) -> Indices:
         """The results among which the elite is: of all only where a configuration has several, or several losses."""
         if self.further or self._fidelity or self.settings.reevaluate:
             return np.arange(len(losses))
         return smallest(losses[:, 0], self.settings.population_size)
 
-    def _learns(self) -> bool:
+    def _update_model(self) -> bool:
         """Bring the model up to date; False where it cannot be fitted."""
         if not self._is_designed:
             return False
@@ -239,31 +276,28 @@ class AsyncSearch(SteadySearch):
         known, pending = self._earlier, list(self._pending.values())
         places = np.array([self._rows[training.config_id] for training in pending])
         rungs = np.array([*self._ended.rungs, *(training.rung for training in pending)], dtype=np.intp)
-        theirs = self._context(np.full(len(known), len(self._ladder.rungs) - 1), [each.source for each in known])
+        theirs = self._context_of(np.full(len(known), len(self._ladder.rungs) - 1), [each.source for each in known])
         return Observations(
             np.vstack(
                 [self._earlier_rows, self._ended.places, places.reshape(len(pending), len(self._cube.parameters))]
             ),
-            np.vstack([theirs, self._context(rungs, [_OWN] * len(rungs))]),
+            np.vstack([theirs, self._context_of(rungs, [_OWN] * len(rungs))]),
             np.concatenate([[each.loss for each in known], losses]),
             np.concatenate([np.zeros(len(known)), self._ended.seconds]),
         )
 
-    def _context(self, rungs: NDArray[np.intp], sources: Sequence[float]) -> Rows:
-        """What results depend on beside the configuration, of what there is more than one of: a column each."""
-        columns = [np.array(sources)] if self._earlier else []
-        if self._fidelity:
-            positions = np.array([self._fidelity.position(rung) for rung in self._ladder.rungs])
-            columns.insert(0, positions[rungs])
+    def _context_of(self, rungs: Indices, sources: Sequence[float]) -> Rows:
+        """A row for each result, a column for each of ``_context``."""
+        columns = [column.of(rungs, sources) for column in self._context]
         return np.array(columns).reshape(len(columns), len(rungs)).T
 
-    def _levelled(self) -> NDArray[np.float64]:
+    def _levelled(self) -> Array:
         """All losses so far, those of lower rungs brought to the level of the highest."""
         losses = self._ended.losses
         gains = np.array([np.broadcast_to(gain, losses.shape[1]) for gain in self._ladder.gains()])
         return np.asarray(losses + gains[self._ended.rungs])
 
-    def _scalar(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    def _scalar(self, losses: Array) -> Array:
         """One loss for each row; of several objectives in the weighting of the ask that is due."""
         if not self.further:
             return losses[:, 0]

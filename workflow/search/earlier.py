@@ -6,12 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from workflow.search.arrays import Array
 from workflow.search.base import LARGEST_LOSS, Earlier
 from workflow.space import Genome, Space
-
-Array = NDArray[np.float64]
 
 _MOST = 60
 """Results of all earlier runs that a model sees."""

@@ -11,10 +11,9 @@ With several objectives tournaments go by the order of NSGA-II (Deb et al. 2002)
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,14 +22,12 @@ from workflow.errors import InputError
 from workflow.search.base import keyed_rng, losses_of
 from workflow.search.pareto import ranks
 from workflow.search.settings import SearchSettings
+from workflow.search.variation import Variation
 from workflow.space import Genome, Space
 from workflow.trial import Objective, Outcome, Params, Trial
 
 # What a random draw is for: the second part of its key, after the generation.
 _INITIAL, _SELECT, _CROSS, _MUTATE, _VARY, _SURVIVE = range(6)
-
-_VARIATIONS = 20
-"""Attempts at an offspring that is allowed."""
 
 
 @dataclass(eq=False)
@@ -43,6 +40,8 @@ class _Evaluation:
 
 @dataclass(eq=False)
 class _Individual:
+    """A genome of a population; ``parents`` are ids of trials."""
+
     genome: Genome
     evaluation: _Evaluation
     parents: tuple[int, ...] = ()
@@ -78,8 +77,20 @@ class GenerationStatistics:
 class GeneticSearch:
     """The strategies ``simple`` and ``mu_plus_lambda``.
 
-    ``initial`` are configurations that take the first places of the initial population. ``statistics`` holds one
-    entry a finished generation.
+    ``initial`` are configurations that take the first places of the initial population. ``mode``, 'min' or 'max', is
+    that of the first objective; ``further`` ones are among the metrics. ``statistics`` holds one entry a finished
+    generation.
+
+    A generation may run all at once, and is over when each of its trials has been told of:
+
+    >>> from workflow.space_file import parse_space
+    >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
+    >>> search = GeneticSearch(space, SearchSettings(strategy="simple", num_iterations=3, population_size=8))
+    >>> while not search.done:
+    ...     for trial in list(iter(search.ask, None)):
+    ...         search.tell(Outcome(trial.id, 1, "ok", trial.params["x"] ** 2))
+    >>> [row.generation for row in search.statistics]
+    [1, 2, 3]
     """
 
     space: Space
@@ -95,6 +106,7 @@ class GeneticSearch:
         self.statistics: list[GenerationStatistics] = []
         self.message = ""
         self.done = False
+        self._variation = Variation(self.space, self.settings.cx_indpb, self.settings.mut_indpb)
         self._next_id = 0
         self._evaluated = 0
         self._known: dict[Genome, _Evaluation] = {}
@@ -217,7 +229,7 @@ class GeneticSearch:
         average, deviation = float(np.mean(values)), float(np.std(values))
         return GenerationStatistics(self.generation, self._evaluated, average, deviation, min(values), max(values))
 
-    # -- operators -----------------------------------------------------------------------------------------------
+    # -- selection and variation ---------------------------------------------------------------------------------
 
     def _rng(self, operator: int, index: int) -> np.random.Generator:
         return keyed_rng(self.settings.seed, self.generation, operator, index)
@@ -226,11 +238,8 @@ class GeneticSearch:
         if index < len(self.initial):
             genome = self.space.genome(self.initial[index])
         else:
-            genome = self._drawn(self._rng(_INITIAL, index))
+            genome = self._variation.draw(self._rng(_INITIAL, index))
         return _Individual(genome, _Evaluation())
-
-    def _drawn(self, rng: np.random.Generator) -> Genome:
-        return next(itertools.chain(self.space.draws(rng), self.space.rest(rng)))
 
     def _select(self, individuals: list[_Individual], count: int, operator: int) -> list[_Individual]:
         """``count`` winners of tournaments drawn with replacement; the first drawn wins a tie."""
@@ -248,35 +257,6 @@ class GeneticSearch:
         order = sorted(range(len(individuals)), key=lambda at: (first[individuals[at].genome] != at, rank[at]))
         return [individuals[at] for at in order[:count]]
 
-    def _cross(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, Genome]:
-        """Uniform crossover: each hyperparameter changes places with probability ``cx_indpb``."""
-        swap = rng.random(len(first)) < self.settings.cx_indpb
-        pairs = [(b, a) if s else (a, b) for a, b, s in zip(first, second, swap, strict=True)]
-        return tuple(a for a, _ in pairs), tuple(b for _, b in pairs)
-
-    def _mutate(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        chosen = rng.random(len(genome)) < self.settings.mut_indpb
-        varied = zip(self.space.varying, genome, chosen, strict=True)
-        return tuple(p.mutate(value, rng) if c and value is not None else value for p, value, c in varied)
-
-    def _allowed(self, vary: Callable[[], tuple[Genome, ...]], rng: np.random.Generator) -> tuple[Genome, ...]:
-        """The offspring of ``vary``, which is tried again while one is not allowed; at last draws replace such ones.
-
-        What exists in an offspring and not in the parent that gave it is drawn.
-        """
-        for _ in range(_VARIATIONS):
-            genomes = tuple(self.space.settle(genome, rng) for genome in vary())
-            if all(map(self.space.allows, genomes)):
-                return genomes
-        return tuple(genome if self.space.allows(genome) else self._drawn(rng) for genome in genomes)
-
-    def _crossed(self, first: Genome, second: Genome, rng: np.random.Generator) -> tuple[Genome, ...]:
-        return self._allowed(lambda: self._cross(first, second, rng), rng)
-
-    def _mutated(self, genome: Genome, rng: np.random.Generator) -> Genome:
-        (mutant,) = self._allowed(lambda: (self._mutate(genome, rng),), rng)
-        return mutant
-
     def _vary_simple(self) -> list[_Individual]:
         """Crossover of neighbours *and* mutation; an offspring that neither touched keeps its evaluation."""
         selected = self._select(self._population, len(self._population), _SELECT)
@@ -286,12 +266,12 @@ class GeneticSearch:
             if rng.random() < self.settings.cx_prob:
                 first, second = offspring[index - 1], offspring[index]
                 parents = first.parents + second.parents
-                genomes = self._crossed(first.genome, second.genome, rng)
+                genomes = self._variation.crossed(first.genome, second.genome, rng)
                 offspring[index - 1 : index + 1] = [_Individual(g, _Evaluation(), parents) for g in genomes]
         for index, individual in enumerate(offspring):
             rng = self._rng(_MUTATE, index)
             if rng.random() < self.settings.mut_prob:
-                genome = self._mutated(individual.genome, rng)
+                genome = self._variation.mutated(individual.genome, rng)
                 offspring[index] = _Individual(genome, _Evaluation(), individual.parents)
         return offspring
 
@@ -303,9 +283,9 @@ class GeneticSearch:
         choice = rng.random()
         if choice < self.settings.cx_prob and len(self._population) > 1:
             first, second = (self._population[i] for i in rng.choice(len(self._population), size=2, replace=False))
-            genome, _ = self._crossed(first.genome, second.genome, rng)
+            genome, _ = self._variation.crossed(first.genome, second.genome, rng)
             return _Individual(genome, _Evaluation(), first.trial_ids + second.trial_ids)
         parent = self._population[int(rng.integers(len(self._population)))]
         if choice < self.settings.cx_prob + self.settings.mut_prob:
-            return _Individual(self._mutated(parent.genome, rng), _Evaluation(), parent.trial_ids)
+            return _Individual(self._variation.mutated(parent.genome, rng), _Evaluation(), parent.trial_ids)
         return _Individual(parent.genome, parent.evaluation, parent.trial_ids)

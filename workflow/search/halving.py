@@ -13,7 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from workflow.search.arrays import Array
 
 _ENOUGH = 12
 """Configurations on a rung after which new ones start on the next, but for the highest rung: that is for promoted ones.
@@ -41,7 +42,10 @@ class Fidelity:
 
     @property
     def rungs(self) -> tuple[int | float, ...]:
-        """The values of the parameter, the least first: ``max`` divided by powers of ``eta``."""
+        """The values of the parameter, the least first: ``max`` divided by powers of ``eta``.
+
+        Whole numbers where ``min`` and ``max`` are. ``min`` itself is one only where it is so divided.
+        """
         whole = float(self.min).is_integer() and float(self.max).is_integer()
         count = 1 + math.floor(math.log(self.max / self.min) / math.log(self.eta) + 1e-9)
         values = [self.max / self.eta**power for power in reversed(range(count))]
@@ -53,7 +57,20 @@ class Fidelity:
 
 
 class Ladder:
-    """Which configuration stands on which rung, by their ids. Rungs are the values of the fidelity, the least first."""
+    """Which configuration stands on which rung, by their ids. Rungs are the values of the fidelity, the least first.
+
+    Methods count rungs from 0, the least. Told of every training's begin and end:
+
+    >>> ladder = Ladder([10, 30], eta=3, resumes=False)
+    >>> for config_id in range(3):
+    ...     ladder.begin(config_id, rung=0)
+    ...     ladder.end(config_id, 0, losses=(float(config_id),))
+    >>> ladder.promotable()
+    (1, {0: (0.0,), 1: (1.0,), 2: (2.0,)})
+    >>> ladder.begin(0, rung=1)
+    >>> ladder.promotable() is None
+    True
+    """
 
     def __init__(self, rungs: Sequence[float], eta: float, *, resumes: bool) -> None:
         self.rungs = tuple(rungs)
@@ -68,11 +85,12 @@ class Ladder:
         return len(self.rungs) - 1 if value is None else int(np.argmin(np.abs(np.array(self.rungs) - value)))
 
     def cost(self, rung: int, config_id: int | None = None) -> float:
-        """Of a training of a configuration (None for a new one), in whole trainings."""
+        """Of a training of a configuration (None for a new one), in whole trainings: 1 for one on the highest rung."""
         before = [r for r in range(rung) if self._resumes and config_id in self._losses[r]]
         return (self.rungs[rung] - (self.rungs[before[-1]] if before else 0.0)) / self.rungs[-1]
 
     def begin(self, config_id: int, rung: int) -> None:
+        """On a rung above one on which it has begun before, a configuration counts as promoted."""
         self._begun[rung].add(config_id)
         if rung and config_id in self._begun[rung - 1]:
             self._promoted[rung - 1] += 1
@@ -88,7 +106,10 @@ class Ladder:
         return next(filling, max(0, len(self.rungs) - 2))
 
     def promotable(self) -> tuple[int, dict[int, Losses]] | None:
-        """A rung, and the losses of configurations on the one below of which one is to go on to it."""
+        """The rung to which a configuration is to go on, and those that may, by id, with their losses on the one below.
+
+        None where no rung has promoted fewer than 1 / eta of its configurations.
+        """
         for rung in reversed(range(len(self.rungs) - 1)):
             losses, above = self._losses[rung], self._begun[rung + 1]
             if self._promoted[rung] < int(len(losses) / self._eta):
@@ -97,11 +118,11 @@ class Ladder:
                     return rung + 1, waiting
         return None
 
-    def gains(self) -> list[NDArray[np.float64]]:
+    def gains(self) -> list[Array]:
         """What the losses on each rung have to gain until the highest one.
 
-        That is what each rung above adds in the median of the configurations that were trained on both. One number
-        stands for all objectives where no configuration was.
+        That is what each rung above adds in the median of the configurations that were trained on both. An array of
+        shape (objectives,) for each rung; (1,), for all of them, where no configuration was.
         """
         found = [np.zeros(1)]
         for below, above in zip(self._losses[-2::-1], self._losses[:0:-1], strict=True):
@@ -109,7 +130,7 @@ class Ladder:
         return found[::-1]
 
 
-def _gain(below: Mapping[int, Losses], above: Mapping[int, Losses]) -> NDArray[np.float64]:
+def _gain(below: Mapping[int, Losses], above: Mapping[int, Losses]) -> Array:
     both = [c for c in above if c in below and _is_finite(above[c]) and _is_finite(below[c])]
     if not both:
         return np.zeros(1)

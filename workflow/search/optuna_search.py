@@ -41,6 +41,14 @@ class OptunaSearch(SteadySearch):
     """The strategy ``optuna``. Told in order and without repeats, it asks for what the study alone would suggest.
 
     A suggestion that was asked for before is told to the study with its known outcome, or as soon as there is one.
+
+    >>> from workflow.space_file import parse_space
+    >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
+    >>> search = OptunaSearch(space, SearchSettings(strategy="optuna", sampler="TPESampler", evaluations=20))
+    >>> for trial in iter(search.ask, None):
+    ...     search.tell(Outcome(trial.id, 1, "ok", trial.params["x"] ** 2))
+    >>> search.done
+    True
     """
 
     def __post_init__(self) -> None:

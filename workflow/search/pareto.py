@@ -1,6 +1,11 @@
 """Several objectives in one order: that of NSGA-II (Deb et al. 2002), and ParEGO's scalar loss (Knowles 2006).
 
-Rows are trials, columns the losses by each objective, all to be minimised; a failed trial has infinity in all.
+Losses have the shape (n, objectives): rows are trials, columns the losses by each objective, all to be minimised; a
+failed trial has infinity in all. What is told of each row has the shape (n,).
+
+>>> losses = [[1.0, 5.0], [2.0, 2.0], [5.0, 1.0], [3.0, 3.0]]
+>>> fronts(losses), is_non_dominated(losses)
+(array([0, 0, 0, 1]), array([ True,  True,  True, False]))
 """
 
 from __future__ import annotations
@@ -8,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Rows = Sequence[Sequence[float]] | Sequence[Array] | Array
+from workflow.search.arrays import Array, Indices, Mask
+
+LossTable = Sequence[Sequence[float]] | Sequence[Array] | Array
 
 _SUM = 0.05
 """Weight of the sum in a scalar loss: ParEGO's rho, by which no dominated trial is as good as its dominator."""
@@ -20,7 +25,7 @@ _TYPICAL = 0.75
 """Quantile up to which a loss has its range: a diverged training would make all others equal."""
 
 
-def is_non_dominated(losses: Rows) -> NDArray[np.bool_]:
+def is_non_dominated(losses: LossTable) -> Mask:
     """Which rows no other one dominates; equal rows do not dominate each other."""
     rows, place = _distinct(losses)
     found = np.zeros(len(rows), dtype=bool)
@@ -28,13 +33,13 @@ def is_non_dominated(losses: Rows) -> NDArray[np.bool_]:
     return found[place]
 
 
-def fronts(losses: Rows) -> NDArray[np.intp]:
+def fronts(losses: LossTable) -> Indices:
     """The front of each row by non-dominated sorting, 0 for what nothing dominates."""
     rows, place = _distinct(losses)
     return _fronts(rows)[place]
 
 
-def crowding(losses: Rows) -> NDArray[np.float64]:
+def crowding(losses: LossTable) -> Array:
     """The crowding distance of each row within one front, infinite at the front's ends.
 
     Equal rows count once and share a distance (Fortin & Parizeau 2013).
@@ -43,7 +48,7 @@ def crowding(losses: Rows) -> NDArray[np.float64]:
     return _crowding(rows)[place]
 
 
-def ranks(losses: Rows) -> NDArray[np.intp]:
+def ranks(losses: LossTable) -> Indices:
     """Places in NSGA-II's order, 0 the best: by front, within a front the less crowded first.
 
     Of equal rows one stands there, the next behind the rest of the front and so on (Fortin & Parizeau 2013): else
@@ -60,8 +65,11 @@ def ranks(losses: Rows) -> NDArray[np.intp]:
     return np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def tchebycheff(losses: Array, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The augmented Tchebycheff loss of each row, after each column was scaled by its range."""
+def tchebycheff(losses: Array, weights: Array) -> Array:
+    """The augmented Tchebycheff loss of each row (Knowles 2006), after each column was scaled by its range.
+
+    ``weights`` (objectives,) are positive and sum to 1.
+    """
     succeeded = np.isfinite(losses).all(axis=1)
     scalar = np.full(len(losses), np.inf)
     scaled = weights * _scaled(losses[succeeded])
@@ -69,7 +77,7 @@ def tchebycheff(losses: Array, weights: NDArray[np.float64]) -> NDArray[np.float
     return scalar
 
 
-def _distinct(losses: Rows) -> tuple[Array, NDArray[np.intp]]:
+def _distinct(losses: LossTable) -> tuple[Array, Indices]:
     """Distinct rows in lexicographic order, and the place among them of each row."""
     array = np.asarray(losses, dtype=float)
     if not len(array):
@@ -78,7 +86,7 @@ def _distinct(losses: Rows) -> tuple[Array, NDArray[np.intp]]:
     return rows, place.reshape(-1)
 
 
-def _copies(place: NDArray[np.intp]) -> NDArray[np.intp]:
+def _copies(place: Indices) -> Indices:
     """How many equal rows come before each row."""
     order = np.argsort(place, kind="stable")
     before = np.zeros(len(place), dtype=np.intp)
@@ -86,7 +94,7 @@ def _copies(place: NDArray[np.intp]) -> NDArray[np.intp]:
     return before
 
 
-def _first_front(rows: Array) -> NDArray[np.intp]:
+def _first_front(rows: Array) -> Indices:
     """Of distinct rows in lexicographic order, in which no row dominates one before it."""
     left, found = np.arange(len(rows)), []
     while len(left):
@@ -95,7 +103,7 @@ def _first_front(rows: Array) -> NDArray[np.intp]:
     return np.array(found, dtype=np.intp)
 
 
-def _fronts(rows: Array) -> NDArray[np.intp]:
+def _fronts(rows: Array) -> Indices:
     front = np.zeros(len(rows), dtype=np.intp)
     left, number = np.arange(len(rows)), 0
     while len(left):
@@ -105,7 +113,7 @@ def _fronts(rows: Array) -> NDArray[np.intp]:
     return front
 
 
-def _crowding(rows: Array) -> NDArray[np.float64]:
+def _crowding(rows: Array) -> Array:
     distance = np.zeros(len(rows))
     for column in rows.T / 2:  # halves, of which no difference overflows
         order = np.argsort(column, kind="stable")

@@ -16,7 +16,17 @@ _REDRAWS = 100
 
 
 class RandomSearch(SteadySearch):
-    """Draws keyed by (seed, number of the ask), so that a trial whose record was lost is drawn again as it was."""
+    """Draws keyed by (seed, number of the ask), so that a trial whose record was lost is drawn again as it was.
+
+    >>> from workflow.search.settings import SearchSettings
+    >>> from workflow.space_file import parse_space
+    >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
+    >>> first, second = (RandomSearch(space, SearchSettings(evaluations=3)) for _ in range(2))
+    >>> asked = list(iter(first.ask, None))
+    >>> second.restore(asked[1], None)
+    >>> [second.ask(), second.ask()] == [asked[0], asked[2]]
+    True
+    """
 
     repeatable = True
 

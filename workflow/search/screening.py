@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
+from workflow.search.arrays import Array, Indices, Mask
 from workflow.search.cost import Cost
 from workflow.search.cube import Cube, Rows
 from workflow.search.gaussian_process import GaussianProcess
@@ -38,22 +38,23 @@ _FEW = 5
 
 @dataclass(frozen=True)
 class Observations:
-    """Results and pending trials, one a row of ``rows``; ``context`` holds what else a result depends on.
+    """n results, and m pending trials after them: a row each of ``rows`` (n + m, d).
 
-    ``losses`` has one entry for each result, infinite for a failed one, and ``seconds`` one for its duration, 0 if it
-    tells nothing. The rows after them are of pending trials.
+    ``context`` (n + m, c) holds what else a result depends on. ``losses`` (n,) are infinite for failed ones, and
+    ``seconds`` (n,) durations, 0 where they tell nothing.
     """
 
     rows: Rows
     context: Rows
-    losses: NDArray[np.float64]
-    seconds: NDArray[np.float64]
+    losses: Array
+    seconds: Array
 
 
 class Screen:
     """``context`` tells which columns of the observations' context have no order, ``target`` what is wanted of them.
 
-    ``cost_aware`` weighs what is expected of a configuration by the seconds that it is expected to take.
+    ``cost_aware`` weighs what is expected of a configuration by the seconds that it is expected to take. The settings
+    that are attributes of the class are those that the ablations vary.
     """
 
     cap = 0.75
@@ -66,7 +67,10 @@ class Screen:
     """Generations of children that are bred by the model before one is taken."""
 
     improvement = 0.75
-    """Share of asks by expected improvement; the others go by a confidence bound."""
+    """Share of asks by expected improvement; the others go by a lower confidence bound."""
+
+    boldness = 2.0
+    """Mean number of deviations below the mean at which that bound lies; it is drawn for each ask, exponentially."""
 
     def __init__(
         self, cube: Cube, context: Sequence[bool] = (), target: Sequence[float] = (), *, cost_aware: bool = False
@@ -86,14 +90,14 @@ class Screen:
             return False
         return True
 
-    def means(self, rows: Rows) -> NDArray[np.float64]:
+    def means(self, rows: Rows) -> Array:
         """What the model expects at ``rows``, in the wanted context. After ``learn``."""
         return self._model.predict(self._as_wanted(rows))[0]
 
     def children(self, rng: np.random.Generator, elite: Rows) -> Rows:
         """Children of ``elite`` (rows in the order of their losses), the most promising first. After ``learn``."""
         best = float(self.means(elite).min())
-        weight = None if rng.random() < self.improvement else rng.exponential(2.0)
+        weight = None if rng.random() < self.improvement else rng.exponential(self.boldness)
         if rng.random() < self.differential:
             few = self._cube.allowed(self._differential(rng, elite, _FEW), elite, rng)
             return few[np.argsort(-self._worth(few, best, weight), kind="stable")]
@@ -145,7 +149,7 @@ class Screen:
             self._cost.fit(rows[:number], known.seconds)
         self._model.condition(rows[chosen], values, rows[number:][-_PENDING:])
 
-    def _without_strays(self, rows: Rows, losses: NDArray[np.float64], chosen: NDArray[np.intp]) -> NDArray[np.intp]:
+    def _without_strays(self, rows: Rows, losses: Array, chosen: Indices) -> Indices:
         """The chosen results without failures among successes, which tell of no region that fails."""
         failed = ~np.isfinite(losses[chosen])
         if not failed.any():
@@ -153,13 +157,13 @@ class Screen:
         likeness = self._model.covariance(rows[chosen], rows[chosen])
         np.fill_diagonal(likeness, -np.inf)
         nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :_NEIGHBOURS]
-        counts: NDArray[np.bool_] = ~failed | (failed[nearest].mean(axis=1) >= 0.5)
+        counts: Mask = ~failed | (failed[nearest].mean(axis=1) >= 0.5)
         return chosen[counts]
 
     def _as_wanted(self, rows: Rows) -> Rows:
         return np.hstack([rows, np.tile(self._target, (len(rows), 1))])
 
-    def _worth(self, rows: Rows, best: float, weight: float | None) -> NDArray[np.float64]:
+    def _worth(self, rows: Rows, best: float, weight: float | None) -> Array:
         """Expected improvement on ``best``; or a bound, ``weight`` deviations below the mean.
 
         The improvement is a rate, per second, where costs count (Snoek et al. 2012).
@@ -172,7 +176,7 @@ class Screen:
         return _log_expected_improvement((best - mean) / deviation) + np.log(deviation) - cost
 
 
-def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
+def _chosen(losses: Array) -> Indices:
     """The results that the model sees: all, or the best and the last."""
     if len(losses) <= _FITTED:
         return np.arange(len(losses))
@@ -182,15 +186,15 @@ def _chosen(losses: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.sort(np.concatenate([best, np.setdiff1d(last, best)[-(_FITTED - len(best)) :]]))
 
 
-def smallest(values: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+def smallest(values: Array, count: int) -> Indices:
     """Indices of the ``count`` least values and all that equal the largest of them, in their order, in linear time."""
     if len(values) <= count:
         return np.arange(len(values))
     return np.flatnonzero(values <= np.partition(values, count - 1)[count - 1])
 
 
-def _log_expected_improvement(better: NDArray[np.float64]) -> NDArray[np.float64]:
-    """log(phi(z) + z Phi(z)); far below by its asymptote, phi(z) / z^2."""
+def _log_expected_improvement(better: Array) -> Array:
+    """log(phi(z) + z Phi(z)), n numbers; far below by its asymptote, phi(z) / z^2 (Ament et al. 2023)."""
     density = np.exp(-0.5 * better**2) / math.sqrt(2 * math.pi)
     far = better < -5.0
     near = np.where(far, 1.0, density + better * ndtr(better))
