@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import yaml
 
-from workflow.journal import Journal, Record, State, campaign_record
+from workflow.journal import Journal, campaign_record
 from workflow.report.history import Run
 from workflow.space import Space
 from workflow.space_file import parse_space
+from workflow.state import Record, State
 from workflow.trial import Objective, Outcome, Trial
 
 SPACE: list[dict[str, Any]] = [

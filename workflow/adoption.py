@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from workflow.errors import listing
-from workflow.journal import Journal, State, outcome_record, stage_record
+from workflow.journal import Journal, outcome_record, stage_record
 from workflow.protocols import Runner
 from workflow.search import Search
 from workflow.stages import StageName
+from workflow.state import State
 from workflow.triage import Nodes, signature
 from workflow.trial import is_rerun, spoken
 

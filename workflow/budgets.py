@@ -13,8 +13,8 @@ from workflow.errors import listing
 from workflow.trial import Outcome
 
 if TYPE_CHECKING:  # status uses budgets, and must not wait for numpy
-    from workflow.journal import State
     from workflow.search import Search
+    from workflow.state import State
 
 
 class Spent(Protocol):

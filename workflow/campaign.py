@@ -14,13 +14,14 @@ from workflow.budgets import Budgets
 from workflow.durations import LONGER, Durations
 from workflow.errors import OutOfTime, SetupError, SiteError, WorkflowError
 from workflow.finals import FinalistsSettings, Finals, reruns_of
-from workflow.journal import Journal, Record, State, outcome_record, stage_record
+from workflow.journal import Journal, outcome_record, stage_record
 from workflow.protocols import Runner
 from workflow.ranking import hall_of_fame, winner_of
 from workflow.remedies import remedy
 from workflow.retries import Retries
 from workflow.search import Search
 from workflow.stages import StageName
+from workflow.state import Record, State
 from workflow.stopping import EarlyStopping
 from workflow.triage import Nodes, signature, verdict
 from workflow.trial import Outcome, Trial, is_rerun, spoken

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from workflow.durations import Expectation
-from workflow.journal import Record
+from workflow.state import Record
 from workflow.stages import StageName
 from workflow.trial import Outcome, Trial
 

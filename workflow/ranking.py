@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 from workflow.finals import Finalist, rank
-from workflow.journal import State
 from workflow.search import losses_of
 from workflow.search.pareto import is_non_dominated
+from workflow.state import State
 from workflow.trial import Objective, Outcome, Trial
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from workflow.journal import State
+from workflow.state import State
 from workflow.trial import Outcome
 
 _RESUMED = 20

@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 from workflow.config.experiment import Experiment
 from workflow.errors import InputError, Problems
-from workflow.journal import Follower, State
+from workflow.journal import Follower
 from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
 from workflow.stages import PATH_NAMES, Bind, Options
+from workflow.state import State
 from workflow.trial import Outcome, Params, Trial, spoken
 
 Key = str

@@ -37,13 +37,13 @@ from workflow.disk import FULL_DISK_WORDS, disk_remedy, unwritable
 from workflow.durations import LONGER, Expectation
 from workflow.errors import InputError, SiteError
 from workflow.image import ImageWatch
-from workflow.journal import Record
 from workflow.lock import RunLock
 from workflow.metrics import judge
 from workflow.reuse import Reuse, reuse_of
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
+from workflow.state import Record
 from workflow.trial import Outcome, Trial, spoken
 from workflow.worker import contract
 

@@ -22,8 +22,9 @@ from measured import ROOT, Figure, arguments, show
 
 sys.path.insert(0, str(ROOT))
 
-from workflow.journal import Journal, Record, campaign_record
+from workflow.journal import Journal, campaign_record
 from workflow.rundir import RunDir
+from workflow.state import Record
 from workflow.trial import Outcome, Trial
 
 PLAIN = "import json, sys\nfor line in open(sys.argv[1], 'rb'):\n    json.loads(line)\n"

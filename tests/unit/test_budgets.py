@@ -12,7 +12,7 @@ from workflow.budgets import Budgets
 from workflow.config.experiment import Experiment
 from workflow.doctor.rehearsal import _estimate
 from workflow.finals import FinalistsSettings
-from workflow.journal import Fold, State
+from workflow.journal import Fold
 from workflow.report.snapshot import Surroundings, plain_line, snapshot
 from workflow.report.tables import Table, summary
 from workflow.report.tally import Outline, Tally
@@ -21,6 +21,7 @@ from workflow.search import SearchSettings
 from workflow.site import Site
 from workflow.space_file import parse_space
 from workflow.stages import Model
+from workflow.state import State
 from workflow.trial import Objective, Outcome, Trial
 
 HOUR = 3600.0

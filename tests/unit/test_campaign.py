@@ -24,11 +24,12 @@ from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.finals import FinalistsSettings
-from workflow.journal import Journal, Record, State, campaign_record
+from workflow.journal import Journal, campaign_record
 from workflow.ranking import best, finalists_of, hall_of_fame, winner_of
 from workflow.report.tables import Table, counts, hpo_csv
 from workflow.search import STRATEGIES, Search, SearchSettings, make_search
 from workflow.space_file import parse_space
+from workflow.state import Record, State
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.trial import FINAL_KINDS, FIRST_RERUN, Outcome, Trial, is_rerun
 

@@ -8,15 +8,20 @@ import importlib
 import pytest
 
 from tests.conftest import ROOT
+from workflow.journal import Follower, Journal
 from workflow.search import GeneticSearch, RandomSearch, make_search
 from workflow.search.asynchronous import AsyncSearch
 from workflow.search.optuna_search import OptunaSearch
 from workflow.search.steady import SteadySearch
 from workflow.search.variation import Variation
+from workflow.state import State
 
 FILES = [path.relative_to(ROOT) for path in sorted((ROOT / "workflow").rglob("*.py")) if ">>> " in path.read_text()]
 MODULES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in FILES]
-SHOWN = (make_search, GeneticSearch, AsyncSearch, RandomSearch, OptunaSearch, SteadySearch, Variation)
+SHOWN = (
+    make_search, GeneticSearch, AsyncSearch, RandomSearch, OptunaSearch, SteadySearch, Variation, Journal, Follower,
+    State,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("module", MODULES)

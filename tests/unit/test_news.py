@@ -10,10 +10,10 @@ import pytest
 
 from workflow.campaign import Interrupted
 from workflow.errors import SetupError
-from workflow.journal import State
 from workflow.report.news import News
 from workflow.report.tables import Table
 from workflow.rundir import RunDir
+from workflow.state import State
 from workflow.trial import Outcome, Trial
 
 

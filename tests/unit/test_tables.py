@@ -13,7 +13,6 @@ import pytest
 
 from workflow.config.initial import read_initial
 from workflow.errors import SiteError
-from workflow.journal import State
 from workflow.report.tables import (
     Table,
     counts,
@@ -28,6 +27,7 @@ from workflow.report.tables import (
 from workflow.rundir import RunDir
 from workflow.search import GenerationStatistics
 from workflow.space_file import parse_space
+from workflow.state import State
 from workflow.trial import FIRST_RERUN, Objective, Outcome, Trial
 
 TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)

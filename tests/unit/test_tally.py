@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from workflow.errors import InputError
-from workflow.journal import Follower, Record, State, _seal, campaign_record
+from workflow.journal import Follower, _seal, campaign_record
 from workflow.ranking import best, finalists_of, hall_of_fame
 from workflow.report.tables import counts
 from workflow.report.tally import Outline, Tally, decode, label
+from workflow.state import Record, State
 from workflow.trial import FIRST_RERUN, Outcome, Trial
 
 RERUNS = tuple(range(FIRST_RERUN, FIRST_RERUN + 3))

@@ -12,10 +12,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from workflow.budgets import Budgets
-from workflow.journal import Record
 from workflow.report.snapshot import Snapshot, Surroundings, plain_line, snapshot
 from workflow.report.tally import Outline, Sign, Tally
 from workflow.report.view import View, sparkline
+from workflow.state import Record
 from workflow.trial import FIRST_RERUN, Outcome, Params, Trial
 
 PARAMS: Params = {"learning_rate": 1.25e-05, "optimizer": "Adam", "batch_size": 128, "name": "ä" * 90}

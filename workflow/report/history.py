@@ -16,13 +16,14 @@ from typing import Any
 from workflow.config.initial import objectives_of, read_csv
 from workflow.config.strict import is_there, read_yaml
 from workflow.errors import InputError, Problems, listing
-from workflow.journal import Follower, Record, State
+from workflow.journal import Follower
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
 from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
 from workflow.space_file import load_space
+from workflow.state import Record, State
 from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, Value
 
 _TABLE = ("metric", "result", "walltime")

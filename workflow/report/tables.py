@@ -16,11 +16,11 @@ from workflow.config.initial import cell, cells, csv_line
 from workflow.disk import disk_remedy
 from workflow.errors import SiteError
 from workflow.finals import Finalist, optimism
-from workflow.journal import State
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of
 from workflow.rundir import RunDir
 from workflow.search import Search, values_of
 from workflow.stages import Argument
+from workflow.state import State
 from workflow.trial import Objective, Outcome, Trial, Value
 
 _HALL_OF_FAME = 10

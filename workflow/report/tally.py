@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from workflow.budgets import Budgets
 from workflow.errors import shortened
 from workflow.finals import Finalist, rank
-from workflow.journal import Record
+from workflow.state import Record
 from workflow.trial import FINAL_KINDS, Outcome, is_rerun
 
 _LATEST = 64

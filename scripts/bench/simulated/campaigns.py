@@ -14,9 +14,10 @@ from simulated.cluster import Cluster
 from simulated.published import Row
 from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Plan
-from workflow.journal import Journal, State
+from workflow.journal import Journal
 from workflow.protocols import Runner
 from workflow.search import Search
+from workflow.state import State
 from workflow.trial import Outcome, Params
 
 

@@ -19,9 +19,9 @@ from typing import Protocol
 import numpy as np
 
 from workflow.durations import Expectation
-from workflow.journal import Record
 from workflow.search.base import keyed_rng
 from workflow.stages import StageName
+from workflow.state import Record
 from workflow.trial import Cause, Kind, Outcome, Params, Trial
 
 _FRESH = 0.9
