@@ -11,7 +11,8 @@ import numpy as np
 
 from workflow.errors import Problems, did_you_mean, json_type, show
 from workflow.expressions import Constraint, ExpressionError, Kind, parse_constraint
-from workflow.space import TRIES, Choice, Condition, Constant, Number, Parameter, Space
+from workflow.parameters import Choice, Constant, Number, Parameter
+from workflow.space import TRIES, Condition, Space
 from workflow.trial import Value
 
 

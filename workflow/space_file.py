@@ -6,13 +6,14 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from workflow.errors import Problems, did_you_mean, json_type, listing, show, unusable_text
+from workflow.parameters import Choice, Constant, Logical, Number, Parameter, nearest
 from workflow.relations import RelationsReader, check_allowed, place_of, without_fixed_conditions
-from workflow.space import Choice, Constant, Logical, Number, Parameter, Space, nearest
+from workflow.space import Space
 from workflow.trial import Value
 
 TYPES = ("constant", "int", "float", "logical", "categorical", "ordered")
@@ -26,14 +27,19 @@ _REQUIRED = {
     "categorical": ("values", "element_type"),
     "ordered": ("values", "element_type"),
 }
+_RELATING = ("default", "condition", "constraint")
 _OPTIONAL = {
     "constant": ("condition", "constraint"),
-    "int": ("use_log_scale", "sigma", "default", "condition", "constraint"),
-    "float": ("use_log_scale", "sigma", "default", "condition", "constraint"),
-    "logical": ("default", "condition", "constraint"),
-    "categorical": ("default", "condition", "constraint"),
-    "ordered": ("sigma", "default", "condition", "constraint"),
+    "int": ("use_log_scale", "sigma", *_RELATING),
+    "float": ("use_log_scale", "sigma", *_RELATING),
+    "logical": _RELATING,
+    "categorical": _RELATING,
+    "ordered": ("sigma", *_RELATING),
 }
+_KNOWN_KEYS = frozenset({"name", "type"}.union(*_REQUIRED.values(), *_OPTIONAL.values()))
+_CLOSE = 0.85
+"""Likeness from which a key is taken for a misspelt one: def_values and the like, which real spaces have, are below."""
+
 _INT_LIMIT = 2**63 - 1
 
 TABLE_COLUMNS = ("iteration", "sample", "metric", "result", "walltime")
@@ -53,6 +59,14 @@ def parse_space(entries: object, source: str) -> Space:
     """Build a space from a list of JSON dictionaries; ``source`` names it in messages.
 
     Raises InputError with all problems.
+
+    >>> space = parse_space([{"name": "layers", "type": "int", "lower": 1, "upper": 3}], "an example")
+    >>> space.size
+    3
+    >>> parse_space([{"name": "layers", "type": "int", "lower": 3}], "an example")
+    Traceback (most recent call last):
+    workflow.errors.InputError: an example: entry 1 'layers': upper: is missing
+        -> type int needs lower, upper
     """
     problems = Problems(source)
     if not isinstance(entries, list):
@@ -151,10 +165,11 @@ class _EntryReader:
         self.default: Value | None = None
 
     def read(self) -> Parameter | None:
+        """None for an entry with a problem."""
         kind = self._header()
         parameter = None
         if kind is not None and self._has_required(kind):
-            parameter = getattr(self, f"_read_{kind}")(self.entry.get("name"))
+            parameter = _READERS[kind](self, str(self.entry.get("name")))
             self._read_default(kind, parameter)
         self._warn_of_misspelt_keys()
         self.problems.extend(self.found)
@@ -339,12 +354,14 @@ class _EntryReader:
             self._add(key, f"{show(value)} is not finite", "write a finite number")
 
 
-_RELATING = ("default", "condition", "constraint")
-_KNOWN_KEYS = (
-    "name", "type", "value", "lower", "upper", "values", "element_type", "use_log_scale", "sigma", *_RELATING,
-)  # fmt: skip
-_CLOSE = 0.85
-"""Likeness from which a key is taken for a misspelt one: def_values and the like, which real spaces have, are below."""
+_READERS: Mapping[str, Callable[[_EntryReader, str], Parameter | None]] = {
+    "constant": _EntryReader._read_constant,
+    "int": _EntryReader._read_int,
+    "float": _EntryReader._read_float,
+    "logical": _EntryReader._read_logical,
+    "categorical": _EntryReader._read_categorical,
+    "ordered": _EntryReader._read_ordered,
+}
 
 _ELEMENT_REMEDY = {
     "int": "write a whole number, without quotes",

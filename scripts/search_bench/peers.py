@@ -17,7 +17,8 @@ import numpy as np
 from search_bench.optimizers import Entry, Setting, linear
 from search_bench.simulate import Finished, Optimizer
 from search_bench.training import CAP
-from workflow.space import Choice, Logical, Number, Space
+from workflow.parameters import Choice, Logical, Number
+from workflow.space import Space
 from workflow.trial import Params, Value
 
 

@@ -15,7 +15,8 @@ from typing import Protocol
 
 import numpy as np
 
-from workflow.space import Choice, Number, Parameter, Space
+from workflow.parameters import Choice, Number, Parameter
+from workflow.space import Space
 from workflow.trial import Params, Value
 
 SCALES = Path(__file__).parent / "scales.json"

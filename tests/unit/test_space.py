@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from workflow.errors import InputError
+from workflow.parameters import Choice, Constant, Logical, Number
 from workflow.search.base import keyed_rng
-from workflow.space import Choice, Constant, Logical, Number, Space
+from workflow.space import Space
 from workflow.space_file import load_space, parse_space
 
 DATA = Path(__file__).parent.parent / "data"

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflow.space import Constant
+from workflow.parameters import Constant
 from workflow.space_file import load_space
 from workflow.stages import (
     Argument,

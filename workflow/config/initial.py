@@ -11,9 +11,10 @@ from typing import Any
 
 from workflow.config.strict import is_there, read_yaml
 from workflow.errors import Problems, listing, show
+from workflow.parameters import Constant
 from workflow.rundir import RunDir
 from workflow.search import Earlier
-from workflow.space import Constant, Genome, Space
+from workflow.space import Genome, Space
 from workflow.trial import Objective, Params, Value
 
 _SOURCE = "earlier run"

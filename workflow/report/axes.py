@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow.config.initial import cell
+from workflow.parameters import Choice, Logical, Number, Parameter
 from workflow.report.history import Run
-from workflow.space import Choice, Logical, Number, Parameter
 from workflow.trial import Value
 
 Array = NDArray[np.float64]

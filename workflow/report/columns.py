@@ -9,7 +9,7 @@ from typing import Any
 
 from workflow.config.initial import cell, csv_line
 from workflow.errors import InputError, did_you_mean, show
-from workflow.space import Number, Parameter
+from workflow.parameters import Number, Parameter
 from workflow.trial import Outcome, Trial, Value
 
 Cell = Value | datetime | None

@@ -16,9 +16,9 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from workflow import __version__
+from workflow.parameters import Constant, Number
 from workflow.report.history import Run
 from workflow.search import values_of
-from workflow.space import Constant, Number
 from workflow.trial import Outcome, Trial
 
 _LOG_RANGE = 1000.0

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from workflow.parameters import Parameter
 from workflow.search.arrays import Array
-from workflow.space import Genome, Parameter, Space
+from workflow.space import Genome, Space
 
 Rows = Array
 """Shape (configurations, parameters): positions from 0 to 1, of categoricals the number of the element."""

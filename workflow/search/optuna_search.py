@@ -25,10 +25,11 @@ from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
 from workflow.errors import InputError, Problems, did_you_mean, listing, show
+from workflow.parameters import Choice, Number, Parameter
 from workflow.search.base import values_of
 from workflow.search.settings import SearchSettings
 from workflow.search.steady import SteadySearch
-from workflow.space import Choice, Genome, Number, Parameter
+from workflow.space import Genome
 from workflow.trial import Outcome, Trial, Value
 
 DEFAULT_SAMPLER = "TPESampler"

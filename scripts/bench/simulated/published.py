@@ -19,8 +19,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow.parameters import Choice, Number, Parameter
 from workflow.search.base import keyed_rng
-from workflow.space import Choice, Number, Parameter, Space
+from workflow.space import Space
 from workflow.space_file import parse_space
 from workflow.trial import Params
 

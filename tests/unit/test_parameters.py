@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from workflow.space import Choice, Constant, Logical, Number, Parameter
+from workflow.parameters import Choice, Constant, Logical, Number, Parameter
 from workflow.space_file import parse_space
 from workflow.trial import Value
 
