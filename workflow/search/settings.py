@@ -18,6 +18,8 @@ _MOST_SIZES = 30
 """Of trainings of a fidelity; each costs time at every ask."""
 
 STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
+"""A new one needs a line here, one in ``make_search`` and one in the contract suite (tests/contract/test_search.py)."""
+
 WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
 
@@ -89,6 +91,18 @@ class SearchSettings:
         if self.strategy not in STRATEGIES:
             remedy = did_you_mean(self.strategy, STRATEGIES)
             problems.add("search.strategy", f"{self.strategy!r} is not a strategy", remedy)
+        self._check_ranges(problems)
+        self._check_budgets(problems)
+        if self.cost_aware:
+            self._check_is_async("cost_aware", problems)
+        if self.fidelity is not None:
+            self._check_is_async("fidelity", problems)
+            self._check_fidelity(self.fidelity, problems)
+        if self.strategy == "mu_plus_lambda":
+            self._check_mu_plus_lambda(problems)
+        self._check_sampler(problems)
+
+    def _check_ranges(self, problems: Problems) -> None:
         for key, least in (("num_iterations", 1), ("population_size", 1), ("tournsize", 1), ("seed", 0)):
             if getattr(self, key) < least:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is below {least}", f"write at least {least}")
@@ -99,6 +113,8 @@ class SearchSettings:
         for key in ("offspring_proportion", "mut_prob", "cx_prob", "mut_indpb", "cx_indpb"):
             if not 0 <= getattr(self, key) <= 1:
                 problems.add(f"search.{key}", f"{getattr(self, key)} is no proportion", "write a number from 0 to 1")
+
+    def _check_budgets(self, problems: Problems) -> None:
         if self.evaluations is not None and self.evaluations < 1:
             problems.add("search.evaluations", f"{self.evaluations} is below 1", "write at least 1")
         if self.evaluations is not None and self.strategy not in WITHOUT_GENERATIONS:
@@ -106,19 +122,13 @@ class SearchSettings:
             problems.add("search.evaluations", what, "set num_iterations and population_size")
         if self.gpu_hours is not None and self.gpu_hours <= 0:
             problems.add("search.gpu_hours", f"{self.gpu_hours:g} is not above 0", "write hours, such as 100 or 0.5")
-        if self.cost_aware and self.strategy != "async":
-            what = f"does not go with strategy {self.strategy}"
-            problems.add("search.cost_aware", what, "set search.strategy to async, or leave it out")
-        if self.fidelity is not None:
-            self._check_fidelity(self.fidelity, problems)
-        if self.strategy == "mu_plus_lambda":
-            self._check_mu_plus_lambda(problems)
-        self._check_sampler(problems)
 
-    def _check_fidelity(self, fidelity: Fidelity, problems: Problems) -> None:
+    def _check_is_async(self, key: str, problems: Problems) -> None:
         if self.strategy != "async":
             what = f"does not go with strategy {self.strategy}"
-            problems.add("search.fidelity", what, "set search.strategy to async, or leave it out")
+            problems.add(f"search.{key}", what, "set search.strategy to async, or leave it out")
+
+    def _check_fidelity(self, fidelity: Fidelity, problems: Problems) -> None:
         if not 0 < fidelity.min < fidelity.max < math.inf:
             what = f"goes from {fidelity.min:g} to {fidelity.max:g}"
             problems.add("search.fidelity", what, "write 0 < min < max")
