@@ -7,8 +7,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from workflow.durations import Expectation
-from workflow.state import Record
 from workflow.stages import StageName
+from workflow.state import Record
 from workflow.trial import Outcome, Trial
 
 

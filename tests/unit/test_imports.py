@@ -39,9 +39,9 @@ ALLOWED = {
     "worker.supervisor": "worker.*",
     "worker.tree": "worker.*",
     "expressions": "errors trial",
-    "space": "errors expressions trial",
-    "relations": "errors expressions space trial",
-    "space_file": "errors relations space trial",
+    "space": "expressions parameters trial",
+    "relations": "errors expressions parameters space trial",
+    "space_file": "errors parameters relations space trial",
     "search": "search.* space trial",
     "search.settings": "errors search.*",
     "search.base": "search.* space trial",
@@ -49,14 +49,14 @@ ALLOWED = {
     "search.random_search": "errors search.* space trial",
     "search.asynchronous": "search.* space trial",
     "search.optuna_search": "errors search.* space trial",
-    "search.halving": "",
-    "search.pareto": "",
+    "search.halving": "search.arrays",
+    "search.pareto": "search.arrays",
     "search.screening": "search.*",
     "search.steady": "search.* space trial",
-    "search.cost": "",
+    "search.cost": "search.arrays",
     "search.earlier": "search.* space",
-    "search.cube": "space",
-    "search.gaussian_process": "",
+    "search.cube": "parameters search.arrays space",
+    "search.gaussian_process": "search.arrays",
     "stages": "errors trial",
     "metrics": "errors trial",
     "remedies": "",
@@ -65,31 +65,31 @@ ALLOWED = {
     "config.options": "config.strict stages",
     "image": "errors",
     "provenance": "config.strict image site stages",
-    "reuse": "config.experiment errors journal provenance rundir stages trial",
+    "reuse": "config.experiment errors journal provenance rundir stages state trial",
     "durations": "trial",
     "cluster.allocation": "cluster.commands errors",
     "cluster.batch": "config.strict errors",
     "cluster.commands": "cluster.batch",
     "cluster.providers": "cluster.batch cluster.commands site",
-    "config.initial": "config.strict errors rundir search space trial",
+    "config.initial": "config.strict errors parameters rundir search space trial",
     "config.experiment": (
         "budgets config.notify config.options config.strict finals rundir search space stages stopping trial"
     ),
-    "journal": "disk errors trial",
+    "journal": "disk errors state trial",
     "lock": "disk errors worker.processes",
-    "budgets": "errors journal search trial",
-    "ranking": "finals journal search search.pareto trial",
+    "budgets": "errors search state trial",
+    "ranking": "finals search search.pareto state trial",
     "campaign": (
         "adoption budgets durations errors finals journal protocols ranking remedies retries search stages"
-        " stopping triage trial"
+        " state stopping triage trial"
     ),
     "globus.endpoint": "config.strict rundir",
     "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
     "cluster.executors": "cluster.batch cluster.providers errors lock rundir site worker.pool",
     "runner": (
         "attempt cluster.batch cluster.executors cluster.parsl_log cluster.pools cluster.providers"
-        " config.experiment curves disk durations errors globus.runner image journal lock metrics reuse rundir"
-        " site stages supervise trial worker.contract"
+        " config.experiment curves disk durations errors globus.runner image lock metrics reuse rundir site"
+        " stages state supervise trial worker.contract"
     ),
     "globus.remote": "",
     "globus.runner": (
@@ -97,18 +97,19 @@ ALLOWED = {
         " report.tables rundir runner site stages supervise trial worker.contract"
     ),
     "report": "",
-    "report.tables": "budgets config.initial disk errors finals journal ranking rundir search stages trial",
+    "report.tables": "budgets config.initial disk errors finals ranking rundir search stages state trial",
     "report.news": "campaign errors notifier ranking report.tables rundir trial",
-    "report.columns": "config.initial errors space trial",
+    "report.columns": "config.initial errors parameters trial",
     "report.history": (
-        "config.initial config.strict errors journal ranking report.columns report.tables rundir space space_file trial"
+        "config.initial config.strict errors journal ranking report.columns report.tables rundir space"
+        " space_file state trial"
     ),
     "report.exports": "config.strict disk errors report.columns report.history",
-    "report.exports_optuna": "report.history search space trial",
+    "report.exports_optuna": "parameters report.history search trial",
     "report.exports_mlflow": "config.initial errors report.history trial",
     "report.markup": "errors",
     "report.units": "trial",
-    "report.axes": "config.initial report.history space trial",
+    "report.axes": "config.initial parameters report.history trial",
     "report.importance": "search.gaussian_process",
     "report.figures": "report.axes report.history report.importance report.markup report.units search space trial",
     "report.logs": "attempt errors worker.contract",
@@ -122,7 +123,7 @@ ALLOWED = {
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
     "report.__main__": "config.strict disk errors report.history report.page report.tables rundir terminal",
-    "report.tally": "budgets errors finals journal trial",
+    "report.tally": "budgets errors finals state trial",
     "report.snapshot": "budgets report.tally trial",
     "report.attempts": "attempt curves errors report.tally rundir worker.contract",
     "report.view": "budgets errors report.snapshot trial",
@@ -155,15 +156,19 @@ ALLOWED = {
     "attempt": "errors worker.contract worker.processes",
     "cluster.pools": "cluster.executors cluster.providers errors site triage",
     "cluster.parsl_log": "",
-    "protocols": "durations journal stages trial",
-    "retries": "journal trial",
-    "adoption": "errors journal protocols search stages triage trial",
+    "protocols": "durations stages state trial",
+    "retries": "state trial",
+    "adoption": "errors journal protocols search stages state triage trial",
     "config.search_section": "config.strict errors search search.halving space stages trial",
     "config.model_section": "config.options config.strict errors space stages",
     "config.load": (
         "config.experiment config.initial config.model_section config.notify config.search_section"
         " config.strict errors finals rundir search space space_file stages stopping trial"
     ),
+    "parameters": "errors trial",
+    "state": "trial",
+    "search.variation": "space",
+    "search.arrays": "",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
@@ -172,8 +177,8 @@ MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {
-    "durations", "errors", "expressions", "finals", "relations", "trial", "space", "stages", "metrics", "remedies",
-    "ranking", "retries", "stopping", "triage", "report.tally", "report.snapshot", *SEARCHES,
+    "durations", "errors", "expressions", "finals", "metrics", "parameters", "ranking", "relations", "remedies",
+    "retries", "space", "stages", "state", "stopping", "triage", "trial", "report.tally", "report.snapshot", *SEARCHES,
 }  # fmt: skip
 # fmt: off
 IMPURE = {
@@ -246,7 +251,7 @@ def test_pure_modules_have_no_input_or_output(module: str) -> None:
     calls = {node.func.id for node in walk(module, ast.Call) if isinstance(node.func, ast.Name)}
     assert not calls & {"open", "print", "input", "exec", "eval"}
     assert not walk(module, ast.Global)
-    assert attributes(module, "sys") <= {"float_info", "maxsize"}
+    assert attributes(module, "sys") <= {"float_info", "intern", "maxsize"}
 
 
 @pytest.mark.parametrize("module", sorted(PURE))
