@@ -12,7 +12,7 @@ from workflow.search import Search
 from workflow.stages import StageName
 from workflow.state import State
 from workflow.triage import Nodes, signature
-from workflow.trial import is_rerun, spoken
+from workflow.trial import NO_TRIAL, is_rerun, spoken
 
 
 @dataclass
@@ -70,5 +70,5 @@ class Adoption:
         if stage == "preprocess":  # whose attempts all are for the same
             attempt = max([attempt, *(number for _, number in self.runner.attempts(stage))])
         if attempt > self._state.stage_runs.get(stage, 0):
-            for outcome in self.runner.recover(stage, [(self._state.stage_trials.get(stage, -1), attempt)]):
+            for outcome in self.runner.recover(stage, [(self._state.stage_trials.get(stage, NO_TRIAL), attempt)]):
                 self.journal.append(stage_record(stage, outcome))

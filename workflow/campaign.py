@@ -24,7 +24,7 @@ from workflow.stages import StageName
 from workflow.state import Record, State
 from workflow.stopping import EarlyStopping
 from workflow.triage import Nodes, signature, verdict
-from workflow.trial import Outcome, Trial, is_rerun, spoken
+from workflow.trial import NO_TRIAL, Outcome, Trial, is_rerun, spoken
 
 _TICK = 0.5
 
@@ -394,7 +394,7 @@ class Campaign:
         done = self.state.stage_outcomes.get("preprocess")
         if done is None or done.kind != "ok":
             self.observer.say("preprocess")
-            done = self._run_stage("preprocess", -1, self.runner.preprocess)
+            done = self._run_stage("preprocess", NO_TRIAL, self.runner.preprocess)
         if done.kind != "ok":
             raise _broken("preprocess failed", done)
         self.runner.prepared(done.attempt)

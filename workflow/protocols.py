@@ -39,15 +39,17 @@ class Runner(Protocol):
 
     # -- stages
 
-    def preprocess(self, attempt: int) -> Future[Outcome]: ...
+    def preprocess(self, attempt: int) -> Future[Outcome]:
+        """Its attempts are of NO_TRIAL."""
 
     def prepared(self, attempt: int) -> None:
-        """Train on what this attempt of preprocess has written."""
+        """Train on what this attempt of preprocess has written: comes before ``train``, where there is that stage."""
 
     def train(self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None) -> Future[Outcome]:
         """A training that shall not run on the hosts to be avoided, and will take as long as expected at most."""
 
-    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]: ...
+    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
+        """Inference with the model that the winner's training, of that outcome, has left."""
 
     # -- what runs
 

@@ -19,7 +19,7 @@ from workflow.errors import EXIT_DONE, InputError
 from workflow.finals import reruns_of
 from workflow.globus.endpoint import INSTALL_SDK, sdk_trouble
 from workflow.request import Request, checked_request, create, parser
-from workflow.site import OTHER_ADDRESS, foreign_address
+from workflow.site import OTHER_ADDRESS
 from workflow.stages import Command, Place
 from workflow.terminal import run_command
 from workflow.trial import Trial
@@ -120,7 +120,7 @@ def _print_command(title: str, command: Command, request: Request) -> None:
 
 def _execute(request: Request) -> int:
     """Own the run from its first file to its last; everything heavy is imported here, after the input was checked."""
-    if reason := foreign_address(request.site):
+    if reason := request.site.foreign_address:
         raise InputError(f"--site {request.site.name}: {reason}\n    -> {OTHER_ADDRESS}")
     if request.site.endpoint is not None and (reason := sdk_trouble()):
         raise InputError(f"--site {request.site.name}: {reason}\n    -> {INSTALL_SDK}")

@@ -44,7 +44,7 @@ from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Argument, Command, Place, StageName
 from workflow.state import Record
-from workflow.trial import Outcome, Trial, spoken
+from workflow.trial import NO_TRIAL, Outcome, Trial, spoken
 from workflow.worker import contract
 
 _MAX_COMMAND = 120_000
@@ -98,7 +98,11 @@ def _pinning(site: Site) -> Callable[[str], str]:
 
 
 class ParslRunner:
-    """Runs stages on a site. Use as a context manager, on the main thread.
+    """Runs stages on a site, as ``protocols.Runner`` says. Use as a context manager, on the main thread:
+
+        with ParslRunner(site, experiment, run, lock) as runner:
+            runner.prepared(runner.preprocess(1).result().attempt)
+            outcome = runner.train(trial, 1).result()
 
     ``lock`` is held: a stage stops once another controller stands in its file. ``end`` is when the allocation ends in
     which this controller runs, in seconds since the epoch. ``say`` gets what the user should know of nodes and blocks.
@@ -210,7 +214,7 @@ class ParslRunner:
 
     def preprocess(self, attempt: int) -> Future[Outcome]:
         place = self._place(self.there.stage_attempt("preprocess", attempt))
-        return self._submit(self.pipeline.preprocess(place), -1, attempt, f"preprocess, attempt {attempt}")
+        return self._submit(self.pipeline.preprocess(place), NO_TRIAL, attempt, f"preprocess, attempt {attempt}")
 
     def shun(self, host: str) -> None:
         """Hold or end a host's pools of workers; one that Parsl sends a task to all the same hands it back."""
@@ -302,11 +306,11 @@ class ParslRunner:
         return result.get("gpus_used")
 
     def attempts(self, stage: StageName) -> list[tuple[int, int]]:
-        """All attempts (trial id, attempt) of which there is a directory; the trial of the other stages is -1."""
+        """All attempts (trial id, attempt) of which there is a directory; the trial of the other stages is NO_TRIAL."""
         if stage == "train":
             return list(self.run.trial_attempts())
         names = (path.name.removeprefix("attempt-") for path in self.run.path.glob(f"{stage}/attempt-*"))
-        return [(-1, int(name)) for name in names if name.isdecimal()]
+        return [(NO_TRIAL, int(name)) for name in names if name.isdecimal()]
 
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""

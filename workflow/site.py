@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import ipaddress
-import itertools
 import os
 import re
-import shutil
-import socket
-import struct
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,33 +15,37 @@ from workflow.config.options import options_data, read_options
 from workflow.config.strict import Section, apply_overrides, is_there, literal_path, read_yaml, shipped, to_yaml
 from workflow.errors import InputError, Problems, did_you_mean, listing, show, unusable_text
 from workflow.globus.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
+from workflow.machine import foreign_address, visible_gpus
 from workflow.stages import CONTRACTS, Container, Options, data_dir_inside
 
 SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
-VENDORS = ("nvidia", "amd", "intel", "none")
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
 """Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
 
-_SIOCGIFADDR = 0x8915
-"""netdevice(7): the address of an interface."""
-
 OTHER_ADDRESS = "set the site's address to one of these, or to auto"
 
-_GPU_MASKS = {
-    "nvidia": "CUDA_VISIBLE_DEVICES",
-    "amd": "ROCR_VISIBLE_DEVICES",
-    "intel": "ZE_AFFINITY_MASK",
-    "none": "CUDA_VISIBLE_DEVICES",
+
+@dataclass(frozen=True)
+class Vendor:
+    """Whose GPUs they are: the ``mask`` variable that shows a process those it may use, and the runtime's ``flag``.
+
+    Masks in ``unset`` would hide some beside it, since each one counts in what the one before has left.
+    """
+
+    mask: str
+    unset: tuple[str, ...] = ()
+    flag: str = ""
+
+
+VENDORS = {
+    "nvidia": Vendor("CUDA_VISIBLE_DEVICES", flag="--nv"),
+    "amd": Vendor(
+        "ROCR_VISIBLE_DEVICES", ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"), "--rocm"
+    ),
+    "intel": Vendor("ZE_AFFINITY_MASK", ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")),
+    "none": Vendor("CUDA_VISIBLE_DEVICES"),
 }
-_UNSET_MASKS = {
-    "nvidia": (),
-    "amd": ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL"),
-    "intel": ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"),
-    "none": (),
-}
-"""Masks that would hide GPUs beside the vendor's own: each one counts in what the one before has left."""
-_GPU_FLAGS = {"nvidia": "--nv", "amd": "--rocm", "intel": "", "none": ""}
 
 
 @dataclass(frozen=True)
@@ -97,12 +94,12 @@ class Site:
     @property
     def mask(self) -> str:
         """The environment variable that shows a process the GPUs it may use."""
-        return self.gpu_mask or _GPU_MASKS[self.gpu_vendor]
+        return self.gpu_mask or VENDORS[self.gpu_vendor].mask
 
     @property
     def unset_masks(self) -> tuple[str, ...]:
         """Masks that a training must not see beside it."""
-        return _UNSET_MASKS[self.gpu_vendor] if self.gpu_unset is None else self.gpu_unset
+        return VENDORS[self.gpu_vendor].unset if self.gpu_unset is None else self.gpu_unset
 
     @property
     def gpu_count(self) -> int:
@@ -112,7 +109,7 @@ class Site:
     @property
     def renumbered(self) -> bool:
         """Whether a process under the mask counts its GPUs from 0; a CUDA mask is simply written again by train.sh."""
-        return self.mask != _GPU_MASKS["nvidia"]
+        return self.mask != VENDORS["nvidia"].mask
 
     @property
     def nodes_per_block(self) -> int:
@@ -140,10 +137,18 @@ class Site:
     @property
     def container(self) -> Container:
         programs = (self.container_command,) if self.container_command else Container.programs
-        flag = _GPU_FLAGS[self.gpu_vendor]
+        flag = VENDORS[self.gpu_vendor].flag
         return Container(programs, flag, self.container_pid, self.container_fakeroot, self.options)
 
+    @property
+    def foreign_address(self) -> str:
+        """Why workers cannot find a controller here at ``address``: it is not this machine's. Empty if it is."""
+        if self.address == "auto" or (self.batch is not None and self.batch.interface):
+            return ""
+        return foreign_address(self.address)
+
     def to_yaml(self) -> str:
+        """The file that a resume reads; what was found out here and now is left to be found out again."""
         data = {**vars(self), "gpus": list(self.gpus), **options_data(self.options)}
         data |= batch_data(self.batch) if self.batch else {}
         del data["auto"], data["options"], data["batch"], data["allocated_nodes"], data["endpoint"]
@@ -196,36 +201,46 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     endpoint = read_endpoint(top, scheduler)
     gpus = () if endpoint else _read_gpus(top, vendor, is_batch=is_batch)
     per_trial, per_gpu = _read_shares(top, gpus)
-    without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1) or Site.workers_without_gpu
+    without_gpu = top.integer("workers_without_gpu", Site.workers_without_gpu, least=1)
     workers = _read_workers(top, len(gpus) // per_trial * per_gpu, gpus, without_gpu)
     beats = _BATCH_BEATS if is_batch else (Site.heartbeat_period, Site.heartbeat_threshold)
-    settings: dict[str, Any] = {
-        **_read_masks(top),
-        "gpus_per_trial": per_trial,
-        "trials_per_gpu": per_gpu,
-        "workers_without_gpu": without_gpu,
-        "container_command": _read_command(top),
-        "container_pid": top.boolean("container_pid", False),
-        "container_fakeroot": top.boolean("container_fakeroot", False),
-        "options": read_options(top, map(data_dir_inside, CONTRACTS), look=endpoint is None),
-        "endpoint": endpoint,
-        "scratch": _read_scratch(top),
-        "address": _read_address(top, "auto" if is_batch else Site.address),
-        "heartbeat_period": top.integer("heartbeat_period", beats[0], least=1),
-        "heartbeat_threshold": top.integer("heartbeat_threshold", beats[1], least=2),
-        "submissions_per_minute": top.integer("submissions_per_minute", Site.submissions_per_minute, least=1),
-        "grace": top.number("grace", Site.grace, least=0, most=3600),
-        "poll": top.number("poll", Site.poll, least=0.05, most=10),
-        "patience": top.number("patience", 60.0 if is_batch else Site.patience, least=1, most=86400),
-        "batch": read_batch(top, str(scheduler)) if is_batch else None,
-    }
-    auto = frozenset(key for key in ("gpus", "gpu_vendor", "workers") if top.data.get(key) in (None, "auto"))
+    mask, unset = _read_masks(top)
+    site = Site(
+        name,
+        str(scheduler),
+        workers,
+        gpus,
+        _found_vendor(vendor, nvidia=bool(gpus) or (endpoint is not None and data.get("gpus") in (None, "auto"))),
+        gpu_mask=mask,
+        gpu_unset=unset,
+        gpus_per_trial=per_trial,
+        trials_per_gpu=per_gpu,
+        workers_without_gpu=without_gpu,
+        container_command=_read_command(top),
+        container_pid=top.boolean("container_pid", False),
+        container_fakeroot=top.boolean("container_fakeroot", False),
+        options=read_options(top, map(data_dir_inside, CONTRACTS), look=endpoint is None),
+        scratch=_read_scratch(top),
+        address=_read_address(top, "auto" if is_batch else Site.address),
+        heartbeat_period=top.integer("heartbeat_period", beats[0], least=1),
+        heartbeat_threshold=top.integer("heartbeat_threshold", beats[1], least=2),
+        submissions_per_minute=top.integer("submissions_per_minute", Site.submissions_per_minute, least=1),
+        grace=top.number("grace", Site.grace, least=0, most=3600),
+        poll=top.number("poll", Site.poll, least=0.05, most=10),
+        patience=top.number("patience", 60.0 if is_batch else Site.patience, least=1, most=86400),
+        batch=read_batch(top, str(scheduler)) if is_batch else None,
+        endpoint=endpoint,
+        auto=frozenset(key for key in ("gpus", "gpu_vendor", "workers") if top.data.get(key) in (None, "auto")),
+    )
     top.finish()
-    _check_beats(top, settings)
+    _check_beats(top, site)
     problems.raise_if_any()
-    if vendor == "auto":
-        vendor = "nvidia" if gpus or (endpoint and data.get("gpus") in (None, "auto")) else "none"
-    return Site(name, str(scheduler), workers, gpus, str(vendor), **settings, auto=auto)
+    return site
+
+
+def _found_vendor(vendor: str, *, nvidia: bool) -> str:
+    """That of ``auto`` follows from the GPUs that nvidia-smi shows."""
+    return vendor if vendor != "auto" else "nvidia" if nvidia else "none"
 
 
 def _read_command(top: Section) -> str | None:
@@ -243,16 +258,16 @@ def _read_scratch(top: Section) -> str | None:
     return scratch
 
 
-def _check_beats(top: Section, settings: Mapping[str, Any]) -> None:
+def _check_beats(top: Section, site: Site) -> None:
     """A silence must outlast a few beats, or every trial counts as lost."""
-    if settings["heartbeat_threshold"] < 2 * settings["heartbeat_period"]:
-        least = 2 * settings["heartbeat_period"]
-        top.wrong("heartbeat_threshold", settings["heartbeat_threshold"], f"write at least twice the period: {least}")
-    if settings["patience"] < _LEAST_PATIENCE:
-        top.wrong("patience", settings["patience"], f"write at least {_LEAST_PATIENCE:g}: a controller beats every 2 s")
+    least = 2 * site.heartbeat_period
+    if site.heartbeat_threshold < least:
+        top.wrong("heartbeat_threshold", site.heartbeat_threshold, f"write at least twice the period: {least}")
+    if site.patience < _LEAST_PATIENCE:
+        top.wrong("patience", site.patience, f"write at least {_LEAST_PATIENCE:g}: a controller beats every 2 s")
 
 
-def _read_gpus(top: Section, vendor: str | None, *, is_batch: bool) -> tuple[str, ...]:
+def _read_gpus(top: Section, vendor: str, *, is_batch: bool) -> tuple[str, ...]:
     value = top.raw("gpus")
     if is_batch and value in (None, "auto"):
         what = "is missing" if value is None else "'auto' cannot be found out before a job runs"
@@ -275,18 +290,18 @@ def _read_gpus(top: Section, vendor: str | None, *, is_batch: bool) -> tuple[str
     return tuple(str(n) for n in names)
 
 
-def _read_masks(top: Section) -> dict[str, Any]:
+def _read_masks(top: Section) -> tuple[str | None, tuple[str, ...] | None]:
     mask, unset = top.text("gpu_mask"), top.texts("gpu_unset")
     for key, name in (*([("gpu_mask", mask)] if mask is not None else []), *(("gpu_unset", name) for name in unset)):
         if not re.fullmatch(r"[A-Za-z_]\w*", name, flags=re.ASCII):
             top.wrong(key, name, "write the name of an environment variable, such as CUDA_VISIBLE_DEVICES")
-    return {"gpu_mask": mask, "gpu_unset": tuple(unset) if "gpu_unset" in top.data else None}
+    return mask, tuple(unset) if "gpu_unset" in top.data else None
 
 
 def _read_shares(top: Section, gpus: tuple[str, ...]) -> tuple[int, int]:
     """GPUs a trial, and trials a GPU; one of them is 1."""
-    per_trial = top.integer("gpus_per_trial", 1, least=1) or 1
-    per_gpu = top.integer("trials_per_gpu", 1, least=1) or 1
+    per_trial = top.integer("gpus_per_trial", 1, least=1)
+    per_gpu = top.integer("trials_per_gpu", 1, least=1)
     if per_trial > 1 and per_gpu > 1:
         top.wrong("trials_per_gpu", per_gpu, "leave gpus_per_trial or trials_per_gpu at 1")
     if gpus and len(gpus) % per_trial:
@@ -298,39 +313,15 @@ def _read_workers(top: Section, slots: int, gpus: tuple[str, ...], without_gpu: 
     if top.data.get("workers") == "auto":
         top.raw("workers")
         return slots or without_gpu
-    workers = top.integer("workers", slots or without_gpu, least=1) or 1
+    workers = top.integer("workers", slots or without_gpu, least=1)
     if gpus and workers > max(slots, 1):
         remedy = f"write at most {slots}, one GPU for each worker, or set gpus or trials_per_gpu"
         top.problems.add(top.at("workers"), f"{workers} is more than the GPUs {show(list(gpus))}", remedy)
     return workers
 
 
-def foreign_address(site: Site) -> str:
-    """Why workers cannot find a controller here at the site's address: it is not this machine's. Empty if it is."""
-    if site.address == "auto" or (site.batch is not None and site.batch.interface):
-        return ""
-    family = socket.AF_INET6 if ":" in site.address else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.bind((site.address, 0))
-    except OSError as error:
-        return f"address {site.address} is not this machine's ({error.strerror}); it has {listing(_own_addresses())}"
-    return ""
-
-
-def _own_addresses() -> list[str]:
-    """The IPv4 addresses of the interfaces."""
-    found = []
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        for _, name in socket.if_nameindex():
-            with contextlib.suppress(OSError):
-                answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-                found.append(socket.inet_ntoa(answer[20:24]))
-    return found
-
-
 def _read_address(top: Section, default: str) -> str:
-    address = top.text("address", default) or default
+    address = top.text("address", default)
     if address == "auto":
         return address
     try:
@@ -338,21 +329,3 @@ def _read_address(top: Section, default: str) -> str:
     except ValueError:
         top.wrong("address", address, "write an IP address of this machine, or auto: Parsl waits minutes for a name")
         return default
-
-
-def visible_gpus() -> tuple[str, ...]:
-    """The NVIDIA GPUs of this machine that this process may use, by number or as CUDA_VISIBLE_DEVICES names them."""
-    mask = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if mask is not None and mask.strip() in ("", "-1", "NoDevFiles"):
-        return ()
-    if shutil.which("nvidia-smi") is None:
-        return ()
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return ()
-    count = sum(line.startswith("GPU ") for line in listed.splitlines())
-    if mask is None or not count:
-        return tuple(map(str, range(count)))
-    # CUDA takes a mask up to its first invalid entry.
-    return tuple(itertools.takewhile(lambda name: name not in ("", "-1"), (part.strip() for part in mask.split(","))))

@@ -80,7 +80,7 @@ class State:
     stage_attempts: dict[str, int] = field(default_factory=dict)
     """Highest attempt number of preprocess and of infer."""
     stage_trials: dict[str, int] = field(default_factory=dict)
-    """The trial that the last attempt of infer was for; -1 for preprocess."""
+    """The trial that the last attempt of infer was for; NO_TRIAL for preprocess."""
     stage_outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The last outcome of preprocess and of infer; infer's trial_id is the winner's."""
     stage_runs: dict[str, int] = field(default_factory=dict)

@@ -26,6 +26,10 @@ FIRST_RERUN = 10**9
 """Trials with ids from this one on are re-runs of the search's best, which asks for none of so many."""
 
 
+NO_TRIAL = -1
+"""The trial of preprocess's attempts, which are for all."""
+
+
 def is_rerun(trial_id: int) -> bool:
     return trial_id >= FIRST_RERUN
 

@@ -48,7 +48,7 @@ ALLOWED = {
     "search.genetic": "errors search.* space trial",
     "search.random_search": "errors search.* space trial",
     "search.asynchronous": "search.* space trial",
-    "search.optuna_search": "errors search.* space trial",
+    "search.optuna_search": "errors parameters search.* space trial",
     "search.halving": "search.arrays",
     "search.pareto": "search.arrays",
     "search.screening": "search.*",
@@ -84,8 +84,8 @@ ALLOWED = {
         " state stopping triage trial"
     ),
     "globus.endpoint": "config.strict rundir",
-    "site": "cluster.batch config.options config.strict errors globus.endpoint stages",
-    "cluster.executors": "cluster.batch cluster.providers errors lock rundir site worker.pool",
+    "site": "cluster.batch config.options config.strict errors globus.endpoint machine stages",
+    "cluster.executors": "cluster.batch cluster.providers errors lock machine rundir site worker.pool",
     "runner": (
         "attempt cluster.batch cluster.executors cluster.parsl_log cluster.pools cluster.providers"
         " config.experiment curves disk durations errors globus.runner image lock metrics reuse rundir site"
@@ -169,6 +169,7 @@ ALLOWED = {
     "state": "trial",
     "search.variation": "space",
     "search.arrays": "",
+    "machine": "errors",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

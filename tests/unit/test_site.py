@@ -11,8 +11,9 @@ import yaml
 
 from workflow.config.strict import parse_overrides
 from workflow.errors import InputError
+from workflow.machine import visible_gpus
 from workflow.run import main
-from workflow.site import Site, find_site, foreign_address, load_site, visible_gpus
+from workflow.site import Site, find_site, load_site
 from workflow.stages import Bind, Options
 
 ROOT = Path(__file__).parents[2]
@@ -433,10 +434,10 @@ DOCUMENTATION = "203.0.113.9"
 
 
 def test_an_address_of_another_machine_is_named_with_those_that_are_there(tmp_path: Path) -> None:
-    reason = foreign_address(load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": DOCUMENTATION}))
+    reason = load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": DOCUMENTATION}).foreign_address
     assert f"address {DOCUMENTATION} is not this machine's" in reason and "it has 127.0.0.1" in reason
     for own in ("127.0.0.1", "auto"):
-        assert foreign_address(load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": own})) == ""
+        assert load_site(write(tmp_path / "a.yaml", MINIMAL), {"address": own}).foreign_address == ""
 
 
 def test_a_run_does_not_begin_at_such_an_address(

@@ -153,25 +153,25 @@ def read_batch(top: Section, scheduler: str) -> Batch:
         queue=personal["partition"] or personal["queue"],
         qos=personal["qos"],
         constraint=personal["constraint"],
-        nodes_per_block=top.integer("nodes_per_block", usual.nodes_per_block, least=1) or 1,
-        min_blocks=top.integer("min_blocks", usual.min_blocks, least=0) or 0,
-        max_blocks=top.integer("max_blocks", usual.max_blocks, least=1) or 1,
+        nodes_per_block=top.integer("nodes_per_block", usual.nodes_per_block, least=1),
+        min_blocks=top.integer("min_blocks", usual.min_blocks, least=0),
+        max_blocks=top.integer("max_blocks", usual.max_blocks, least=1),
         walltime=_read_walltime(top, usual.walltime),
         cores_per_node=top.integer("cores_per_node", None, least=1),
         gres=top.text("gres"),
         gpu_request=top.boolean("gpu_request", usual.gpu_request),
         exclusive=top.boolean("exclusive", usual.exclusive),
-        launcher=top.text("launcher", usual.launcher, LAUNCHERS) or usual.launcher,
-        launcher_options=top.text("launcher_options", "") or "",
-        launcher_bind=top.text("launcher_bind", usual.launcher_bind) or "",
+        launcher=top.text("launcher", usual.launcher, LAUNCHERS),
+        launcher_options=top.text("launcher_options", ""),
+        launcher_bind=top.text("launcher_bind", usual.launcher_bind),
         modules=tuple(top.texts("modules")),
-        worker_init=top.text("worker_init", "") or "",
+        worker_init=top.text("worker_init", ""),
         proxy=top.text("proxy"),
         scheduler_options=tuple(top.texts("scheduler_options")),
-        select_options=top.text("select_options", "") or "",
+        select_options=top.text("select_options", ""),
         interface=top.text("interface"),
         status_interval=top.number("status_interval", usual.status_interval, least=1, most=3600),
-        scheduler_patience=top.duration("scheduler_patience", usual.scheduler_patience) or usual.scheduler_patience,
+        scheduler_patience=top.duration("scheduler_patience", usual.scheduler_patience),
         queues=_read_queues(top.section("queues")),
     )
     _check(top, batch)
@@ -179,7 +179,7 @@ def read_batch(top: Section, scheduler: str) -> Batch:
 
 
 def _read_walltime(top: Section, default: float) -> float:
-    walltime = top.duration("walltime", default) or default
+    walltime = top.duration("walltime", default)
     if walltime < _LEAST_WALLTIME:
         top.wrong("walltime", top.data.get("walltime"), "write at least 1m: schedulers count in minutes")
     elif walltime > _MOST_WALLTIME:
@@ -193,12 +193,12 @@ def _read_queues(section: Section) -> dict[str, Queue]:
 
 def _read_queue(section: Section) -> Queue:
     queue = Queue(
-        section.integer("min_nodes", 1, least=1) or 1,
+        section.integer("min_nodes", 1, least=1),
         section.integer("max_nodes", None, least=1),
         section.duration("walltime"),
         section.integer("max_jobs", None, least=1),
-        section.text("source", "") or "",
-        section.text("verified", "no") or "no",
+        section.text("source", ""),
+        section.text("verified", "no"),
     )
     if queue.max_nodes is not None and queue.max_nodes < queue.min_nodes:
         section.wrong("max_nodes", queue.max_nodes, f"write at least min_nodes, {queue.min_nodes}")

@@ -35,6 +35,7 @@ from workflow.cluster.batch import BLOCK_START
 from workflow.cluster.providers import launcher, provider
 from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
+from workflow.machine import own_address
 from workflow.rundir import is_plain
 from workflow.site import Site
 from workflow.worker import pool
@@ -330,23 +331,13 @@ def _address(site: Site) -> str:
     try:
         if interface:
             return str(address_by_interface(interface))
-        return _own_address() if site.address == "auto" else site.address
+        return own_address() if site.address == "auto" else site.address
     except OSError as error:
         there = listing(name for _, name in socket.if_nameindex())
         what = f"interface {interface}" if interface else "a route to other machines"
         raise SiteError(
             f"{what} is not there: {error.strerror}; interfaces: {there}: set interface or address"
         ) from error
-
-
-def _own_address() -> str:
-    """The address of the interface with the default route. Connecting a datagram socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # an address reserved for documentation (RFC 5737)
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostbyname(socket.gethostname())
 
 
 def _launch_command(pool: str) -> str:

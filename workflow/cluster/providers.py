@@ -89,7 +89,7 @@ class Steady(ABC):
 
     def status(self, job_ids: list[Any]) -> list[JobStatus]:
         """Of each job; that of the last time where the scheduler doesn't answer."""
-        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
+        active = self._active(job_ids)
         if active:
             for job, state in self._ask(active).items():
                 known = self.resources[job]
@@ -99,13 +99,22 @@ class Steady(ABC):
 
     def cancel(self, job_ids: list[Any]) -> list[bool]:
         """Ask the scheduler to end jobs; those that have ended already are no error."""
-        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
-        code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
-        if code != 0:
-            logger.warning(_trouble(self.cancel_command[0], code, error))
+        active = self._active(job_ids)
+        code, _ = self._cancel(active)
         for job in active if code == 0 else ():
             self.resources[job]["status"] = JobStatus(JobState.CANCELLED)
         return [job not in active or code == 0 for job in job_ids]
+
+    def _active(self, job_ids: list[Any]) -> list[Any]:
+        """Those that have not ended, as far as is known."""
+        return [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
+
+    def _cancel(self, jobs: list[Any]) -> tuple[int, str]:
+        """The exit code of the scheduler's command, and what it complains of."""
+        code, _, error = self._run(*self.cancel_command, *jobs) if jobs else (0, "", "")
+        if code != 0:
+            logger.warning(_trouble(self.cancel_command[0], code, error))
+        return code, error
 
     cancel_command: tuple[str, ...] = ()
 
@@ -270,12 +279,10 @@ class SteadyPBS(Steady, PBSProProvider):
 
         So a job is deleted if qdel complains of other jobs only; of one that has ended it says so.
         """
-        active = [job for job in job_ids if self.resources[job]["status"].state not in TERMINAL_STATES]
-        code, _, error = self._run(*self.cancel_command, *active) if active else (0, "", "")
+        active = self._active(job_ids)
+        code, error = self._cancel(active)
         lines = [line for line in error.splitlines() if line.strip()]
         about = {job: line for line in lines for job in active if any(_same_job(job, word) for word in line.split())}
-        if code != 0:
-            logger.warning(_trouble("qdel", code, error))
         for job in active:
             if self._OVER.search(about.get(job, "")):
                 self.resources[job]["status"] = JobStatus(JobState.COMPLETED)
@@ -382,7 +389,10 @@ def provider(site: Site, prefix: str) -> Steady:
 
 
 def block_script(site: Site, command: str) -> str:
-    """The script of a job whose nodes run ``command``, as it would be submitted; nothing is."""
+    """The script of a job whose nodes run ``command``, as it would be submitted; nothing is.
+
+    Parsl's providers write it while they submit: so one submits here, to nobody, in a directory of its own.
+    """
     with tempfile.TemporaryDirectory() as directory:
         made: Any = provider(site, "workflow")
         made.script_dir = directory

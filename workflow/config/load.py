@@ -86,7 +86,7 @@ def _read(top: Section, default_name: str, *, remote: bool) -> Experiment:
         what_helps = "leave it out, or name one objective"
         top.problems.add("search.warm_start", "does not go with several objectives", what_helps)
     top.problems.raise_if_any()
-    assert space is not None and model is not None and max_attempts is not None and same_failures is not None
+    assert space is not None and model is not None
     warnings = (*space.warnings, *_warnings(space, stages, [objective, *further]))
     warnings += tuple(fidelity_warnings(search.fidelity, space))
     search = with_checkpoints(search, space, stages)
@@ -169,10 +169,10 @@ def _parse_objective(text: object, top: Section) -> Objective:
 
 
 def _read_objective(section: Section) -> Objective:
-    metric = section.text("metric", "val_loss") or ""
+    metric = section.text("metric", "val_loss")
     if not re.fullmatch(_METRIC, metric):
         section.wrong("metric", metric, "write the name of a score, such as val_loss, mse or pcc")
-    mode = section.text("mode", "min", MODES) or "min"
+    mode = section.text("mode", "min", MODES)
     section.finish()
     return Objective(metric, mode)
 
@@ -183,10 +183,10 @@ def _read_early_stopping(top: Section, *, remote: bool) -> StoppingSettings | No
         return None
     section, defaults = top.section("early_stopping"), StoppingSettings()
     settings = StoppingSettings(
-        section.text("rule", defaults.rule) or "",
+        section.text("rule", defaults.rule),
         section.number("percentile", defaults.percentile),
-        section.integer("grace", defaults.grace) or 0,
-        section.integer("min_trials", defaults.min_trials) or 0,
+        section.integer("grace", defaults.grace),
+        section.integer("min_trials", defaults.min_trials),
         section.text("pattern"),
     )
     section.finish()
@@ -204,8 +204,8 @@ def _read_finalists(top: Section, space: Space | None, stages: Mapping[StageName
     constants = space.constants if space is not None else {}
     given: dict[str, Argument] = {**stages["train"].args, **constants}
     known = next((name for name in SEED_ARGUMENTS if name in given and name not in searched), None)
-    count = section.integer("count", defaults.count, least=0) or 0
-    repeats = section.integer("repeats", defaults.repeats, least=1) or 1
+    count = section.integer("count", defaults.count, least=0)
+    repeats = section.integer("repeats", defaults.repeats, least=1)
     name = section.text("seed_argument", known)
     section.finish()
     if count and section.data:

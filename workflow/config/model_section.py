@@ -37,8 +37,8 @@ _MAX_ARGUMENT = 100_000
 
 def read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: bool) -> Model | None:
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
-    runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES) or "none"
-    contract = section.text("contract", "improve", CONTRACTS) or "improve"
+    runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES)
+    contract = section.text("contract", "improve", CONTRACTS)
     options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()
     if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):

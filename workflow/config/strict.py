@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import yaml
 
@@ -205,6 +205,10 @@ class Section:
     def wrong(self, key: str, value: object, remedy: str) -> None:
         self.problems.add(self.at(key), f"{show(value)} is not allowed", remedy)
 
+    @overload
+    def text(self, key: str, default: str, choices: Sequence[str] = ()) -> str: ...
+    @overload
+    def text(self, key: str, default: None = None, choices: Sequence[str] = ()) -> str | None: ...
     def text(self, key: str, default: str | None = None, choices: Sequence[str] = ()) -> str | None:
         value = self.raw(key)
         if value is None:
@@ -240,6 +244,10 @@ class Section:
         text = self.text(key)
         return None if text is None else self._expand(key, text)
 
+    @overload
+    def integer(self, key: str, default: int, least: int | None = None) -> int: ...
+    @overload
+    def integer(self, key: str, default: None, least: int | None = None) -> int | None: ...
     def integer(self, key: str, default: int | None, least: int | None = None) -> int | None:
         value = self.raw(key)
         if value is None:
@@ -278,6 +286,10 @@ class Section:
             return default
         return value
 
+    @overload
+    def duration(self, key: str, default: float) -> float: ...
+    @overload
+    def duration(self, key: str, default: None = None) -> float | None: ...
     def duration(self, key: str, default: float | None = None) -> float | None:
         """Seconds, from a number of seconds or a text such as 90s, 30m, 2h, 1d, 1h30m, 01:30:00."""
         value = self.raw(key)

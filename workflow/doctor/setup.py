@@ -21,7 +21,7 @@ from workflow.errors import listing, printable
 from workflow.globus.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
-from workflow.site import OTHER_ADDRESS, Site, foreign_address
+from workflow.site import OTHER_ADDRESS, Site
 from workflow.stages import OUTPUT_DIRS, PATH_NAMES
 
 _GIB = 2**30
@@ -86,7 +86,7 @@ def examine(experiment: Experiment, site: Site, output: Path) -> Iterator[Findin
         yield from _scripts(experiment, site)
     yield from _data(experiment)
     yield from _config_file(experiment, site)
-    if reason := foreign_address(site):
+    if reason := site.foreign_address:
         yield Finding("fail", "address", reason, OTHER_ADDRESS)
     if site.batch is not None and (reason := experiment.too_long_for(site.batch.walltime)):
         yield Finding("warn", "walltime", reason, LONGER)

@@ -62,7 +62,7 @@ def read_endpoint(top: Section, scheduler: str | None) -> Endpoint | None:
                 top.problems.add(top.at(key), f"means nothing to this scheduler ({scheduler})", "take it out")
         return None
     _refuse_gpus(top)
-    timeout = top.duration("queue_timeout", _DAY) or _DAY
+    timeout = top.duration("queue_timeout", _DAY)
     return Endpoint(_read_id(top), _read_directory(top), _read_config(top), timeout)
 
 
