@@ -16,6 +16,7 @@ from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.config.experiment import Experiment
 from workflow.config.load import load_experiment
+from workflow.disk import write_text
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.finals import doubt
 from workflow.image import ImageError, ImageWatch
@@ -34,7 +35,6 @@ from workflow.report.tables import (
     lines,
     model_directory,
     write_tables,
-    write_text,
 )
 from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir

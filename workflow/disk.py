@@ -1,4 +1,4 @@
-"""Whether a disk takes what a run writes, and what helps where it doesn't."""
+"""Files are written whole or not at all; whether a disk takes them, and what helps where it doesn't."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import errno
 import os
 import threading
 from pathlib import Path
+
+from workflow.errors import SiteError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
@@ -36,3 +38,23 @@ def unwritable(directory: Path, *, blamed: bool = False) -> str:
             probe.unlink()
         return f"{directory}: {error.strerror}; {disk_remedy(error)}"
     return ""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file of a run at once. Raises SiteError."""
+    try:
+        replace_text(path, text)
+    except OSError as error:
+        raise SiteError(f"{path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume") from error
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Replace a file at once, so that a reader never sees half of it. Raises OSError."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+        raise

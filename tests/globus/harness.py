@@ -14,17 +14,17 @@ from pathlib import Path
 
 from tests.globus.service import Service, SpoolExecutor, client
 from workflow import check, run
-from workflow.globus import runner as globus
+from workflow.globus import runner, service
 
 
 def main() -> None:
     options = json.loads(sys.argv.pop(1))
-    globus._MARGIN = options.pop("margin", globus._MARGIN)
+    runner._MARGIN = options.pop("margin", runner._MARGIN)
     program = (lambda: sys.exit(check.main())) if options.pop("check", False) else run.program
     window = options.pop("window", 1)
-    service = Service(**{**options, "spool": Path(options["spool"])})
-    globus.make_client = lambda: client(service)
-    globus.Executor = partial(SpoolExecutor, api_burst_window_s=window)
+    stand_in = Service(**{**options, "spool": Path(options["spool"])})
+    service.make_client = lambda: client(stand_in)
+    service.Executor = partial(SpoolExecutor, api_burst_window_s=window)
     program()
 
 

@@ -93,11 +93,11 @@ ALLOWED = {
     ),
     "globus.remote": "",
     "globus.runner": (
-        "cluster.executors config.experiment doctor.findings errors globus.endpoint globus.remote lock"
-        " report.tables rundir runner site stages supervise trial worker.contract"
+        "cluster.executors config.experiment disk errors globus.endpoint globus.remote globus.service lock"
+        " rundir runner site stages supervise trial worker.contract"
     ),
     "report": "",
-    "report.tables": "budgets config.initial disk errors finals ranking rundir search stages state trial",
+    "report.tables": "budgets config.initial disk finals ranking rundir search stages state trial",
     "report.news": "campaign errors notifier ranking report.tables rundir trial",
     "report.columns": "config.initial errors parameters trial",
     "report.history": (
@@ -122,7 +122,7 @@ ALLOWED = {
         " report.markup report.summary report.tables report.units triage trial"
     ),
     "report.page": "errors report.figures report.history report.markup report.sections report.summary",
-    "report.__main__": "config.strict disk errors report.history report.page report.tables rundir terminal",
+    "report.__main__": "config.strict disk errors report.history report.page rundir terminal",
     "report.tally": "budgets errors finals state trial",
     "report.snapshot": "budgets report.tally trial",
     "report.attempts": "attempt curves errors report.tally rundir worker.contract",
@@ -145,14 +145,14 @@ ALLOWED = {
     "doctor.site": "cluster.batch cluster.commands config.strict doctor.findings errors rundir site",
     "doctor.setup": (
         "config.experiment config.strict doctor.findings doctor.site durations errors globus.endpoint"
-        " globus.runner image rundir site stages"
+        " globus.service image rundir site stages"
     ),
     "doctor.rehearsal": "attempt config.experiment doctor.findings errors lock remedies rundir runner site trial",
     "check": (
         "config.experiment config.load config.strict doctor.findings doctor.rehearsal doctor.setup errors"
         " request rundir site terminal"
     ),
-    "disk": "",
+    "disk": "errors",
     "attempt": "errors worker.contract worker.processes",
     "cluster.pools": "cluster.executors cluster.providers errors site triage",
     "cluster.parsl_log": "",
@@ -170,11 +170,12 @@ ALLOWED = {
     "search.variation": "space",
     "search.arrays": "",
     "machine": "errors",
+    "globus.service": "cluster.executors errors globus.endpoint",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 
 PARSL = ("parsl", "globus_compute_sdk")
-MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "runner"}
+MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "globus.service", "runner"}
 
 SEARCHES = {module for module in ALLOWED if module.partition(".")[0] == "search"}
 PURE = {

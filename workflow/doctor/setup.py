@@ -105,9 +105,19 @@ def _endpoint(endpoint: Endpoint) -> Iterator[Finding]:
     if reason := sdk_trouble():
         yield Finding("fail", "SDK", reason, INSTALL_SDK)
         return
-    from workflow.globus.runner import look_for_login  # which needs it
+    yield _login()
 
-    yield look_for_login()
+
+def _login() -> Finding:
+    from workflow.globus.service import LOG_IN, login_missing  # which need the SDK
+
+    try:
+        if not login_missing():
+            return Finding("pass", "login", "somebody is logged in to Globus here")
+    except Exception as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        return Finding("warn", "login", f"whether somebody is logged in to Globus cannot be told: {text}", LOG_IN)
+    return Finding("fail", "login", "nobody is logged in to Globus here", LOG_IN)
 
 
 def _definition(experiment: Experiment) -> Iterator[Finding]:

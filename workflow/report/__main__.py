@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workflow.config.strict import is_there
-from workflow.disk import disk_remedy
+from workflow.disk import disk_remedy, replace_text
 from workflow.errors import EXIT_DONE, InputError, SiteError
 from workflow.report.history import Run, load_run
 from workflow.report.page import page
-from workflow.report.tables import replace_text
 from workflow.rundir import RunDir
 from workflow.terminal import run_command
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from workflow.budgets import Budgets
 from workflow.config.initial import cell, cells, csv_line
-from workflow.disk import disk_remedy
-from workflow.errors import SiteError
+from workflow.disk import write_text
 from workflow.finals import Finalist, optimism
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of
 from workflow.rundir import RunDir
@@ -229,26 +226,6 @@ def counts(state: State) -> dict[str, int]:
         "unfinished": len(state.unfinished),
         "lost_attempts": sum(state.lost.values()) + sum(state.cut.values()) + state.doubted + state.abandoned,
     }
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file of a run at once. Raises SiteError."""
-    try:
-        replace_text(path, text)
-    except OSError as error:
-        raise SiteError(f"{path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume") from error
-
-
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file at once, so that a reader never sees half of it. Raises OSError."""
-    draft = path.with_name(f".{path.name}.new")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise
 
 
 def lines(parameters: Mapping[str, Value], names: Iterable[str]) -> str:
