@@ -18,8 +18,8 @@ from typing import Any
 from workflow import __version__
 from workflow.config.strict import HOME
 from workflow.image import digest, read_image
+from workflow.runtimes import Model
 from workflow.site import Site
-from workflow.stages import Model
 
 _CONTENTS = 256 << 20
 """Bytes of files up to which their contents are compared; of more, names, sizes and modification times."""

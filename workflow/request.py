@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
+from workflow.arguments import fragile
 from workflow.cluster.allocation import find_allocation
 from workflow.config.experiment import Experiment
 from workflow.config.initial import write_earlier, write_initial
@@ -23,7 +24,6 @@ from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
 from workflow.site import Site, find_site, load_site
-from workflow.stages import fragile
 
 _DRAFT = ".workflow-draft."
 

@@ -16,7 +16,8 @@ from workflow.errors import InputError, Problems
 from workflow.journal import Follower
 from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
-from workflow.stages import PATH_NAMES, Bind, Options
+from workflow.runtimes import Bind, Options
+from workflow.stages import PATH_NAMES
 from workflow.state import State
 from workflow.trial import Outcome, Params, Trial, spoken
 

@@ -25,6 +25,7 @@ from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
 from workflow import supervise
+from workflow.arguments import Argument
 from workflow.attempt import Watch, ask_to_stop, has_begun, log_excerpt, result_of
 from workflow.cluster.batch import clock
 from workflow.cluster.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
@@ -42,7 +43,7 @@ from workflow.metrics import judge
 from workflow.reuse import Reuse, reuse_of
 from workflow.rundir import RunDir
 from workflow.site import Site
-from workflow.stages import Argument, Command, Place, StageName
+from workflow.stages import Command, Place, StageName
 from workflow.state import Record
 from workflow.trial import NO_TRIAL, Outcome, Trial, spoken
 from workflow.worker import contract

@@ -16,7 +16,7 @@ from workflow.config.strict import Section, apply_overrides, is_there, literal_p
 from workflow.errors import InputError, Problems, did_you_mean, listing, show, unusable_text
 from workflow.globus.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data, read_endpoint
 from workflow.machine import foreign_address, visible_gpus
-from workflow.stages import CONTRACTS, Container, Options, data_dir_inside
+from workflow.runtimes import CONTRACTS, Container, Options, data_dir_inside
 
 SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
 _LEAST_PATIENCE = 6.0

@@ -6,33 +6,21 @@ A stage is one call of an interface script of the model: ``preprocess`` (once a 
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
-from workflow.errors import listing
+from workflow.arguments import Argument, fill, options, unfilled
+from workflow.runtimes import RUNTIMES, Bind, Call, Container, Model, Runtime
 from workflow.trial import Value
 
-Argument = Value | tuple[Value, ...]
-"""A stage's argument; a tuple is several words after one flag."""
-
 StageName = Literal["preprocess", "train", "infer"]
+STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
-CONTRACTS = ("improve", "candle")
-RUNTIMES = ("apptainer", "none")
-PLACEHOLDERS = ("trial", "run", "data_dir", "checkpoint_dir")
 
 OUTPUT_DIRS = ("model_outdir", "output_dir", "infer_outdir")
 """Parameters that always become the attempt's own directory, so that no two trials share one."""
-
-_PROGRAMS = ("APPTAINER", "SINGULARITY")
-_HOST_ONLY = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONUSERBASE", "VIRTUAL_ENV", "LD_PRELOAD")
-"""What speaks of files of the host's Python, and would speak of others in a container."""
-
-_IMAGE_DATA_DIR = {"improve": "/IMPROVE_DATA_DIR", "candle": "/candle_data_dir"}
-_DATA_DIR_VARIABLE = {"improve": "IMPROVE_DATA_DIR", "candle": "CANDLE_DATA_DIR"}
 
 # improvelib renamed its directories in 2024; a model knows the old names or the new ones.
 _NEW_NAMES = frozenset({"input_dir", "output_dir", "input_data_dir", "input_model_dir"})
@@ -55,40 +43,6 @@ PATH_NAMES = frozenset(
 )
 
 
-def data_dir_inside(contract: str) -> str:
-    """Where images of a contract have their data directory."""
-    return _IMAGE_DATA_DIR[contract]
-
-
-class Bind(NamedTuple):
-    """A path of the host, and where it is in the container."""
-
-    host: str
-    inside: str
-    read_only: bool = False
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a site or a model adds to every call: words for ``apptainer exec``, variables, binds."""
-
-    extra_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    binds: tuple[Bind, ...] = ()
-
-
-@dataclass(frozen=True)
-class Model:
-    """Where the model is and how it is called. Paths are absolute; ``data_dir`` is the host's."""
-
-    runtime: str
-    contract: str
-    data_dir: str
-    image: str | None = None
-    scripts: str | None = None
-    options: Options = Options()
-
-
 @dataclass(frozen=True)
 class Stage:
     """The settings of one stage.
@@ -101,21 +55,6 @@ class Stage:
     config_file: str | None = None
     gpu_arg: bool = False
     stall_timeout: float | None = None
-
-
-@dataclass(frozen=True)
-class Container:
-    """How this site runs containers: program names in order of preference, GPU flag ('--nv', '--rocm' or '').
-
-    ``own_pids`` gives each one a process namespace, at whose end nothing of it can be left; ``fakeroot`` is what ALCF
-    asks for.
-    """
-
-    programs: tuple[str, ...] = ("apptainer", "singularity")
-    gpu_flag: str = ""
-    own_pids: bool = False
-    fakeroot: bool = False
-    options: Options = Options()
 
 
 @dataclass(frozen=True)
@@ -173,7 +112,7 @@ class Pipeline:
     model: Model
     stages: Mapping[StageName, Stage]
     constants: frozenset[str] = frozenset()
-    container: Container = Container()
+    container: Container = field(default_factory=Container)
 
     def preprocess(self, place: Place) -> Command:
         return self._command("preprocess", place, self._preprocess_args(place))
@@ -205,9 +144,8 @@ class Pipeline:
 
     def inside(self, words: Sequence[str]) -> Command:
         """Any other command where the scripts run: in the container, with the binds that all stages have."""
-        prefix, env, binds = self._wrapper("train", ())
-        programs = self.container.programs if prefix else ()
-        return Command("train", (*prefix, *words), env, "", binds, programs=programs)
+        call = self._call("train", ())
+        return Command("train", (*call.words, *words), call.env, "", call.binds, programs=call.programs)
 
     def _preprocess_args(self, place: Place) -> dict[str, Argument]:
         given = self.stages["preprocess"].args
@@ -250,7 +188,7 @@ class Pipeline:
         written = self._data_output(Place("", ""))
         if written and path.startswith(f"{written}/"):
             return None
-        return path if self.model.runtime == "none" else self._bound(path, None)
+        return self._bound(path, None) if self._runtime.contained else path
 
     def _on_host(self, path: str, data: Place | None) -> str:
         return self._bound(path, data) or path
@@ -267,8 +205,8 @@ class Pipeline:
     @property
     def binds(self) -> tuple[Bind, ...]:
         """What the site and the model add to the binds of every stage."""
-        options = (self.container.options, self.model.options) if self.model.runtime != "none" else ()
-        return tuple(bind for option in options for bind in option.binds)
+        added = (self.container.options, self.model.options) if self._runtime.contained else ()
+        return tuple(bind for options in added for bind in options.binds)
 
     def _names(self, args: Mapping[str, Argument]) -> str:
         """Whether the model knows the old names of directories or the new ones, by those that anyone has used."""
@@ -293,8 +231,13 @@ class Pipeline:
         return {name: fill(value, values) if name in fixed else value for name, value in args.items()}
 
     @property
+    def _runtime(self) -> Runtime:
+        return RUNTIMES[self.model.runtime]
+
+    @property
     def _data_dir(self) -> str:
-        return self.model.data_dir if self.model.runtime == "none" else data_dir_inside(self.model.contract)
+        """As the model sees it."""
+        return self._runtime.data_dir(self.model)
 
     def _command(
         self,
@@ -305,65 +248,26 @@ class Pipeline:
     ) -> Command:
         settings = self.stages[stage]
         takes_gpu = stage == "train" or (stage == "infer" and settings.gpu_arg)
-        call = [self._script(stage)] + ["0"] * takes_gpu + [self._data_dir]
+        words = [self._runtime.script(self.model, f"{stage}.sh")] + ["0"] * takes_gpu + [self._data_dir]
         if settings.config_file is not None:
-            call.append(settings.config_file)
-        call += _words(args)
+            words.append(settings.config_file)
+        words += options(args)
         if self.model.contract == "candle":
             trial = stage if place.trial is None else f"{place.trial:04d}"
-            call += ["--experiment_id", place.run, "--run_id", trial]
-        prefix, env, binds = self._wrapper(stage, [*extra_binds, Bind(place.directory, place.directory)])
-        gpu_index = len(prefix) + 1 if takes_gpu else None
-        programs = self.container.programs if prefix else ()
-        argv = (*prefix, *call)
-        limits = settings.timeout, settings.stall_timeout
-        unset = _HOST_ONLY if prefix else ()
-        return Command(stage, argv, env, place.directory, binds, gpu_index, programs, *limits, args, unset)
+            words += ["--experiment_id", place.run, "--run_id", trial]
+        call = self._call(stage, [*extra_binds, Bind(place.directory, place.directory)])
+        gpu_index = len(call.words) + 1 if takes_gpu else None
+        argv, limits = (*call.words, *words), (settings.timeout, settings.stall_timeout)
+        return Command(
+            stage, argv, call.env, place.directory, call.binds, gpu_index, call.programs, *limits, args, call.unset
+        )
 
-    def _script(self, stage: StageName) -> str:
-        name = f"{stage}.sh"
-        return f"{self.model.scripts}/{name}" if self.model.runtime == "none" else name
-
-    def _wrapper(
-        self, stage: StageName, own_binds: Sequence[Bind]
-    ) -> tuple[list[str], dict[str, str], tuple[Bind, ...]]:
-        """The words before the script, the environment, and the binds."""
-        variable = _DATA_DIR_VARIABLE[self.model.contract]
-        options = (self.container.options, self.model.options)
-        given = {name: value for option in options for name, value in option.env.items()}
-        if self.model.runtime == "none":
-            return [], {**given, variable: self.model.data_dir}, ()
-        writes_elsewhere = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
-        binds = (Bind(self.model.data_dir, self._data_dir), *(() if writes_elsewhere else own_binds))
-        binds += self.binds
-        words = [self.container.programs[0], "exec"]
-        if self.container.gpu_flag and stage != "preprocess":
-            words.append(self.container.gpu_flag)
-        words += ["--fakeroot"] * self.container.fakeroot + ["--pid"] * self.container.own_pids
-        words += [word for option in options for word in option.extra_args]
-        for bind in binds:
-            words += _bind_option(bind)
-        if self.model.contract == "candle":
-            words += ["--env", f"{variable}={self._data_dir}"]
-        assert self.model.image is not None
-        return [*words, self.model.image], {"PYTHONNOUSERSITE": "1", **_inside(given)}, binds
-
-
-def _inside(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables that win over those of the image, whatever they hold.
-
-    Apptainer 1.4 has a shell read them inside double quotes, of which it escapes only these.
-    """
-    escaped = {name: re.sub(r"([\\$`])", r"\\\1", value) for name, value in variables.items()}
-    return {f"{program}ENV_{name}": value for name, value in escaped.items() for program in _PROGRAMS}
-
-
-def _bind_option(bind: Bind) -> list[str]:
-    """The words for a bind. --bind cannot carry every path (seen with Apptainer 1.4), --mount reads CSV."""
-    if not re.search(r'[\\:,"]', bind.host + bind.inside):
-        return ["--bind", f"{bind.host}:{bind.inside}" + ":ro" * bind.read_only]
-    source, destination = (path.replace('"', '""') for path in (bind.host, bind.inside))
-    return ["--mount", f'type=bind,"source={source}","destination={destination}"' + ",ro" * bind.read_only]
+    def _call(self, stage: StageName, own_binds: Sequence[Bind]) -> Call:
+        """What comes before a stage's script, which sees the data directory and, unless it writes there, its own."""
+        writes_there = stage == "preprocess" and "ml_data_outdir" in self.stages[stage].args
+        data = Bind(self.model.data_dir, self._data_dir)
+        binds = [data, *(() if writes_there else own_binds), *self.binds] if self._runtime.contained else []
+        return self._runtime.call(self.model, self.container, binds, gpu=stage != "preprocess")
 
 
 def _set_output(args: dict[str, Argument], stage: str, names: str, directory: str) -> None:
@@ -379,62 +283,3 @@ def _fill_inputs(args: dict[str, Argument], names: Iterable[str], directory: Arg
     for name in names:
         if name not in args or unfilled(args[name]):
             args[name] = directory
-
-
-def unfilled(value: object) -> bool:
-    """Whether a path is still the placeholder of the page's sample file, as in "<train_data_dir>"."""
-    return isinstance(value, str) and re.fullmatch(r"<[^<>/]*>", value) is not None
-
-
-# -- values ----------------------------------------------------------------------------------------------------------
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{(\w*)\}|[{}]")
-
-
-def fill(value: Argument, values: Mapping[str, str]) -> Argument:
-    """Replace ``{name}`` in a string by ``values[name]``; ``{{`` and ``}}`` stand for one brace.
-
-    Raises ValueError for an unknown name or a single brace.
-    """
-    if isinstance(value, tuple):
-        return tuple(str(fill(v, values)) if isinstance(v, str) else v for v in value)
-    if not isinstance(value, str):
-        return value
-
-    def one(match: re.Match[str]) -> str:
-        token = match.group()
-        if token in ("{{", "}}"):
-            return token[0]
-        if match.group(1) not in values:
-            known = listing(f"{{{name}}}" for name in values)
-            raise ValueError(f"{token!r} is no placeholder; known: {known}; write '{{{{' for a brace")
-        return values[match.group(1)]
-
-    return _PLACEHOLDER.sub(one, value)
-
-
-def words(value: Argument) -> list[str]:
-    """The command-line words of one value: a string of numbers is several, every other value exactly one."""
-    if isinstance(value, tuple):
-        return [word for element in value for word in words(element)]
-    if isinstance(value, bool):
-        return ["true" if value else "false"]
-    if isinstance(value, str):
-        parts = value.split()
-        return parts if parts and all(_NUMBER.fullmatch(part) for part in parts) else [value]
-    return [repr(value)]
-
-
-def _words(args: Mapping[str, Argument]) -> list[str]:
-    return [word for name, value in args.items() for word in (f"--{name}", *words(value))]
-
-
-def fragile(value: Argument) -> str:
-    """Why published interface scripts, which pass ``$@`` on unquoted, would change this value; empty if not."""
-    for word in words(value):
-        if not word or any(character.isspace() for character in word):
-            return "is empty or holds white space: a script that passes $@ on unquoted splits it again"
-        if set(word) & set("*?["):
-            return "holds a wildcard: a script that passes $@ on unquoted may expand it to file names"
-    return ""

@@ -14,8 +14,8 @@ from workflow.config.load import load_experiment
 from workflow.errors import InputError
 from workflow.globus.endpoint import Endpoint
 from workflow.rundir import RunDir
+from workflow.runtimes import Bind
 from workflow.site import Site, load_site
-from workflow.stages import Bind
 
 ENDPOINT = "11111111-2222-4333-8444-555555555555"
 GIVEN: dict[str, Any] = {"scheduler": "globus_compute", "endpoint": ENDPOINT, "endpoint_directory": "/scratch/me/hpo"}

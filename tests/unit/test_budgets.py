@@ -17,10 +17,10 @@ from workflow.report.snapshot import Surroundings, plain_line, snapshot
 from workflow.report.tables import Table, summary
 from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir
+from workflow.runtimes import Model
 from workflow.search import SearchSettings
 from workflow.site import Site
 from workflow.space_file import parse_space
-from workflow.stages import Model
 from workflow.state import State
 from workflow.trial import Objective, Outcome, Trial
 

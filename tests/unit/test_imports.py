@@ -57,15 +57,15 @@ ALLOWED = {
     "search.earlier": "search.* space",
     "search.cube": "parameters search.arrays space",
     "search.gaussian_process": "search.arrays",
-    "stages": "errors trial",
+    "stages": "arguments runtimes trial",
     "metrics": "errors trial",
     "remedies": "",
     "triage": "errors remedies trial",
     "config.strict": "errors",
-    "config.options": "config.strict stages",
+    "config.options": "config.strict runtimes",
     "image": "errors",
-    "provenance": "config.strict image site stages",
-    "reuse": "config.experiment errors journal provenance rundir stages state trial",
+    "provenance": "config.strict image runtimes site",
+    "reuse": "config.experiment errors journal provenance rundir runtimes stages state trial",
     "durations": "trial",
     "cluster.allocation": "cluster.commands errors",
     "cluster.batch": "config.strict errors",
@@ -73,7 +73,8 @@ ALLOWED = {
     "cluster.providers": "cluster.batch cluster.commands site",
     "config.initial": "config.strict errors parameters rundir search space trial",
     "config.experiment": (
-        "budgets config.notify config.options config.strict finals rundir search space stages stopping trial"
+        "budgets config.notify config.options config.strict finals rundir runtimes search space stages"
+        " stopping trial"
     ),
     "journal": "disk errors state trial",
     "lock": "disk errors worker.processes",
@@ -84,10 +85,10 @@ ALLOWED = {
         " state stopping triage trial"
     ),
     "globus.endpoint": "config.strict rundir",
-    "site": "cluster.batch config.options config.strict errors globus.endpoint machine stages",
+    "site": "cluster.batch config.options config.strict errors globus.endpoint machine runtimes",
     "cluster.executors": "cluster.batch cluster.providers errors lock machine rundir site worker.pool",
     "runner": (
-        "attempt cluster.batch cluster.executors cluster.parsl_log cluster.pools cluster.providers"
+        "arguments attempt cluster.batch cluster.executors cluster.parsl_log cluster.pools cluster.providers"
         " config.experiment curves disk durations errors globus.runner image lock metrics reuse rundir site"
         " stages state supervise trial worker.contract"
     ),
@@ -97,7 +98,7 @@ ALLOWED = {
         " rundir runner site stages supervise trial worker.contract"
     ),
     "report": "",
-    "report.tables": "budgets config.initial disk finals ranking rundir search stages state trial",
+    "report.tables": "arguments budgets config.initial disk finals ranking rundir search state trial",
     "report.news": "campaign errors notifier ranking report.tables rundir trial",
     "report.columns": "config.initial errors parameters trial",
     "report.history": (
@@ -133,8 +134,8 @@ ALLOWED = {
     "run": "*",
     "export": "errors journal report.exports report.history terminal",
     "request": (
-        "cluster.allocation config.experiment config.initial config.load config.strict durations errors image"
-        " rundir site stages"
+        "arguments cluster.allocation config.experiment config.initial config.load config.strict durations"
+        " errors image rundir site"
     ),
     "submit": "cluster.batch cluster.commands doctor.findings errors lock request rundir site terminal",
     "init": "config.strict errors terminal",
@@ -160,9 +161,9 @@ ALLOWED = {
     "retries": "state trial",
     "adoption": "errors journal protocols search stages state triage trial",
     "config.search_section": "config.strict errors search search.halving space stages trial",
-    "config.model_section": "config.options config.strict errors space stages",
+    "config.model_section": "arguments config.options config.strict errors runtimes space stages",
     "config.load": (
-        "config.experiment config.initial config.model_section config.notify config.search_section"
+        "arguments config.experiment config.initial config.model_section config.notify config.search_section"
         " config.strict errors finals rundir search space space_file stages stopping trial"
     ),
     "parameters": "errors trial",
@@ -171,6 +172,8 @@ ALLOWED = {
     "search.arrays": "",
     "machine": "errors",
     "globus.service": "cluster.executors errors globus.endpoint",
+    "runtimes": "",
+    "arguments": "errors trial",
 }
 """The modules of this package that each one may import. A new module needs a line here."""
 

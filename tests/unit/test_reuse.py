@@ -13,7 +13,7 @@ from workflow import reuse as module
 from workflow.journal import Journal
 from workflow.reuse import Memo, Source, read_sources
 from workflow.rundir import RunDir
-from workflow.stages import Bind
+from workflow.runtimes import Bind
 from workflow.trial import FIRST_RERUN, Outcome, Trial
 
 

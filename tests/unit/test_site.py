@@ -13,8 +13,8 @@ from workflow.config.strict import parse_overrides
 from workflow.errors import InputError
 from workflow.machine import visible_gpus
 from workflow.run import main
+from workflow.runtimes import Bind, Options
 from workflow.site import Site, find_site, load_site
-from workflow.stages import Bind, Options
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}

@@ -15,23 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workflow.arguments import Argument, fill, fragile, unfilled, words
 from workflow.parameters import Constant
+from workflow.runtimes import Bind, Container, Model, Options
 from workflow.space_file import load_space
-from workflow.stages import (
-    Argument,
-    Bind,
-    Command,
-    Container,
-    Model,
-    Options,
-    Pipeline,
-    Place,
-    Stage,
-    fill,
-    fragile,
-    unfilled,
-    words,
-)
+from workflow.stages import Command, Pipeline, Place, Stage
 
 DATA = Path(__file__).parent.parent / "data"
 

@@ -15,9 +15,10 @@ from workflow.config.options import options_data
 from workflow.config.strict import is_there, literal_path, to_yaml
 from workflow.finals import FinalistsSettings
 from workflow.rundir import RunDir
+from workflow.runtimes import Container, Model
 from workflow.search import Earlier, Search, SearchSettings, make_search
 from workflow.space import Space
-from workflow.stages import Container, Model, Pipeline, Stage, StageName
+from workflow.stages import Pipeline, Stage, StageName
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.trial import Objective, Params, Value
 

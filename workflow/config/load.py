@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workflow.arguments import Argument, fragile
 from workflow.config.experiment import Experiment
 from workflow.config.initial import objective_of, read_earlier, read_initial
 from workflow.config.model_section import OPTION_NAME, check_arguments, read_model, read_stages
@@ -28,7 +29,7 @@ from workflow.rundir import RunDir
 from workflow.search import MODES
 from workflow.space import Space
 from workflow.space_file import load_space, parse_space
-from workflow.stages import PATH_NAMES, Argument, Stage, StageName, fragile
+from workflow.stages import PATH_NAMES, Stage, StageName
 from workflow.stopping import StoppingSettings
 from workflow.trial import GREATER_IS_BETTER, Objective, Params
 

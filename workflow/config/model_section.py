@@ -9,26 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from workflow.arguments import PLACEHOLDERS, Argument, fill, unfilled
 from workflow.config.options import read_options
 from workflow.config.strict import Section, is_there
 from workflow.errors import Problems, show, unusable_text
+from workflow.runtimes import CONTRACTS, RUNTIMES, Model, data_dir_inside
 from workflow.space import Space
-from workflow.stages import (
-    CONTRACTS,
-    OUTPUT_DIRS,
-    PATH_NAMES,
-    PLACEHOLDERS,
-    RUNTIMES,
-    Argument,
-    Model,
-    Stage,
-    StageName,
-    data_dir_inside,
-    fill,
-    unfilled,
-)
-
-STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
+from workflow.stages import OUTPUT_DIRS, PATH_NAMES, STAGES, Stage, StageName
 
 OPTION_NAME = r"[A-Za-z_][\w.\-]*"
 
@@ -37,7 +24,7 @@ _MAX_ARGUMENT = 100_000
 
 def read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: bool) -> Model | None:
     image, scripts, data_dir = section.path("image"), section.path("scripts"), section.path("data_dir")
-    runtime = section.text("runtime", "apptainer" if image else "none", RUNTIMES)
+    runtime = section.text("runtime", "apptainer" if image else "none", tuple(RUNTIMES))
     contract = section.text("contract", "improve", CONTRACTS)
     options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()

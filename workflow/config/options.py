@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow.config.strict import Section, is_there, literal_path
-from workflow.stages import Bind, Options
+from workflow.runtimes import Bind, Options
 
 
 def read_options(section: Section, data_dirs: Iterable[str], *, look: bool = True) -> Options:

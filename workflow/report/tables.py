@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workflow.arguments import Argument
 from workflow.budgets import Budgets
 from workflow.config.initial import cell, cells, csv_line
 from workflow.disk import write_text
@@ -16,7 +17,6 @@ from workflow.finals import Finalist, optimism
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of
 from workflow.rundir import RunDir
 from workflow.search import Search, values_of
-from workflow.stages import Argument
 from workflow.state import State
 from workflow.trial import Objective, Outcome, Trial, Value
 
