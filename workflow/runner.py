@@ -39,7 +39,7 @@ from workflow.durations import LONGER, Expectation
 from workflow.errors import InputError, SiteError
 from workflow.image import ImageWatch
 from workflow.lock import RunLock
-from workflow.metrics import judge
+from workflow.outcomes import judge
 from workflow.reuse import Reuse, reuse_of
 from workflow.rundir import RunDir
 from workflow.site import Site

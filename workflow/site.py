@@ -18,7 +18,7 @@ from workflow.globus.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data
 from workflow.machine import foreign_address, visible_gpus
 from workflow.runtimes import CONTRACTS, Container, Options, data_dir_inside
 
-SCHEDULERS = (*BATCH_SCHEDULERS, "local", "threads", ENDPOINT_SCHEDULER)
+_OTHER_SCHEDULERS = ("local", "threads", ENDPOINT_SCHEDULER)
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
 """Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
@@ -193,9 +193,10 @@ def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
     problems = Problems(str(path), {key: f"--set site.{key}" for key in overrides})
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
-    scheduler = top.text("scheduler", None, SCHEDULERS)
+    schedulers = (*BATCH_SCHEDULERS, *_OTHER_SCHEDULERS)
+    scheduler = top.text("scheduler", None, schedulers)
     if data.get("scheduler") is None:
-        problems.add("scheduler", "is missing", f"one of {listing(SCHEDULERS)}")
+        problems.add("scheduler", "is missing", f"one of {listing(schedulers)}")
     is_batch = scheduler in BATCH_SCHEDULERS
     vendor = top.text("gpu_vendor", "auto", ("auto", *VENDORS))
     endpoint = read_endpoint(top, scheduler)

@@ -160,12 +160,6 @@ def test_the_exit_codes_are_the_programs() -> None:
     assert listed == raised | {errors.EXIT_DONE, errors.EXIT_NO_SUCCESS, errors.EXIT_INTERRUPTED}
 
 
-def test_every_module_is_in_the_overview() -> None:
-    overview = section("How it is built")
-    modules = {path.stem for path in (ROOT / "workflow").glob("*.py")} - {"__init__", "errors", "trial", "rundir"}
-    assert {name for name in modules if f"`{name}`" not in overview} == set()
-
-
 def test_the_shipped_sites_are_valid_yaml() -> None:
     for path in (ROOT / "sites").glob("*.yaml"):
         assert yaml.safe_load(path.read_text())["name"] == path.stem

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from workflow.metrics import MetricError, judge, last_line, read_metric, read_scores
+from workflow.metrics import MetricError, read_metric, read_scores
+from workflow.outcomes import judge, last_line
 from workflow.trial import Outcome
 
 VAL, TEST = "val_scores.json", "test_scores.json"

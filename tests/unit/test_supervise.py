@@ -22,7 +22,7 @@ import psutil
 import pytest
 
 from tests.conftest import ROOT
-from workflow.metrics import judge
+from workflow.outcomes import judge
 from workflow.worker.processes import read_bytes
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"

@@ -10,10 +10,10 @@ from typing import Any
 from workflow.config.strict import Section, literal_path
 from workflow.errors import listing
 
-BATCH_SCHEDULERS = ("slurm", "pbs", "torque")
+BATCH_SCHEDULERS = {"slurm": "srun", "pbs": "mpiexec", "torque": "single"}
+"""Schedulers, each with its usual launcher. ``providers.PROVIDERS`` submits to them."""
 LAUNCHERS = ("srun", "mpiexec", "single")
 
-_USUAL_LAUNCHER = {"slurm": "srun", "pbs": "mpiexec", "torque": "single"}
 _ONE_NODE = "single"
 """The launcher that knows one node only: on several it would start everything on the first."""
 
@@ -144,7 +144,7 @@ def clock(seconds: float) -> str:
 
 def read_batch(top: Section, scheduler: str) -> Batch:
     """The keys of a job; every problem goes to the section's problems."""
-    usual = Batch(launcher=_USUAL_LAUNCHER[scheduler])
+    usual = Batch(launcher=BATCH_SCHEDULERS[scheduler])
     personal = {key: top.expanded(key) for key in _PERSONAL}
     if personal["partition"] and personal["queue"]:
         top.wrong("queue", personal["queue"], "write partition or queue, not both: they are the same")

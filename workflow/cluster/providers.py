@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -383,7 +383,7 @@ def provider(site: Site, prefix: str) -> Steady:
     """The provider of a site with a scheduler. Its jobs' names begin with ``prefix``."""
     batch = site.batch
     assert batch is not None, "only sites with a scheduler have a provider"
-    made = {"slurm": _slurm, "pbs": _pbs, "torque": _torque}[site.scheduler](site, batch)
+    made = PROVIDERS[site.scheduler](site, batch)
     made.settle(prefix, batch)
     return made
 
@@ -403,7 +403,8 @@ def block_script(site: Site, command: str) -> str:
         return script.read_text().replace(directory, "SCRIPTS").replace(name, "workflow.block-0.TIME")
 
 
-def _common(batch: Batch) -> dict[str, Any]:
+def common_options(batch: Batch) -> dict[str, Any]:
+    """What the providers of all schedulers are made with."""
     return {
         "nodes_per_block": batch.nodes_per_block,
         "init_blocks": batch.min_blocks,
@@ -433,7 +434,7 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
         exclusive=batch.exclusive,
         # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
         scheduler_options=_options("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
-        **_common(batch),
+        **common_options(batch),
     )
     made.hidden = tuple(overriding(batch))
     return made
@@ -445,13 +446,17 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
         cpus_per_node=batch.cores_per_node or 1,
         select_options=batch.chunk(site.gpu_count),
         scheduler_options=_options("PBS", batch, "-r n", f"-l place={batch.place}"),
-        **_common(batch),
+        **common_options(batch),
     )
 
 
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
-    made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **_common(batch))
+    made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **common_options(batch))
     # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
     wanted = batch.node_properties(site.gpu_count)
     made.template_string = made.template_string.replace("ppn=${tasks_per_node}", wanted)
     return made
+
+
+PROVIDERS: dict[str, Callable[[Site, Batch], Steady]] = {"slurm": _slurm, "pbs": _pbs, "torque": _torque}
+"""How a provider is made for each of ``batch.BATCH_SCHEDULERS``."""
