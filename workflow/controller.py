@@ -12,7 +12,6 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.config.experiment import Experiment
 from workflow.config.load import load_experiment
@@ -39,7 +38,7 @@ from workflow.report.tables import (
 from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, runner_for
-from workflow.search import MOST_TRIALS, WITHOUT_GENERATIONS, GeneticSearch, Search
+from workflow.search import MOST_TRIALS, WITHOUT_GENERATIONS, GeneticSearch
 from workflow.site import Site
 
 _TABLES_INTERVAL = 10.0
@@ -72,7 +71,8 @@ def control(
             if site.endpoint is None and about.get("image"):
                 runner.image = ImageWatch(about["image"])
             with Notifier(experiment.notify, progress.say) as notifier:
-                return _lead(experiment, site, run, runner, journal, progress, notifier, about)
+                lead = _Lead(experiment, site, run, runner, journal, progress)
+                return lead.to_the_end(about, notifier)
         finally:
             journal.close()
     finally:
@@ -150,61 +150,92 @@ def _keep_definition(experiment: Experiment, site: Site, run: RunDir) -> None:
     write_text(run.site, site.to_yaml())
 
 
-def _lead(
-    experiment: Experiment,
-    site: Site,
-    run: RunDir,
-    runner: ParslRunner,
-    journal: Journal,
-    progress: Progress,
-    notifier: Notifier,
-    about: dict[str, Any],
-) -> int:
-    search = experiment.make_search()
-    budgets = experiment.budgets(gpus=bool(site.gpus), trials_per_gpu=site.trials_per_gpu)
-    plan = Plan(
-        "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
-        experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, budgets,
-        experiment.finalists,
-    )  # fmt: skip
-    campaign = Campaign(plan, search, journal, runner, progress, experiment.early_stopping_rule())
-    table = Table(
-        experiment.varying, experiment.objective.metric, experiment.objective.mode, experiment.search.population_size,
-        site.capacity, runner.arguments, runner.there, budgets, experiment.further,
-    )  # fmt: skip
-    writer = _TableWriter(run, table)
-    news = News(notifier, campaign, table, run, site.name)
+class _Lead:
+    """One campaign on its site, from its first record to its last."""
 
-    def refresh(campaign: Campaign) -> None:
-        writer.now_and_then(campaign)
-        news.look()
+    def __init__(
+        self, experiment: Experiment, site: Site, run: RunDir, runner: ParslRunner, journal: Journal, progress: Progress
+    ) -> None:
+        self.experiment = experiment
+        self.site = site
+        self.run = run
+        self.runner = runner
+        self.journal = journal
+        self.progress = progress
+        self.search = experiment.make_search()
+        self.budgets = experiment.budgets(gpus=bool(site.gpus), trials_per_gpu=site.trials_per_gpu)
+        plan = Plan(
+            "preprocess" in experiment.stages, "infer" in experiment.stages, experiment.objective.mode,
+            experiment.max_attempts, experiment.same_failures, experiment.stages["train"].timeout, self.budgets,
+            experiment.finalists,
+        )  # fmt: skip
+        stopping = experiment.early_stopping_rule()
+        self.campaign = Campaign(plan, self.search, journal, runner, progress, stopping)
+        self.table = Table(
+            experiment.varying, experiment.objective.metric, experiment.objective.mode,
+            experiment.search.population_size, site.capacity, runner.arguments, runner.there, self.budgets,
+            experiment.further,
+        )  # fmt: skip
+        self.writer = _TableWriter(run, self.table)
 
-    progress.refresh = refresh
-    if not experiment.model.data_dir and site.endpoint is None:
-        run.data.mkdir(exist_ok=True)
-    finals = f"; then {experiment.finalists.size} trainings of the best" if experiment.finalists.size else ""
-    limits = listing([f"at most {search.budget} trials", *budgets.limits]) + finals
-    progress.say(f"run {run.path} on site {site.name}, {site.capacity} workers, {limits}")
-    try:
-        with news.of_failure():
-            with _signals(campaign, progress), runner, progress:
-                _begin(journal, experiment, about | {"outline": _outline(experiment, site, search, budgets).to_json()})
-                campaign.run()
-            writer.write(campaign)
-    except (Interrupted, WorkflowError) as error:
+    def to_the_end(self, about: dict[str, Any], notifier: Notifier) -> int:
+        """Run the campaign, ``about`` which its first record tells; returns the exit code. Raises WorkflowError."""
+        news = News(notifier, self.campaign, self.table, self.run, self.site.name)
+
+        def refresh(campaign: Campaign) -> None:
+            self.writer.now_and_then(campaign)
+            news.look()
+
+        self.progress.refresh = refresh
+        if not self.experiment.model.data_dir and self.site.endpoint is None:
+            self.run.data.mkdir(exist_ok=True)
+        self.progress.say(self._first_line)
+        try:
+            with news.of_failure():
+                with _signals(self.campaign, self.progress), self.runner, self.progress:
+                    _begin(self.journal, self.experiment, {**about, "outline": self._outline.to_json()})
+                    self.campaign.run()
+                self.writer.write(self.campaign)
+        except (Interrupted, WorkflowError) as error:
+            return self._end_early(error)
+        news.ended()
+        return _conclude(self.campaign, self.table, self.run, self.progress)
+
+    @property
+    def _first_line(self) -> str:
+        finalists = self.experiment.finalists.size
+        finals = f"; then {finalists} trainings of the best" if finalists else ""
+        limits = listing([f"at most {self.search.budget} trials", *self.budgets.limits]) + finals
+        return f"run {self.run.path} on site {self.site.name}, {self.site.capacity} workers, {limits}"
+
+    @property
+    def _outline(self) -> Outline:
+        settings, objective = self.experiment.search, self.experiment.objective
+        return Outline(
+            objective.metric,
+            objective.mode,
+            self.experiment.varying,
+            self.search.budget if self.search.budget < MOST_TRIALS else None,
+            settings.num_iterations if settings.strategy not in WITHOUT_GENERATIONS else None,
+            settings.trials_without_generations if settings.fidelity else None,
+            settings.fidelity.max if settings.fidelity else None,
+            self.site.workers if self.site.endpoint is None else None,
+            self.budgets,
+        )
+
+    def _end_early(self, error: Interrupted | WorkflowError) -> int:
+        """Keep all that is needed to go on, and say how. Raises the error, unless the user wanted the end."""
         with suppress(SiteError):  # a full disk: the first error is the one to show
-            journal.append({"type": "ended", "complete": False, "reason": str(error) or "interrupted"})
-            writer.write(campaign)
-        if runner.remains:
-            print(runner.remains, file=sys.stderr)
+            self.journal.append({"type": "ended", "complete": False, "reason": str(error) or "interrupted"})
+            self.writer.write(self.campaign)
+        if self.runner.remains:
+            print(self.runner.remains, file=sys.stderr)
         if isinstance(error, Interrupted):
-            print(f"interrupted; {_resume_hint(run)}", file=sys.stderr)
+            print(f"interrupted; {_resume_hint(self.run)}", file=sys.stderr)
             return EXIT_INTERRUPTED
         if isinstance(error, InputError):
-            raise
-        raise type(error)(f"{error}\n    -> {_resume_hint(run)}") from error
-    news.ended()
-    return _conclude(campaign, table, run, progress)
+            raise error
+        raise type(error)(f"{error}\n    -> {_resume_hint(self.run)}") from error
 
 
 def _begin(journal: Journal, experiment: Experiment, about: dict[str, Any]) -> None:
@@ -212,21 +243,6 @@ def _begin(journal: Journal, experiment: Experiment, about: dict[str, Any]) -> N
         journal.append(campaign_record(experiment.fingerprint(), about))
     else:
         journal.append({"type": "resumed", **about})
-
-
-def _outline(experiment: Experiment, site: Site, search: Search, budgets: Budgets) -> Outline:
-    settings = experiment.search
-    return Outline(
-        experiment.objective.metric,
-        experiment.objective.mode,
-        experiment.varying,
-        search.budget if search.budget < MOST_TRIALS else None,
-        settings.num_iterations if settings.strategy not in WITHOUT_GENERATIONS else None,
-        settings.trials_without_generations if settings.fidelity else None,
-        settings.fidelity.max if settings.fidelity else None,
-        site.workers if site.endpoint is None else None,
-        budgets,
-    )
 
 
 def _resume_hint(run: RunDir) -> str:

@@ -136,10 +136,6 @@ class ParslRunner:
         self._kernel: DataFlowKernel | None = None
 
     @property
-    def workers(self) -> int:
-        return self.site.capacity
-
-    @property
     def node_count(self) -> int:
         return self.site.node_count
 
