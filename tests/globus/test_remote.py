@@ -100,7 +100,7 @@ def test_a_log_that_blames_the_disk_is_believed_where_little_room_is_left(
 
 
 def test_a_broken_supervisor_is_told_with_its_message(tmp_path: Path) -> None:
-    reply = run(tmp_path, "true", supervisor="import sys; sys.exit('no prctl here')")
+    reply = run(tmp_path, "true", supervisor={"workflow/supervise.py": "import sys; sys.exit('no prctl here')"})
     assert reply["why"] == "the supervisor ended with exit code 1: no prctl here"
 
 
@@ -111,7 +111,7 @@ def test_nothing_is_raised(tmp_path: Path) -> None:
 
 def test_a_supervisor_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "_SLACK", 0.5)
-    given = order(tmp_path, "true", supervisor="import time; time.sleep(60)")
+    given = order(tmp_path, "true", supervisor={"workflow/supervise.py": "import time; time.sleep(60)"})
     given["spec"]["timeout"] = 0.1
     start = time.monotonic()
     assert remote.run(given)["why"].startswith("the supervisor ended with exit code -15")
