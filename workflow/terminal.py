@@ -47,7 +47,8 @@ def _untold(error: OSError) -> int:
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """TERM and HUP end what is inside as Ctrl-C does, by KeyboardInterrupt: it then cleans up."""
-    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, _interrupt) for number in heard}
     try:
         yield

@@ -293,6 +293,14 @@ def test_a_terminated_start_is_an_interruption(workflow: Workflow) -> None:
     assert not list(workflow.directory.glob(".run*")) and not (workflow.directory / "run").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_amid_the_imports_is_an_interruption(workflow: Workflow, number: signal.Signals) -> None:
+    """They take a second; a module that sends the signal stands for one of them."""
+    (workflow.directory / "yaml.py").write_text(f"import os, time\nos.kill(os.getpid(), {number:d})\ntime.sleep(60)\n")
+    done = workflow.run("--site", "local", env={"PYTHONPATH": f"{workflow.directory}:{ROOT}"})
+    assert (done.returncode, done.stdout) == (130, "interrupted\n")
+
+
 def test_an_image_that_cannot_be_used_leaves_no_run(workflow: Workflow) -> None:
     """The same command has to work once the image is mended."""
     image = workflow.directory / "model.sif"
