@@ -14,7 +14,7 @@ from optuna.trial import TrialState
 
 from tests.contract.test_search import ENTRIES, SIX, SPACE, drive, from_disk, genome, make, number, outcome_of
 from workflow.config.load import load_experiment
-from workflow.errors import InputError, Problems
+from workflow.errors import InputError, Problems, SetupError
 from workflow.search import SearchSettings
 from workflow.search.optuna_search import OptunaSearch, distribution
 from workflow.space_file import parse_space
@@ -218,6 +218,16 @@ def test_a_sampler_that_cannot_search_the_space_is_refused_before_anything_is_ma
         load_experiment(written(tmp_path, ENTRIES, sampler_options={"gamma": 3}), {})
     finite = written(tmp_path, ENTRIES[2:], sampler="BruteForceSampler")
     assert load_experiment(finite, overrides).search.sampler == "BruteForceSampler"
+
+
+def test_a_sampler_that_fails_amid_a_campaign_is_no_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials have run by then, and the run can be resumed."""
+    search = made(evaluations=30)
+    trial = search.ask()
+    assert trial is not None
+    monkeypatch.setattr(search._study, "ask", lambda distributions: 1 / 0)
+    with pytest.raises(SetupError, match=r"search.sampler: TPESampler cannot go on: division by zero\n    -> choose"):
+        search.ask()
 
 
 def test_sampler_and_options_survive_the_copy_that_a_resume_reads(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from workflow.config.strict import Section
-from workflow.errors import InputError, Problems, show
+from workflow.errors import Problems, SetupError, show
 from workflow.search import SearchSettings, make_search
 from workflow.search.halving import Fidelity
 from workflow.space import Space
@@ -132,7 +132,7 @@ def check_first_asks(space: Space, settings: SearchSettings, further: Sequence[O
             if (trial := search.ask()) is not None:
                 metrics = {objective.metric: float(number) for objective in further}
                 search.tell(Outcome(trial.id, 1, "ok", float(number), metrics))
-    except InputError as error:
+    except SetupError as error:
         what = str(error).removeprefix("search.sampler: ")
         problems.include(f"{problems.where('search.sampler')}: {what}")
         problems.raise_if_any()

@@ -46,7 +46,7 @@ class Search(Protocol):
     def ask(self) -> Trial | None:
         """The next trial; None for "nothing until someone tells", and when done.
 
-        Raises InputError where a sampler cannot go on with this space.
+        Raises SetupError where a sampler cannot go on with this space.
         """
 
     def tell(self, outcome: Outcome) -> None:

@@ -24,7 +24,7 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import TrialState, create_trial
 
-from workflow.errors import InputError, Problems, did_you_mean, listing, show
+from workflow.errors import Problems, SetupError, did_you_mean, listing, show
 from workflow.parameters import Choice, Number, Parameter
 from workflow.search.base import values_of
 from workflow.search.settings import SearchSettings
@@ -126,7 +126,7 @@ class OptunaSearch(SteadySearch):
             yield
         except Exception as error:
             what = f"{sampler_name(self.settings)} cannot go on: {' '.join(str(error).split())}"
-            raise InputError(f"search.sampler: {what}\n    -> {self._remedy(error)}") from error
+            raise SetupError(f"search.sampler: {what}\n    -> {self._remedy(error)}") from error
 
     def _remedy(self, error: Exception) -> str:
         if isinstance(error, ImportError):
