@@ -150,6 +150,28 @@ def test_reruns_are_counted_beside_the_trials() -> None:
     assert shown.best is not None and shown.best.trial == 7
 
 
+def finished(asked: int, **outline: Any) -> Tally:
+    """A campaign of two generations, of which the second one asked for nothing."""
+    tally = Tally()
+    about = {"outline": replace(OUTLINE, generations=2, **outline).to_json(), "workers": 4, "site": "polaris"}
+    tally.apply({"type": "campaign", "at": 90.0, **about})
+    for number in range(asked):
+        tally.apply({"type": "asked", "at": 100.0, "trial": Trial(number, number, PARAMS, 1).to_json()})
+        tally.apply({"at": 400.0, **ended(number, 1.0)})
+    tally.apply({"type": "ended", "at": 410.0, "complete": True})
+    return tally
+
+
+def test_a_last_generation_that_asked_for_nothing_is_over_too() -> None:
+    assert plain_line(shot(finished(4))).startswith("gen 2/2 | 4/4 trials")
+    assert "2 of 2: 0 of 0 ended" in text(shot(finished(4)))
+
+
+@pytest.mark.parametrize("outline", [{"trials": 4}, {"budgets": Budgets(target=1.0)}, {"budgets": Budgets(0.01)}])
+def test_a_generation_that_a_search_did_not_get_to_is_not_told(outline: dict[str, Any]) -> None:
+    assert plain_line(shot(finished(4, **outline))).startswith("gen 1/2 | 4/4 trials")
+
+
 @pytest.mark.parametrize("over", [False, True])
 def test_what_still_runs_belongs_to_the_trials(over: bool) -> None:
     """Also once the search has asked for all of them."""

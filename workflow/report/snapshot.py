@@ -290,7 +290,28 @@ def _varying(tally: Tally, params: Params) -> Params:
 
 def _generation(tally: Tally) -> Generation | None:
     of = tally.outline.generations
-    return Generation(tally.generation, of, *tally.members) if of is not None and tally.generation else None
+    if of is None or not tally.generation:
+        return None
+    if tally.generation < of and _went_on_without_trials(tally):
+        return Generation(of, of, 0, 0, None)
+    return Generation(tally.generation, of, *tally.members)
+
+
+def _went_on_without_trials(tally: Tally) -> bool:
+    """Whether the last generations, too, are over: they asked for nothing, since all their individuals were known.
+
+    Else a budget has ended the search, or it has tried all that there is.
+    """
+    trials = tally.outline.trials
+    all_ended = len(tally.kinds) == tally.asked and (trials is None or tally.asked < trials)
+    return all_ended and (tally.over or tally.ended) and not _budget_is_used(tally)
+
+
+def _budget_is_used(tally: Tally) -> bool:
+    """One beside the number of trials."""
+    budgets = tally.outline.budgets
+    met = tally.best is not None and budgets.meets_target(tally.best[1])
+    return met or any(use.part >= 1 for use in budgets.uses(tally))
 
 
 def _course(tally: Tally) -> list[float]:
@@ -339,8 +360,7 @@ def _left(tally: Tally, now: float) -> float | None:
     """Seconds until the budget ends that ends first, with all that passes between trials."""
     uses = tally.outline.budgets.uses(tally)
     part = max([_trials(tally, 0).part, *(use.part for use in uses)])
-    met = tally.best is not None and tally.outline.budgets.meets_target(tally.best[1])
-    if not 0 < part < 1 or met or tally.over or tally.ended or not tally.kinds:
+    if not 0 < part < 1 or _budget_is_used(tally) or tally.over or tally.ended or not tally.kinds:
         return None
     since = now - tally.settled if tally.settled is not None else 0.0
     return max(0.0, tally.span * (1 - part) / part - max(0.0, since))
