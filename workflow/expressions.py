@@ -140,6 +140,8 @@ class _Parser:
     def __init__(self, text: str, kinds: Mapping[str, Kind | None]) -> None:
         self.kinds = kinds
         self.tokens = list(_tokens(text, kinds))
+        self.reserved = [token.text for token in self.tokens if token.sort == "word" and token.text in kinds]
+        """Words of the language that hyperparameters are called by, too."""
         self.names: set[str] = set()
         self.depth = 0
 
@@ -166,6 +168,9 @@ class _Parser:
     def _unexpected(self, remedy: str = "") -> ExpressionError:
         token = self._next
         what = "ends too early" if token.sort == "end" else f"{show(token.text)} is not expected"
+        if self.reserved:
+            what += f"; {show(self.reserved[0])} is a word of constraints, which can name no hyperparameter in them"
+            remedy = "rename the hyperparameter, or leave it out of constraints"
         return ExpressionError(token.position, what, remedy or _REMEDIES.get(token.text, _GRAMMAR))
 
     def _as(self, kind: Kind, term: _Term, remedy: str) -> _Term:

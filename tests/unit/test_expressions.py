@@ -219,6 +219,17 @@ def test_refusal_tells_position_and_remedy(text: str, position: int, what: str, 
     assert str(caught.value) == f"character {position}: {caught.value.what}"
 
 
+@pytest.mark.parametrize("text", ["in < 5", "not < 5", "1 < and", "in(1, 2) and in < 3"])
+def test_a_hyperparameter_called_by_a_word_of_the_language_is_told(text: str) -> None:
+    with pytest.raises(ExpressionError, match=r"'(in|not|and)' is a word of constraints") as caught:
+        parse_constraint(text, {"in": "number", "not": "number", "and": "number"})
+    assert caught.value.remedy.startswith("rename the hyperparameter")
+
+
+def test_a_hyperparameter_called_by_a_word_leaves_the_word_usable() -> None:
+    assert parse_constraint("x in (1, 2)", {"x": "number", "in": "number"}).holds({"x": 2, "in": 5})
+
+
 def test_a_name_of_unknown_kind_goes_with_everything() -> None:
     for text in ("x < 5", "x == 'a'", "x", "x + 1 < 2", "not x"):
         parse_constraint(text, {"x": None})
