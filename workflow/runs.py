@@ -77,7 +77,8 @@ def _print(shots: Sequence[Snapshot]) -> None:
     console = TerminalConsole(highlight=False, markup=False)
     roomy = console.options.update(max_width=_WIDEST)
     for number in range(len(_SPARED) + 1):
-        table = _table(shots, [column for column in _COLUMNS if column not in _SPARED[:number]])
+        columns = [column for column in _COLUMNS if column not in _SPARED[:number]]
+        table = _table(shots, columns, console.width // 3 if console.is_terminal else None)
         width = console.measure(table, options=roomy).maximum
         if width <= console.width or not console.is_terminal:
             break
@@ -85,12 +86,13 @@ def _print(shots: Sequence[Snapshot]) -> None:
     console.print(table)
 
 
-def _table(shots: Sequence[Snapshot], columns: Sequence[str]) -> Table:
+def _table(shots: Sequence[Snapshot], columns: Sequence[str], longest_name: int | None) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
         table.add_column(column, justify="right" if column in ("trials", "failed", "best") else "left", overflow="fold")
+    table.columns[0].max_width = longest_name
     for shot in shots:
         row = _row(shot)
         table.add_row(*(row[column] for column in columns))

@@ -178,3 +178,5 @@ def test_runs_has_a_line_for_each_whatever_its_name_is(tmp_path: Path) -> None:
     assert sorted(line.split(" new ")[0].strip() for line in lines) == sorted([*names[:2], "one line", names[3]])
     done = command("runs", tmp_path, COLUMNS="40", FORCE_COLOR="1").stdout
     assert "trials" in done and "started" not in done
+    wide = command("runs", tmp_path, COLUMNS="120", FORCE_COLOR="1").stdout
+    assert "started" in wide and "last record" in wide, "a long name takes several lines, not their room"
