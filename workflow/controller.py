@@ -265,6 +265,8 @@ class _TableWriter:
             self._next = time.monotonic() + max(_TABLES_INTERVAL, 100 * (time.monotonic() - start))
 
     def write(self, campaign: Campaign) -> None:
+        if self.run.gone:
+            raise SiteError(self.run.gone)
         write_tables(self.run, self.table, campaign.state, campaign.search)
 
 

@@ -1,0 +1,20 @@
+"""What the controller does by itself; campaigns as whole processes are in tests/integration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from workflow.controller import _TableWriter
+from workflow.errors import SiteError
+from workflow.report.tables import Table
+from workflow.rundir import RunDir
+
+
+def test_tables_of_a_run_that_is_gone_say_so(tmp_path: Path) -> None:
+    """Whoever notices it first."""
+    table = Table(("x",), "val_loss", "min", population_size=4, workers=2)
+    with pytest.raises(SiteError, match="is gone: it was deleted or moved"):
+        _TableWriter(RunDir(tmp_path / "moved"), table).write(cast(Any, None))
