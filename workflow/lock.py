@@ -89,12 +89,14 @@ class RunLock:
         except FileExistsError:
             return False
         except OSError as error:
-            what = f"{self.path}: cannot be written ({error.strerror})"
-            raise SiteError(f"{what}; {disk_remedy(error)}, then resume") from error
+            raise self._unusable(error) from error
         finally:
             with contextlib.suppress(OSError):
                 draft.unlink()
         return True
+
+    def _unusable(self, error: OSError) -> SiteError:
+        return SiteError(f"{self.path}: cannot be written ({error.strerror}); {disk_remedy(error)}, then resume")
 
     def _content(self) -> str:
         text = json.dumps({**identity(os.getpid()), "nonce": self.nonce, "beats": self._beats})
@@ -129,7 +131,10 @@ class RunLock:
         with _queue_at(self.path):
             if _read(self.path) != owner:
                 return False
-            self.path.unlink()
+            try:
+                self.path.unlink()
+            except OSError as error:
+                raise self._unusable(error) from error
             return self._create()
 
     def _beat_for_ever(self) -> None:
@@ -203,7 +208,7 @@ def _has_beaten_lately(path: Path) -> bool:
 def _queue_at(path: Path) -> Iterator[None]:
     """One newcomer at a time at a dead owner's file, where the file system has locks; others wait a moment at most."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             file = stack.enter_context(path.open("r+"))
             for _ in range(50):
                 try:

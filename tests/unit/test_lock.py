@@ -491,6 +491,20 @@ def readable(path: Path) -> dict[str, Any]:
         return {}
 
 
+def test_a_directory_in_its_place_is_a_site_error(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(SiteError, match="cannot be written"):
+        RunLock(path, patience=0.5).acquire()
+
+
+def test_a_link_to_itself_is_replaced(path: Path) -> None:
+    path.symlink_to(path)
+    lock = RunLock(path, patience=0.5)
+    lock.acquire()
+    lock.release()
+    assert not path.is_symlink()
+
+
 def test_directory_that_is_not_there_is_a_site_error(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match="cannot be written"):
         RunLock(tmp_path / "nowhere" / "lock").acquire()
