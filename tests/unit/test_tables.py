@@ -246,7 +246,9 @@ def test_best_is_what_the_training_got(tmp_path: Path) -> None:
         TABLE, arguments=lambda trial, outcome: {**trial.params, "model_outdir": f"/run/attempt-{outcome.attempt}"}
     )
     write_tables(RunDir(tmp_path), table, state(*FOUR, ok(1, 0.5)), Search())
-    assert json.loads((tmp_path / "best.json").read_text()) == {**FOUR[1].params, "model_outdir": "/run/attempt-1"}
+    expected = {**FOUR[1].params, "model_outdir": "/run/attempt-1"}
+    assert json.loads((tmp_path / "best.json").read_text()) == expected
+    assert json.loads((tmp_path / "summary.json").read_text())["hall_of_fame"][0]["params"] == expected
 
 
 def test_earliest_of_equals_is_the_best(tmp_path: Path) -> None:

@@ -47,6 +47,10 @@ class Table:
         """Nothing where there is one objective."""
         return pareto_front(state, self.mode, self.further) if self.further else []
 
+    def params(self, state: State, outcome: Outcome) -> dict[str, Argument]:
+        """The hyperparameters of an outcome's trial, as its training got them."""
+        return dict(self.arguments(state.trials[outcome.trial_id], outcome))
+
     def values(self, outcome: Outcome) -> dict[str, float]:
         """Those of all objectives by their metrics; none of a trial that failed."""
         names = [objective.metric for objective in self.objectives]
@@ -58,8 +62,7 @@ def write_tables(run: RunDir, table: Table, state: State, search: Search) -> Non
     winner = winner_of(state, table.mode)
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
-        arguments = table.arguments(state.trials[winner.trial_id], winner)
-        write_text(run.best, json.dumps(dict(arguments), indent=2) + "\n")
+        write_text(run.best, json.dumps(table.params(state, winner), indent=2) + "\n")
     write_text(run.summary, summary_json(table, state, search, run))
 
 
@@ -119,7 +122,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "best_metrics": dict(winner.metrics) if winner else None,
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
         "hall_of_fame": [
-            {"trial": o.trial_id, "value": o.value, "params": dict(state.trials[o.trial_id].params)}
+            {"trial": o.trial_id, "value": o.value, "params": table.params(state, o)}
             for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
         ],
         **_front_data(table, state),
@@ -140,8 +143,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
 def _front_data(table: Table, state: State) -> dict[str, Any]:
     """Nothing where there is one objective."""
     entries = [
-        {"trial": o.trial_id, "values": table.values(o), "params": dict(state.trials[o.trial_id].params)}
-        for o in table.front(state)
+        {"trial": o.trial_id, "values": table.values(o), "params": table.params(state, o)} for o in table.front(state)
     ]
     return {"pareto_front": entries} if table.further else {}
 
