@@ -15,7 +15,7 @@ from typing import Any
 from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.config.experiment import Experiment
 from workflow.config.load import load_experiment
-from workflow.disk import write_text
+from workflow.disk import make_directory, write_text
 from workflow.errors import EXIT_DONE, EXIT_INTERRUPTED, EXIT_NO_SUCCESS, InputError, SiteError, WorkflowError, listing
 from workflow.finals import doubt
 from workflow.image import ImageError, ImageWatch
@@ -188,7 +188,7 @@ class _Lead:
 
         self.progress.refresh = refresh
         if not self.experiment.model.data_dir and self.site.endpoint is None:
-            self.run.data.mkdir(exist_ok=True)
+            make_directory(self.run.data)
         self.progress.say(self._first_line)
         try:
             with news.of_failure():

@@ -40,6 +40,14 @@ def unwritable(directory: Path, *, blamed: bool = False) -> str:
     return ""
 
 
+def make_directory(path: Path) -> None:
+    """Make a directory of a run, if it is not there. Raises SiteError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SiteError(f"{path}: cannot be made ({error.strerror}); {disk_remedy(error)}, then resume") from error
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a file of a run at once. Raises SiteError."""
     try:

@@ -34,7 +34,7 @@ from workflow.cluster.pools import Pools
 from workflow.cluster.providers import Steady
 from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLogs, default_pattern, quick_finder
-from workflow.disk import FULL_DISK_WORDS, disk_remedy, unwritable
+from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable
 from workflow.durations import LONGER, Expectation
 from workflow.errors import InputError, SiteError
 from workflow.image import ImageWatch
@@ -162,7 +162,7 @@ class ParslRunner:
 
     def __enter__(self) -> ParslRunner:
         directory = self.run.parsl
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         self._log = log_to(directory / "parsl.log")
         alias, self._alias = plain_alias(directory)
         try:
@@ -342,12 +342,7 @@ class ParslRunner:
         payload = self._payload(self._spec(command, trial_id, attempt, title, avoid, expected))
         if self.run.gone:
             raise SiteError(self.run.gone)
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SiteError(
-                f"{directory}: cannot be made ({error.strerror}); {disk_remedy(error)}, then resume"
-            ) from error
+        make_directory(directory)
         outcome: Future[Outcome] = Future()
         self._running[outcome] = Sent(command.stage, trial_id, attempt, directory, time.time())
         if command.stage == "train":

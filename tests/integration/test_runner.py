@@ -21,6 +21,7 @@ from workflow import runner as module
 from workflow.attempt import log_excerpt
 from workflow.cluster.parsl_log import log_to
 from workflow.config.load import load_experiment
+from workflow.errors import SiteError
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import ParslRunner, Sent
@@ -286,6 +287,12 @@ def test_long_lines_of_a_log_are_cut_in_messages(runner: ParslRunner) -> None:
     (runner.run.path / "model.log").write_text(f"short\n{'x' * 3000}\n")
     shown = log_excerpt(runner.run.path).splitlines()
     assert shown[1:3] == ["    | short", f"    | {'x' * 297}..."]
+
+
+def test_a_file_in_the_place_of_parsls_directory_is_a_site_error(runner: ParslRunner) -> None:
+    runner.run.parsl.touch()
+    with pytest.raises(SiteError, match="parsl: cannot be made"), runner:
+        pass
 
 
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
