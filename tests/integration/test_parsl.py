@@ -22,6 +22,7 @@ from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
 from workflow.cluster.executors import (
+    _WITHOUT_LOGGING_ERRORS,
     SubmissionGate,
     WatchedProvider,
     parsl_config,
@@ -431,6 +432,16 @@ def test_a_block_whose_files_are_gone_is_as_alive_as_its_process() -> None:
     job = {"status": JobStatus(JobState.RUNNING), "script_path": "/nowhere/at/all.sh"}
     provider.resources = {"1": {**job, "remote_pid": os.getpid()}, "2": {**job, "remote_pid": 2**22 + 1}}
     assert [status.state for status in provider.status(["1", "2"])] == [JobState.RUNNING, JobState.FAILED]
+
+
+def test_a_full_disk_under_parsls_log_puts_no_traceback_on_the_terminal(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import logging\nlogging.basicConfig(filename='/dev/full')\nlogging.error('lost')\nprint('on')\n"
+    )
+    command = [sys.executable, "-c", _WITHOUT_LOGGING_ERRORS, program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("on\n", "")
 
 
 def test_one_task_for_each_stage_and_no_other(workflow: Workflow) -> None:

@@ -57,6 +57,12 @@ _TETHER = (
 )
 
 
+# Runs a program of Parsl's whose log may lie on a full disk: each lost line would be a traceback on the terminal.
+_WITHOUT_LOGGING_ERRORS = (
+    "import logging,runpy,sys;logging.raiseExceptions=False;runpy.run_path(sys.argv[1],run_name='__main__')"
+)
+
+
 class InterchangeLost(Exception):
     """The interchange process ended while the campaign ran."""
 
@@ -96,8 +102,8 @@ class WatchedExecutor(HighThroughputExecutor):
         """When blocks without a worker were first seen to run, or last cancelled (time.monotonic)."""
         self._told: set[str] = set()
         self._registered: set[str] = set()
-        interchange = script("interchange.py")
-        tether = [sys.executable, "-I", "-c", _TETHER, str(os.getpid()), sys.executable, interchange]
+        interchange = [sys.executable, "-c", _WITHOUT_LOGGING_ERRORS, script("interchange.py")]
+        tether = [sys.executable, "-I", "-c", _TETHER, str(os.getpid()), *interchange]
         super().__init__(interchange_launch_cmd=tether, block_error_handler=stop_at_unregistered_blocks, **options)
 
     def scale_out_facade(self, n: int) -> list[str]:
