@@ -20,6 +20,7 @@ from workflow.config.initial import write_earlier, write_initial
 from workflow.config.load import load_experiment
 from workflow.config.strict import is_there, parse_overrides, shipped, split_overrides
 from workflow.durations import LONGER
+from workflow.disk import FULL_DISK
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
@@ -217,7 +218,8 @@ def create(request: Request) -> Request:
         return _move_in(draft, request)
     except OSError as error:
         what = f"--output {request.run.path}: cannot be made ({error.strerror})"
-        raise InputError(f"{what}\n    -> choose another directory") from error
+        remedy = "make room, or choose" if error.errno in FULL_DISK else "choose"
+        raise InputError(f"{what}\n    -> {remedy} another directory") from error
     finally:
         shutil.rmtree(draft.path, ignore_errors=True)
 

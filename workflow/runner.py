@@ -256,7 +256,8 @@ class ParslRunner:
             return "Parsl is not running"
         executor = self._pools.executor
         if executor is not None and executor.bad_state_is_set:
-            return str(executor.executor_exception)
+            said = str(executor.executor_exception)
+            return said + "\n    -> make room" * any(words in said for words in FULL_DISK_WORDS)
         return self._no_trial_fits()
 
     def _no_trial_fits(self) -> str:

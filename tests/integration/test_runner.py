@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import time
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ import yaml
 from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
 from workflow.attempt import log_excerpt
+from workflow.cluster.executors import parsl_config
 from workflow.cluster.parsl_log import log_to
 from workflow.config.load import load_experiment
 from workflow.errors import SiteError
@@ -293,6 +296,15 @@ def test_a_file_in_the_place_of_parsls_directory_is_a_site_error(runner: ParslRu
     runner.run.parsl.touch()
     with pytest.raises(SiteError, match="parsl: cannot be made"), runner:
         pass
+
+
+def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: ParslRunner, tmp_path: Path) -> None:
+    site = load_site(find_site("local"), {})
+    (executor,) = parsl_config(site, runner.lock, tmp_path).executors
+    executor.set_bad_state_and_fail_all(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    runner._kernel, runner._pools.executor = SimpleNamespace(), executor
+    assert runner.failure().endswith("No space left on device\n    -> make room")
+    runner._kernel = None
 
 
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import toy_experiment
+from tests.conftest import small_disk, toy_experiment
 from workflow.errors import InputError
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
@@ -51,6 +51,15 @@ def test_a_start_that_is_cut_off_leaves_no_run_and_the_next_one_works(
     create(request(tmp_path, output))
     assert names(output) == sorted([*MADE, "lost+found"])
     assert output.stat().st_ino == inode
+
+
+def test_an_output_on_a_full_disk_is_told_to_make_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k"):
+        (tmp_path / "disk/filler").write_bytes(bytes(60_000))
+        with pytest.raises(
+            InputError, match=r"No space left on device.*\n    -> make room, or choose another directory"
+        ):
+            create(request(tmp_path, tmp_path / "disk/run"))
 
 
 @pytest.mark.parametrize("name", ["site.yaml", "notes.txt"])
