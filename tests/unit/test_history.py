@@ -58,6 +58,20 @@ def test_what_is_no_table_is_refused(tmp_path: Path, text: str, problem: str) ->
         load_run(table(tmp_path, text))
 
 
+@pytest.mark.parametrize(("second", "problem"), [("mse", "holds mse, pcc"), ("", "is empty")])
+def test_a_table_has_one_metric(tmp_path: Path, second: str, problem: str) -> None:
+    first = second and "pcc"
+    text = f"iteration,sample,x,metric,result,walltime\n001,0000,1,{first},0.5,1\n001,0001,2,{second},0.9,1\n"
+    with pytest.raises(InputError, match=f"column metric: {problem}\n    -> give a table"):
+        load_run(table(tmp_path, text))
+
+
+def test_an_iteration_that_no_integer_holds_is_none(tmp_path: Path) -> None:
+    row = f"{9 * 10**25},0000,1,pcc,0.5,1"
+    run = load_run(table(tmp_path, f"iteration,sample,x,metric,result,walltime\n{row}\n"))
+    assert run.trials[0].generation is None and len(run.frame()) == 1
+
+
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no run"):
         load_run(tmp_path)

@@ -29,6 +29,9 @@ from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, V
 _TABLE = ("metric", "result", "walltime")
 _PLACE = ("iteration", "sample")
 
+_NUMBER = r"[0-9]{1,18}"
+"""What an integer of data frames can hold."""
+
 _LONGEST = 1e10
 """Seconds: three centuries, which every clock knows."""
 
@@ -243,7 +246,7 @@ def _load_table(path: Path) -> Run:
         what = f"has no column {listing(missing)}" if missing else "has no row"
         problems.fail("header" if missing else "", what, "give a run's directory or its hpo.csv")
     further = tuple(name.removeprefix("result_") for name in header if name.startswith("result_"))
-    metric = rows[0]["metric"]
+    metric = _metric_of(rows, problems)
     objectives = tuple(Objective(name, "max" if name in GREATER_IS_BETTER else "min") for name in (metric, *further))
     added = {*_PLACE, *_TABLE, "pareto", *(f"result_{name}" for name in further)}
     names = tuple(name for name in header if name not in added)
@@ -253,9 +256,10 @@ def _load_table(path: Path) -> Run:
         params = {name: value for name in names if (value := values[name][number]) is not None}
         generation = row.get("iteration") or ""
         config_id = first.setdefault(tuple(params.items()), number)
-        state.trials[number] = Trial(number, config_id, params, int(generation) if generation.isdecimal() else None)
+        known = int(generation) if re.fullmatch(_NUMBER, generation) else None
+        state.trials[number] = Trial(number, config_id, params, known)
         try:
-            state.outcomes[number] = _outcome_of(row, number, further)
+            state.outcomes[number] = _outcome_of(row, number, metric, further)
         except (TypeError, ValueError) as error:
             problems.add(f"line {row['_line']}", str(error), "mend or remove this line")
     problems.raise_if_any()
@@ -263,11 +267,20 @@ def _load_table(path: Path) -> Run:
     return Run(path, path.stem, objectives, names, state, list(state.outcomes.values()))
 
 
-def _outcome_of(row: Mapping[str, Any], number: int, further: Sequence[str]) -> Outcome:
+def _metric_of(rows: Sequence[Mapping[str, Any]], problems: Problems) -> str:
+    """The one that all rows have, but those of failures, which may lack it. Raises InputError."""
+    metrics = {row["metric"] for row in rows if row["metric"]}
+    if len(metrics) != 1:
+        what = f"holds {listing(sorted(metrics))}" if metrics else "is empty"
+        problems.fail("column metric", what, "give a table whose results are all of one metric")
+    return str(metrics.pop())
+
+
+def _outcome_of(row: Mapping[str, Any], number: int, metric: str, further: Sequence[str]) -> Outcome:
     """A row without a finite result is that of a trial that failed. Raises TypeError or ValueError."""
-    results = {row["metric"]: row["result"]} | {name: row[f"result_{name}"] for name in further}
+    results = {metric: row["result"]} | {name: row[f"result_{name}"] for name in further}
     metrics = {name: score for name, text in results.items() if text and math.isfinite(score := float(text))}
-    value, seconds = metrics.get(row["metric"]), float(row["walltime"] or 0.0)
+    value, seconds = metrics.get(metric), float(row["walltime"] or 0.0)
     if not 0 <= seconds < _LONGEST:
         raise ValueError(f"walltime: {row['walltime']} is no time in seconds")
     evidence = f"result: {row['result'] or 'none'}" if value is None else ""
@@ -289,7 +302,7 @@ def _values(cells: Sequence[str]) -> Sequence[Value | None]:
 
 
 def _whole(text: str) -> int:
-    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+    if not re.fullmatch(rf"[+-]?{_NUMBER}", text):
         raise ValueError(text)
     return int(text)
 
