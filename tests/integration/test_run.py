@@ -301,6 +301,16 @@ def test_a_signal_amid_the_imports_is_an_interruption(workflow: Workflow, number
     assert (done.returncode, done.stdout) == (130, "interrupted\n")
 
 
+def test_an_interrupt_within_an_exec_ends_with_the_same_code(workflow: Workflow) -> None:
+    """As within that of a dataclass which is being imported: Python would kill itself at the exit."""
+    lazy = f"import os\nexec('os.kill(os.getpid(), {signal.SIGINT:d})\\nfor _ in range(10**9): pass')\n"
+    (workflow.directory / "parsl.py").write_text(lazy)
+    experiment = workflow.experiment(search=SHORT)
+    env = {"PYTHONPATH": f"{workflow.directory}:{ROOT}"}
+    done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", env=env)
+    assert (done.returncode, done.stdout) == (130, "interrupted\n")
+
+
 def test_an_image_that_cannot_be_used_leaves_no_run(workflow: Workflow) -> None:
     """The same command has to work once the image is mended."""
     image = workflow.directory / "model.sif"
