@@ -24,6 +24,11 @@ def disk_remedy(error: OSError) -> str:
     return "make room" if error.errno in (*FULL_DISK, errno.EFBIG) else "check the path and its permissions"
 
 
+def with_remedy(said: str) -> str:
+    """What a program has said, with what helps where it speaks of a full disk."""
+    return said + "\n    -> make room" * any(words in said for words in FULL_DISK_WORDS)
+
+
 def unwritable(directory: Path, *, blamed: bool = False) -> str:
     """Why nothing can be written there, as on a full disk; empty if it can. ``blamed`` tells that a log says so.
 

@@ -19,8 +19,8 @@ from workflow.config.experiment import Experiment
 from workflow.config.initial import write_earlier, write_initial
 from workflow.config.load import load_experiment
 from workflow.config.strict import is_there, parse_overrides, shipped, split_overrides
-from workflow.durations import LONGER
 from workflow.disk import FULL_DISK
+from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path

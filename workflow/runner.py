@@ -34,7 +34,7 @@ from workflow.cluster.pools import Pools
 from workflow.cluster.providers import Steady
 from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLogs, default_pattern, quick_finder
-from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable
+from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable, with_remedy
 from workflow.durations import LONGER, Expectation
 from workflow.errors import InputError, SiteError
 from workflow.image import ImageWatch
@@ -175,7 +175,8 @@ class ParslRunner:
             raise SiteError(f"site {self.site.name}: {error}") from error
         except Exception as error:
             self.__exit__()
-            raise SiteError(f"site {self.site.name}: Parsl cannot start: {error}; see {directory}") from error
+            said = f"site {self.site.name}: Parsl cannot start: {error}; see {directory}"
+            raise SiteError(with_remedy(said)) from error
         executor = self._kernel.executors[LABEL]
         self._pools.executor = executor if isinstance(executor, WatchedExecutor) else None
         self._app = self._make_app(self._kernel)
@@ -256,8 +257,7 @@ class ParslRunner:
             return "Parsl is not running"
         executor = self._pools.executor
         if executor is not None and executor.bad_state_is_set:
-            said = str(executor.executor_exception)
-            return said + "\n    -> make room" * any(words in said for words in FULL_DISK_WORDS)
+            return with_remedy(str(executor.executor_exception))
         return self._no_trial_fits()
 
     def _no_trial_fits(self) -> str:
