@@ -219,7 +219,9 @@ def test_a_failed_trial_outside_this_space_is_no_harm(tmp_path: Path) -> None:
 
 
 def test_a_run_of_which_all_failed(tmp_path: Path) -> None:
-    assert "hpo.csv: has no row" in refusal(run(tmp_path, (1, ""), (2, "")), space=SIMPLE)
+    assert "hpo.csv: has no trial that succeeded\n    -> name another run" in refusal(
+        run(tmp_path, (1, ""), (2, "")), space=SIMPLE
+    )
 
 
 def test_a_run_that_does_not_say_what_it_searched_for(tmp_path: Path) -> None:

@@ -47,7 +47,9 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
         params = _read_row(row, space, problems)
         if params is not None:
             chosen.setdefault(space.genome(params), params)
-    if not rows:
+    if not rows and from_run:
+        problems.add("", "has no trial that succeeded", "name another run, or a CSV of hyperparameters")
+    elif not rows:
         problems.add("", "has no row", "write one configuration a line below the header")
     problems.raise_if_any()
     return list(chosen.values())[:size]
