@@ -63,6 +63,14 @@ class RunLock:
         self._thread = threading.Thread(target=self._beat_for_ever, name="run-lock", daemon=True)
         self._thread.start()
 
+    def check(self) -> str:
+        """Why the run no longer belongs to this controller that holds it, by its file; empty while it does."""
+        owner = _read(self.path)
+        if self._thread is not None and (owner is None or (owner and owner.get("nonce") != self.nonce)):
+            gone = f"{self.path} is gone: was its run deleted or moved?"
+            self.lost = gone if owner is None else f"{_named(owner)} took the run over"
+        return self.lost
+
     def release(self) -> None:
         self._stop.set()
         if self._thread is not None:
@@ -139,10 +147,7 @@ class RunLock:
 
     def _beat_for_ever(self) -> None:
         while not self._stop.wait(BEAT):
-            owner = _read(self.path)
-            if owner is None or (owner and owner.get("nonce") != self.nonce):
-                gone = f"{self.path} is gone: was its run deleted or moved?"
-                self.lost = gone if owner is None else f"{_named(owner)} took the run over"
+            if self.check():
                 return
             self._beats += 1
             draft = self.path.with_name(f".{self.path.name}.{self.nonce}")

@@ -415,7 +415,7 @@ class ParslRunner:
         """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
         said = (result_of(directory) or {}).get("log_tail", "")
         blamed = any(words in said for words in FULL_DISK_WORDS)
-        return self.run.gone or unwritable(self.run.path, blamed=blamed)
+        return self.run.gone or self.lock.check() or unwritable(self.run.path, blamed=blamed)
 
     def _reason(self, directory: Path, error: BaseException | None) -> str:
         """Why an attempt has left no result."""

@@ -137,6 +137,17 @@ def test_a_run_that_is_gone_ends_its_controller(workflow: Workflow, site: str, m
 
 
 @pytest.mark.parametrize("site", ["local", "local-threads"])
+def test_a_lock_file_that_is_removed_costs_no_trial_an_attempt(workflow: Workflow, site: str) -> None:
+    """Trials stop at once, without a living controller in sight, and sooner than this one looks for its file."""
+    run, controller = begin(workflow, site=site)
+    (run / "controller.lock").unlink()
+    assert "controller.lock is gone" in finish(controller, 3)
+    assert not [r for r in journal(run) if r["type"] == "outcome" and r["outcome"]["kind"] != "ok"]
+    done = workflow.run("--resume", run)
+    assert done.returncode == 0 and "0 failed" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads"])
 def test_every_trial_at_a_time_has_a_gpu_of_its_own(workflow: Workflow, site: str) -> None:
     run = workflow.directory / "run"
     experiment = workflow.experiment(space=toy_space(sleep=0.5), search={"num_iterations": 1, "population_size": 6})
