@@ -1045,6 +1045,26 @@ def test_fingerprint_tells_other_searches_apart(tmp_path: Path, changes: Any) ->
     assert load(tmp_path, **changes).fingerprint() != load(tmp_path).fingerprint()
 
 
+def test_fingerprint_of_each_kind_is_that_of_the_journals_of_older_runs(tmp_path: Path) -> None:
+    """They could not be resumed otherwise."""
+    space = [
+        {"name": "c", "type": "constant", "value": 1},
+        {"name": "i", "type": "int", "lower": 1, "upper": 3},
+        {"name": "f", "type": "float", "lower": 1, "upper": 2.0, "use_log_scale": True, "sigma": 0.5},
+        {"name": "l", "type": "logical"},
+        {"name": "k", "type": "categorical", "element_type": "int", "values": [1, 2]},
+        {"name": "o", "type": "ordered", "element_type": "string", "values": ["a", "b"]},
+    ]
+    assert load(tmp_path, space=space).fingerprint()["space"] == {
+        "c": {"type": "Constant", "value": 1, "size": 1, "is_categorical": True},
+        "i": {"type": "Number", "lower": 1, "upper": 3, "sigma": 0.2, "log": False, "integer": True},
+        "f": {"type": "Number", "lower": 1.0, "upper": 2.0, "sigma": 0.5, "log": True, "integer": False},
+        "l": {"type": "Logical", "size": 2, "is_categorical": True},
+        "k": {"type": "Choice", "elements": [1, 2], "element_type": "int", "max_step": None},
+        "o": {"type": "Choice", "elements": ["a", "b"], "element_type": "string", "max_step": 1},
+    }
+
+
 def test_fingerprint_of_a_space_without_relations_is_that_of_journals_which_know_none(tmp_path: Path) -> None:
     fingerprint = load(tmp_path).fingerprint()
     assert set(fingerprint) == {"space", "objective", "search", "initial"}

@@ -14,6 +14,7 @@ from workflow.config.notify import NotifySettings
 from workflow.config.options import options_data
 from workflow.config.strict import is_there, literal_path, to_yaml
 from workflow.finals import FinalistsSettings
+from workflow.parameters import Constant, Logical, Parameter
 from workflow.rundir import RunDir
 from workflow.runtimes import Container, Model
 from workflow.search import Earlier, Search, SearchSettings, make_search
@@ -151,9 +152,11 @@ def _search_data(search: SearchSettings) -> dict[str, Any]:
     return data
 
 
-def _described(parameter: object) -> dict[str, Any]:
+def _described(parameter: Parameter) -> dict[str, Any]:
     described = {"type": type(parameter).__name__, **vars(parameter)}
     del described["name"]
+    if isinstance(parameter, Constant | Logical):  # as journals have it of all that were ever begun
+        described |= {"size": parameter.size, "is_categorical": parameter.is_categorical}
     plain: dict[str, Any] = json.loads(json.dumps(described))
     return plain
 
