@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from workflow.errors import printable, shortened
@@ -17,19 +18,22 @@ from workflow.worker.processes import is_alive
 _LINES, _BYTES = 15, 4000
 """How much of a log a message shows."""
 
-_RESULT_KEYS = {
-    "ended_by", "exit_code", "started", "ended", "host", "gpu", "scores", "result_lines", "log_tail", "peak_memory",
-    "memory_limit", "oom_kills", "pool",
+_RESULT_TYPES: Mapping[str, type | UnionType] = {
+    "ended_by": str, "exit_code": int | None, "started": int | float, "ended": int | float, "host": str,
+    "gpu": str | None, "scores": dict, "result_lines": list, "log_tail": str, "peak_memory": int,
+    "memory_limit": int | None, "oom_kills": int, "pool": str | None,
 }  # fmt: skip
 
 
 def result_of(directory: Path) -> dict[str, Any] | None:
-    """The supervisor's result; None if there is none, or only a model's own file of that name."""
+    """The supervisor's result; None if there is none, or only a model's own file of that name, or a damaged one."""
     try:
         result = json.loads((directory / contract.RESULT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
-    return result if isinstance(result, dict) and result.keys() >= _RESULT_KEYS else None
+    if not isinstance(result, dict) or not result.keys() >= _RESULT_TYPES.keys():
+        return None
+    return result if all(isinstance(result[key], kind) for key, kind in _RESULT_TYPES.items()) else None
 
 
 def end_of(file: Path, size: int) -> str:

@@ -141,7 +141,10 @@ def test_logs_are_not_read_where_nobody_wants_their_values(runner: ParslRunner) 
 def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
     (leave_result(runner, 0) / "result.json").write_text('{"accuracy": 0.9}')
     (leave_result(runner, 1) / "result.json").write_text("[1, 2]")
-    assert runner.recover("train", [(0, 1), (1, 1)]) == []
+    (leave_result(runner, 2) / "result.json").write_text("[" * 100_000)
+    leave_result(runner, 3, scores=5)
+    leave_result(runner, 4, exit_code="0")
+    assert runner.recover("train", [(number, 1) for number in range(5)]) == []
 
 
 def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> None:
