@@ -3,6 +3,9 @@
 A training of some epochs gives the least loss of its curve until then, as one that keeps its best model does. The
 longest curve's is the truth, whatever a trial was trained for. A training that goes on from a checkpoint keeps its
 initialisation, one that begins anew has another.
+
+Beside what a user gets stand two oracles that know the truth: what separates them from the user is lost in choosing,
+the rest in searching.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,11 +22,12 @@ from search_bench.problems import Scale
 from search_bench.tables import GRIDS, TABLES, Grid
 from search_bench.tabulated import Tabulated, load
 from search_bench.training import EPOCHS
-from workflow.search import SearchSettings, make_search
+from workflow.finals import FinalistsSettings
+from workflow.search import Search, SearchSettings, make_search
 from workflow.search.base import keyed_rng
 from workflow.search.halving import Fidelity
 from workflow.space_file import parse_space
-from workflow.trial import Outcome, Params
+from workflow.trial import Outcome, Params, Trial
 
 BUDGETS = (13, 27, 40, 53, 80, 160)
 """In whole trainings; 53 is a third of 160."""
@@ -35,6 +39,9 @@ METHODS = {
 }
 _WORKERS = 8
 _INITIAL, _REPETITIONS = 16, 200
+
+_RERUN = 1
+"""The last part of the key of a re-run's draws."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +60,12 @@ class Curves:
         by_epochs = {epochs: replace(base, losses=losses[..., index]) for index, epochs in enumerate(EPOCHS)}
         return cls(grid, by_epochs, _scale(by_epochs[EPOCHS[-1]], losses[..., -1]))
 
+    @property
+    def whole(self) -> Tabulated:
+        return self.by_epochs[EPOCHS[-1]]
+
     def regret(self, params: Params) -> float:
-        return self.scale.regret(self.by_epochs[EPOCHS[-1]].truth(params))
+        return self.scale.regret(self.whole.truth(params))
 
 
 def _scale(whole: Tabulated, losses: np.ndarray) -> Scale:
@@ -72,47 +83,113 @@ def _random_truth(whole: Tabulated, number: int) -> float:
     return whole.truth(drawn[best])
 
 
-def run(curves: Curves, fidelity: Fidelity | None, seed: int) -> list[float]:
-    """The regret of the incumbent at each budget."""
-    entries = [axis.entry for axis in curves.grid.axes]
-    space = parse_space([*entries, {"name": "epochs", "type": "constant", "value": EPOCHS[-1]}], curves.grid.name)
-    settings = SearchSettings(strategy="async", evaluations=BUDGETS[-1], fidelity=fidelity, seed=seed)
-    search = make_search(space, settings, "min")
-    spent, best, regrets, done = 0.0, (math.inf, 0.0), [], {}
-    running: list[tuple[float, int, object, float | None]] = []
-    now = 0.0
+@dataclass(frozen=True)
+class Training:
+    """One that has ended, with the regret of its configuration; ``loss`` is infinite if it failed.
+
+    ``spent`` is what all have cost by then, in whole trainings.
+    """
+
+    config_id: int
+    params: Params
+    loss: float
+    regret: float
+    spent: float
+
+
+def run(curves: Curves, fidelity: Fidelity | None, seed: int) -> list[Training]:
+    """A campaign's trainings, in the order of their ends."""
+    search, resumes = _search(curves.grid, fidelity, seed), fidelity is not None and fidelity.resumes
+    running: list[tuple[float, int, Trial, float | None]] = []
+    trained: dict[int, int] = {}
+    found: list[Training] = []
+    now = spent = 0.0
     while True:
         while len(running) < _WORKERS and (trial := search.ask()) is not None:
-            epochs, goes_on = int(trial.params["epochs"]), fidelity is not None and fidelity.resumes
-            draws = keyed_rng(seed, trial.config_id if goes_on else trial.id)  # of the initialisation
-            result = curves.by_epochs[epochs].evaluate(trial.params, draws)
-            heapq.heappush(running, (now + result.seconds * epochs / EPOCHS[-1], trial.id, trial, result.loss))
+            draws = keyed_rng(seed, trial.config_id if resumes else trial.id)  # of the initialisation
+            result = curves.by_epochs[_epochs(trial)].evaluate(trial.params, draws)
+            ends = now + result.seconds * _epochs(trial) / EPOCHS[-1]
+            heapq.heappush(running, (ends, trial.id, trial, result.loss))
         if not running:
-            return [*regrets, *[best[1]] * (len(BUDGETS) - len(regrets))]
+            return found
         now, _, trial, loss = heapq.heappop(running)
-        before = done.get(trial.config_id, 0) if fidelity is not None and fidelity.resumes else 0
-        done[trial.config_id] = int(trial.params["epochs"])
-        spent += (done[trial.config_id] - before) / EPOCHS[-1]
-        while len(regrets) < len(BUDGETS) and spent > BUDGETS[len(regrets)] + 1e-6:
-            regrets.append(best[1])
-        if loss is not None and loss < best[0]:
-            best = loss, curves.regret(trial.params)
+        spent += (_epochs(trial) - trained.get(trial.config_id, 0) * resumes) / EPOCHS[-1]
+        trained[trial.config_id] = _epochs(trial)
+        known = math.inf if loss is None else loss
+        found.append(Training(trial.config_id, trial.params, known, curves.regret(trial.params), spent))
         search.tell(Outcome(trial.id, 1, "failed" if loss is None else "ok", loss))
 
 
-def rows(seeds: Iterable[int]) -> Iterator[tuple[str, str, list[float], list[float]]]:
-    """Split, method, and mean and standard error of the regrets over its tables and seeds."""
+def _search(grid: Grid, fidelity: Fidelity | None, seed: int) -> Search:
+    entries = [axis.entry for axis in grid.axes]
+    space = parse_space([*entries, {"name": "epochs", "type": "constant", "value": EPOCHS[-1]}], grid.name)
+    return make_search(space, SearchSettings("async", evaluations=BUDGETS[-1], fidelity=fidelity, seed=seed), "min")
+
+
+def _epochs(trial: Trial) -> int:
+    return int(trial.params["epochs"])
+
+
+def incumbent(curves: Curves, trainings: Sequence[Training], seed: int) -> float:
+    """The regret of the least loss seen."""
+    return min(trainings, key=lambda training: training.loss).regret
+
+
+def winner(curves: Curves, trainings: Sequence[Training], seed: int) -> float:
+    """The regret of the finalist that re-runs choose: whole trainings, for which the last of the budget is kept."""
+    finals, budget = FinalistsSettings(), trainings[-1].spent
+    paid = [each for each in trainings if each.spent <= budget - finals.count * finals.repeats]
+    best = {each.config_id: each for each in sorted(paid, key=lambda training: -training.loss)}
+    finalists = [*best.values()][: -finals.count - 1 : -1]
+    return min(finalists, key=lambda finalist: _mean(curves.whole, finalist, finals.repeats, seed)).regret
+
+
+def _mean(whole: Tabulated, finalist: Training, repeats: int, seed: int) -> float:
+    """Of a finalist's re-runs; infinite if one of them failed."""
+    draws = keyed_rng(seed, finalist.config_id, _RERUN)
+    losses = [whole.evaluate(finalist.params, draws).loss for _ in range(repeats)]
+    return statistics.fmean(math.inf if loss is None else loss for loss in losses)
+
+
+def best_whole(curves: Curves, trainings: Sequence[Training], seed: int) -> float:
+    whole = [each.regret for each in trainings if each.params["epochs"] == EPOCHS[-1]]
+    return min(whole, default=math.nan)
+
+
+def best_started(curves: Curves, trainings: Sequence[Training], seed: int) -> float:
+    return min(each.regret for each in trainings)
+
+
+CHOICES: dict[str, Callable[[Curves, Sequence[Training], int], float]] = {
+    "the least loss seen": incumbent,
+    "the winner by re-runs": winner,
+    "oracle: the best whole training": best_whole,
+    "oracle: the best that was started": best_started,
+}
+
+
+def regrets(curves: Curves, fidelity: Fidelity | None, seed: int) -> list[list[float]]:
+    """Of what each choice gives at each budget: (choices, budgets)."""
+    trainings = run(curves, fidelity, seed)
+    by_budget = [[each for each in trainings if each.spent <= budget + 1e-6] for budget in BUDGETS]
+    return [[choose(curves, ended, seed) for ended in by_budget] for choose in CHOICES.values()]
+
+
+def rows(seeds: Iterable[int]) -> Iterator[tuple[str, str, str, list[float], list[float]]]:
+    """Split, method, choice, and mean and standard error of the regrets over its tables and seeds."""
     problems = [Curves.load(grid) for grid in GRIDS]
     for split in sorted({curves.grid.split for curves in problems}):
         for method, fidelity in METHODS.items():
-            found = np.array([run(c, fidelity, seed) for c in problems if c.grid.split == split for seed in seeds])
-            yield split, method, list(found.mean(axis=0)), list(found.std(axis=0, ddof=1) / math.sqrt(len(found)))
+            found = np.array([regrets(c, fidelity, seed) for c in problems if c.grid.split == split for seed in seeds])
+            means, errors = found.mean(axis=0), found.std(axis=0, ddof=1) / math.sqrt(len(found))
+            for choice, mean, error in zip(CHOICES, means, errors, strict=True):
+                yield split, method, choice, list(mean), list(error)
 
 
 def table(seeds: Iterable[int]) -> str:
     head = " | ".join(str(budget) for budget in BUDGETS)
-    lines = [f"| tables | method | {head} |", f"| --- | --- |{' --- |' * len(BUDGETS)}"]
-    for split, method, means, errors in rows(seeds):
+    lines = [f"| tables | method | choice | {head} |", f"| --- | --- | --- |{' --- |' * len(BUDGETS)}"]
+    for split, method, choice, means, errors in rows(seeds):
         cells = " | ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in zip(means, errors, strict=True))
-        lines.append(f"| {split} | {method} | {cells} |")
+        lines.append(f"| {split} | {method} | {choice} | {cells} |")
     return "\n".join(lines)

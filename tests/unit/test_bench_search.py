@@ -138,3 +138,39 @@ def test_a_front_counts_by_the_volume_that_it_dominates() -> None:
     problem = all_problems()[0]
     assert problem.share([]) == 0.0
     assert 0.1 < problem.share([problem.base.optimum]) < problem.share(problem._good()) <= 1.0
+
+
+def test_a_training_that_resumes_costs_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    from search_bench import fidelity
+    from search_bench.tables import GRIDS
+
+    from workflow.search.halving import Fidelity
+
+    monkeypatch.setattr(fidelity, "BUDGETS", (8,))
+    curves = fidelity.Curves.load(GRIDS[0])
+    for resumes in (False, True):
+        trainings = fidelity.run(curves, Fidelity("epochs", 9, 81, resumes=resumes), seed=1)
+        shares: dict[int, list[float]] = {}
+        for training in trainings:
+            shares.setdefault(training.config_id, []).append(float(training.params["epochs"]) / 81)
+        assert any(len(each) > 1 for each in shares.values())
+        costs = [max(each) if resumes else sum(each) for each in shares.values()]
+        assert trainings[-1].spent == pytest.approx(sum(costs)) and trainings[-1].spent <= 8 + 1e-9
+
+
+def test_re_runs_are_paid_for_and_oracles_know_better() -> None:
+    from search_bench.fidelity import CHOICES, Curves, Training
+    from search_bench.tables import GRIDS
+
+    curves = Curves.load(GRIDS[0])
+    params = [{axis.name: axis.points[0] for axis in GRIDS[0].axes} | {"learning_rate": rate} for rate in (1e-2, 1e-4)]
+    good, bad = (curves.regret(each) for each in params)
+    ended = [
+        Training(1, {**params[1], "epochs": 27}, 0.5, bad, 1.0),
+        Training(2, {**params[0], "epochs": 81}, 0.3, good, 2.0),
+        Training(3, {**params[1], "epochs": 81}, 0.2, bad, 3.0),
+        Training(4, {**params[1], "epochs": 81}, 0.1, 99.0, 12.0),
+        Training(5, {**params[0], "epochs": 27}, 0.4, -1.0, 12.0),
+    ]
+    assert good < bad < 99
+    assert [choose(curves, ended, 1) for choose in CHOICES.values()] == [99.0, good, good, -1.0]
