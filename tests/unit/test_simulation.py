@@ -155,6 +155,41 @@ def test_the_published_campaigns_had_the_published_utilization() -> None:
     assert 0.28 < min(found) < max(found) < 0.64
 
 
+def test_the_published_campaign_reaches_its_own_loss_and_is_idle_at_its_end() -> None:
+    from simulated.comparison import PUBLISHED, Comparison
+    from simulated.published import read
+
+    cell = Comparison(read("lgbm-ccle-large"), "kernel").run(PUBLISHED, 0)
+    assert cell.wall["expected"] < cell.wall["published"] < 1
+    assert 0 < cell.work["published"] < 1
+    assert cell.published_utilization == cell.whole_utilization != cell.utilization
+
+
+def test_a_campaign_goes_on_for_as_long_as_the_published_one_held_its_workers() -> None:
+    from simulated.comparison import Comparison
+    from simulated.published import read
+
+    comparison = Comparison(read("lgbm-ccle-large"), "kernel")
+    held = comparison.reference[-1].ended
+    longest = max(row.seconds for row in comparison.campaign.rows)
+    cell = comparison.run("random", 1)
+    assert cell.utilization == pytest.approx(1)
+    assert held / (held + longest) < cell.whole_utilization < 1
+    assert cell.trainings > len(comparison.campaign.rows)
+
+
+def test_quick_campaigns_are_counted_and_those_of_them_that_are_cheap() -> None:
+    from simulated.comparison import TARGETS, Cell, table
+
+    def cell(seed: int, wall: float | None, work: float | None) -> Cell:
+        walls, works = dict.fromkeys(TARGETS, wall), dict.fromkeys(TARGETS, work)
+        return Cell("some", "kernel", "async", seed, walls, works, 440, 1.0, 0.9, 0.5)
+
+    text = table([cell(1, 0.1, 0.4), cell(2, 0.3, 0.6), cell(3, None, None)])
+    reached = " | ".join(["0.30, 0.60 (2, 1 of 3)"] * len(TARGETS))
+    assert text.splitlines()[2:] == [f"| some (0.50) | kernel | async | 1.00, 0.90 | {reached} |"]
+
+
 def test_results_are_kept_and_shown(tmp_path: Path) -> None:
     out = tmp_path / "scale.jsonl"
     arguments = ["scale", "--tables", "lgbm-ccle-large", "--workers", "40", "--searches", "random", "--out", str(out)]
