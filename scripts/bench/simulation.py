@@ -3,7 +3,7 @@
     python scripts/bench/simulation.py published --seeds 5   # beside the reference's campaigns
     python scripts/bench/simulation.py scale                 # 8 to 1,000 workers, steady and failing
     python scripts/bench/simulation.py million               # 10,000 workers, 1,000,000 trials
-    python scripts/bench/simulation.py models                # how well the models predict
+    python scripts/bench/simulation.py models                # how well the models predict, and how lucky losses were
 
 ``published`` and ``scale`` go on where their file of results (--out) ends, and print Markdown. Journals are written,
 and synced, in the directory for temporary files: set TMPDIR to a file system in the memory, such as /dev/shm, since
@@ -68,11 +68,13 @@ def scale_command(args: argparse.Namespace) -> None:
 
 
 def models_command(args: argparse.Namespace) -> None:
-    print("| campaign | model | R2 of the loss' logarithm | R2 of the walltime's |", "| --- " * 4 + "|", sep="\n")
+    heads = "| campaign | model | R2 of the loss' logarithm | R2 of the walltime's | luck of the best published loss |"
+    print(heads, "| --- " * 5 + "|", sep="\n")
     for name in published.names():
         for model in published.MODELS:
-            fit = published.cross_validated(published.read(name), model)
-            print(f"| {name} | {model} | {fit.loss:.2f} | {fit.seconds:.2f} |")
+            campaign = published.read(name)
+            fit, luck = published.cross_validated(campaign, model), published.Model(campaign, model).luck()
+            print(f"| {name} | {model} | {fit.loss:.2f} | {fit.seconds:.2f} | {luck:.3f} |")
 
 
 if __name__ == "__main__":

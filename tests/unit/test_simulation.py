@@ -145,6 +145,17 @@ def test_trainings_are_like_published_ones() -> None:
     assert all(math.isfinite(training.loss) for training in drawn)
 
 
+def test_the_best_published_loss_was_luck() -> None:
+    """As often as drawn trainings of that configuration are as good."""
+    from simulated.published import Model, Trainings, read
+
+    campaign = read("lgbm-ccle-large")
+    model, lowest = Model(campaign, "kernel"), min(row.loss for row in campaign.rows)
+    best = min((row.params for row in campaign.rows), key=model.expected)
+    drawn = [Trainings(model, seed=1).run(number, best).loss for number in range(1000)]
+    assert 0 < model.luck() == pytest.approx(sum(loss <= lowest for loss in drawn) / 1000, abs=0.025)
+
+
 def test_the_published_campaigns_had_the_published_utilization() -> None:
     from simulated.campaigns import utilization, with_barriers
     from simulated.comparison import WORKERS

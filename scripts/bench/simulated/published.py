@@ -170,6 +170,14 @@ class Model:
         """The loss, without noise."""
         return math.exp(self._near(params) @ self._losses)
 
+    def luck(self) -> float:
+        """The probability that a training of the best configuration that was published, by its expected loss, is as
+        good as the best training that was.
+        """
+        best = min((row.params for row in self.published.rows), key=self.expected)
+        wanted = math.log(min(row.loss for row in self.published.rows) / self.expected(best))
+        return float(self._near(best)[self._converged].sum() * (self._noise <= wanted).mean())
+
     def _near(self, params: Params) -> Array:
         (weights,) = self._weights(self.published.place(params)[None, :])
         return np.asarray(weights)
