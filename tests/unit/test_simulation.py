@@ -15,7 +15,7 @@ import pytest
 
 from workflow.search import SearchSettings, make_search
 from workflow.space_file import parse_space
-from workflow.trial import Params
+from workflow.trial import Params, Trial
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "bench" / "simulation.py"
@@ -114,6 +114,24 @@ def test_every_trial_ends_once_whatever_is_lost(machine: dict[str, Any], wastefu
     assert 300 <= trainings.attempts <= 300 + sum(state.lost.values()) + sum(state.cut.values())
     assert sum(durations[number % 4] for number in ok) <= cluster.busy <= cluster.available
     assert bool(state.lost) == wasteful
+
+
+def test_a_long_training_finds_a_fresh_block_among_old_ones() -> None:
+    from simulated.cluster import Cluster, Machine
+
+    from workflow.durations import Expectation
+
+    cluster = Cluster(Machine(200, per_node=1, walltime=100.0, queue=50.0), Listed([85.0]))
+
+    for number in range(8):
+        trial, expected = Trial(number, number, {"rate": 0.5}), Expectation(85.0, measured=True)
+        for attempt in range(1, 50):
+            future = cluster.train(trial, attempt, frozenset(), expected)
+            while not future.done():
+                cluster.advance()
+            if future.result().kind == "ok":
+                break
+        assert attempt < 49
 
 
 def test_the_campaigns_own_work_takes_time() -> None:

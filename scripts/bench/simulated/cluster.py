@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import random
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -107,8 +108,9 @@ class Cluster:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._queue: deque[_Attempt] = deque()
-        self._free: deque[tuple[_Node, int]] = deque()
+        self._free: list[tuple[_Node, int]] = []
         """A worker each, with the block in which it is one."""
+        self._choice = random.Random(machine.seed)
         self._ended = False
         """Whether an attempt has, since the last time that the campaign looked."""
         self._held = False
@@ -183,11 +185,19 @@ class Cluster:
         return self._dispatch()
 
     def _dispatch(self) -> None:
-        """Give what waits to free workers, first come, first served."""
+        """Give what waits, in its order, to free workers."""
         while self._queue and self._free:
-            node, block = self._free.popleft()
+            node, block = self._take()
             if node.block == block and not node.drains:
                 self._begin(self._queue.popleft(), node)
+
+    def _take(self) -> tuple[_Node, int]:
+        """Any free worker, as Parsl's interchange shuffles its managers: that of the longest idle would be in a block
+        that soon ends, again and again.
+        """
+        chosen = self._choice.randrange(len(self._free))
+        self._free[chosen], self._free[-1] = self._free[-1], self._free[chosen]
+        return self._free.pop()
 
     def _begin(self, attempt: _Attempt, node: _Node) -> None:
         node.running.add(attempt)
