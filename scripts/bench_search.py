@@ -74,7 +74,7 @@ def parser() -> argparse.ArgumentParser:
     store.add_argument("part", choices=PARTS)
     store.add_argument("files", type=Path, nargs="+", metavar="FILE")
     curves = commands.add_parser("fidelity", help="trainings of several fidelities, on the tables' learning curves")
-    curves.set_defaults(command=lambda args: print(fidelity.table(range(1, args.seeds + 1))))
+    curves.set_defaults(command=lambda args: print(fidelity.report(range(1, args.seeds + 1))))
     curves.add_argument("--seeds", type=int, default=8)
     tables = commands.add_parser("tables", help="train the grids and write scripts/search_bench/tables")
     tables.set_defaults(command=tables_command)

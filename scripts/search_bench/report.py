@@ -194,12 +194,12 @@ def _mean(pairs: Pairs) -> str:
         return "-"
     mean = statistics.mean(statistics.mean(group) for group in groups.values())
     if min(len(group) for group in groups.values()) < 2:
-        return _shown(mean)
+        return shown(mean)
     variance = sum(statistics.variance(group) / len(group) for group in groups.values())
-    return f"{_shown(mean)} ± {_shown(math.sqrt(variance) / len(groups))}"
+    return f"{shown(mean)} ± {shown(math.sqrt(variance) / len(groups))}"
 
 
-def _shown(number: float) -> str:
+def shown(number: float) -> str:
     return re.sub(r"^(-?)0\.", r"\1.", f"{number:.3f}")
 
 
@@ -210,7 +210,7 @@ def _difference(ours: Pairs, theirs: Pairs) -> str:
         return "-"
     error = statistics.stdev(differences) / math.sqrt(len(differences))
     stars = "\\*" * sum(_wilcoxon(differences) < level for level in LEVELS)
-    return f"{_shown(statistics.mean(differences))} ± {_shown(error)}{stars}"
+    return f"{shown(statistics.mean(differences))} ± {shown(error)}{stars}"
 
 
 def _wilcoxon(differences: Sequence[float]) -> float:

@@ -174,3 +174,13 @@ def test_re_runs_are_paid_for_and_oracles_know_better() -> None:
     ]
     assert good < bad < 99
     assert [choose(curves, ended, 1) for choose in CHOICES.values()] == [99.0, good, good, -1.0]
+
+
+def test_small_trainings_tell_little_of_the_best_configurations() -> None:
+    from search_bench.fidelity import Curves, agreement
+    from search_bench.tables import GRIDS
+
+    every, best = zip(*agreement(Curves.load(GRIDS[0])), strict=True)
+    assert list(every) == sorted(every) and every[0] > 0.5
+    assert every[-1] == best[-1] == pytest.approx(1)
+    assert max(best[:-1]) < 0.5
