@@ -141,8 +141,10 @@ def winner(curves: Curves, trainings: Sequence[Training], seed: int) -> float:
     """The regret of the finalist that re-runs choose: whole trainings, for which the last of the budget is kept."""
     finals, budget = FinalistsSettings(), trainings[-1].spent
     paid = [each for each in trainings if each.spent <= budget - finals.count * finals.repeats]
-    best = {each.config_id: each for each in sorted(paid, key=lambda training: -training.loss)}
-    finalists = [*best.values()][: -finals.count - 1 : -1]
+    best: dict[int, Training] = {}
+    for each in sorted(paid, key=lambda training: training.loss):
+        best.setdefault(each.config_id, each)
+    finalists = [*best.values()][: finals.count]
     return min(finalists, key=lambda finalist: _mean(curves.whole, finalist, finals.repeats, seed)).regret
 
 

@@ -168,7 +168,9 @@ def test_re_runs_are_paid_for_and_oracles_know_better() -> None:
     params = [{axis.name: axis.points[0] for axis in GRIDS[0].axes} | {"learning_rate": rate} for rate in (1e-2, 1e-4)]
     good, bad = (curves.regret(each) for each in params)
     ended = [
-        Training(1, {**params[1], "epochs": 27}, 0.5, bad, 1.0),
+        Training(1, {**params[1], "epochs": 27}, 0.5, bad, 0.3),
+        Training(2, {**params[0], "epochs": 27}, 0.9, good, 0.6),
+        Training(6, {**params[1], "epochs": 27}, 0.4, bad, 1.0),
         Training(2, {**params[0], "epochs": 81}, 0.3, good, 2.0),
         Training(3, {**params[1], "epochs": 81}, 0.2, bad, 3.0),
         Training(4, {**params[1], "epochs": 81}, 0.1, 99.0, 12.0),
