@@ -77,6 +77,7 @@ class Campaign:
         self._told_of_no_curve = False
         self.running: dict[Future[Outcome], Trial] = {}
         self.waiting: deque[Trial] = deque()
+        """Trials that were asked for, or lost, and are the next to be submitted."""
         self.stage: StageName | None = None
         """The stage that runs beside the search: preprocess or infer."""
         self.nodes = Nodes(several=runner.node_count > 1)
@@ -107,7 +108,7 @@ class Campaign:
         return self.plan.budgets.reached(self.state) if self.finals is None else ""
 
     @property
-    def _asked(self) -> Search | Finals:
+    def _source(self) -> Search | Finals:
         return self.search if self.finals is None else self.finals
 
     def interrupt(self, *, now: bool) -> None:
@@ -180,7 +181,7 @@ class Campaign:
     @property
     def _is_over(self) -> bool:
         """At the end of a budget also with trials left that have no outcome: they are for a later resume."""
-        return bool(self.reached) or (self._asked.done and not (self.waiting or self.set_back or self.parked))
+        return bool(self.reached) or (self._source.done and not (self.waiting or self.set_back or self.parked))
 
     def _submit(self) -> None:
         """Fill the site up to its limit, with one write to the journal for all new trials."""
@@ -208,7 +209,7 @@ class Campaign:
         while not self.reached:
             if self.waiting:
                 return self.waiting.popleft()
-            trial = self._asked.ask()
+            trial = self._source.ask()
             if trial is None:
                 return self.set_back.popleft() if self.set_back else None
             asked = [] if is_rerun(trial.id) else [{"type": "asked", "trial": trial.to_json()}]
@@ -218,7 +219,7 @@ class Campaign:
                 self.journal.append(*asked, outcome_record(known))
             else:
                 return trial
-            self._asked.tell(known)
+            self._source.tell(known)
         return None
 
     def _collect(self) -> None:
@@ -228,7 +229,7 @@ class Campaign:
         ended = self._wait()
         for future in ended:
             trial = self.running.pop(future)
-            self._settle(trial, future.result())
+            self._take(trial, future.result())
         self._stop_hopeless()
         self.observer.changed(self)
 
@@ -278,7 +279,8 @@ class Campaign:
             return OutOfTime(reason)
         return SiteError(f"{reason}, and nothing has ended in it: another one would get no further\n    -> {LONGER}")
 
-    def _settle(self, trial: Trial, outcome: Outcome) -> None:
+    def _take(self, trial: Trial, outcome: Outcome) -> None:
+        """What follows from how an attempt ended: it goes into the journal, and to the search or into a queue again."""
         if outcome.cause == "site":
             raise SiteError(f"{spoken(trial.id)}: {outcome.evidence}")
         if self.image_change and not outcome.trained:
@@ -293,7 +295,7 @@ class Campaign:
         if outcome.final:
             self._learn_curve(outcome)
             self._tell_if_no_curve(outcome)
-            self._asked.tell(outcome)
+            self._source.tell(outcome)
             return self._stop_if_broken()
         if outcome.cause == "setup" and self.retries.set_up_is_broken(self.state):
             raise _broken(f"{spoken(trial.id)} cannot run", outcome, self.runner.log_tail(outcome))
@@ -441,4 +443,5 @@ class Campaign:
 
 def _broken(what: str, outcome: Outcome, log_tail: str = "") -> SetupError:
     known = remedy(outcome.evidence)
-    return SetupError(f"{what}: {outcome.evidence}{log_tail}" + f"\n    -> {known}" * bool(known))
+    helps = f"\n    -> {known}" if known else ""
+    return SetupError(f"{what}: {outcome.evidence}{log_tail}{helps}")

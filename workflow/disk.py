@@ -26,7 +26,7 @@ def disk_remedy(error: OSError) -> str:
 
 def with_remedy(said: str) -> str:
     """What a program has said, with what helps where it speaks of a full disk."""
-    return said + "\n    -> make room" * any(words in said for words in FULL_DISK_WORDS)
+    return f"{said}\n    -> make room" if any(words in said for words in FULL_DISK_WORDS) else said
 
 
 def unwritable(directory: Path, *, blamed: bool = False) -> str:

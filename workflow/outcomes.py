@@ -11,7 +11,7 @@ from typing import Any
 from workflow.errors import printable, shortened
 from workflow.metrics import MetricError, read_scores, value_of
 from workflow.trial import Cause, Curve, Kind, Outcome
-from workflow.worker.contract import HOPELESS
+from workflow.worker.contract import HOPELESS, NOT_STARTED
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP})
@@ -35,7 +35,7 @@ def judge(
     ``objectives`` names their metrics; none for a stage that has none (preprocess, infer). ``curve`` are the values of
     the first one during the training.
     """
-    kind, cause, values, evidence = _verdict(result, stage, objectives)
+    kind, cause, values, evidence = _judged(result, stage, objectives)
     value = next(iter(values.values()), None)
     metrics: Mapping[str, float] = {}
     if kind == "ok":
@@ -51,14 +51,14 @@ def judge(
     )  # fmt: skip
 
 
-def _verdict(
+def _judged(
     result: Mapping[str, Any], stage: str, objectives: Sequence[str]
 ) -> tuple[Kind, Cause, dict[str, float], str]:
     """With the values of the objectives of an attempt that ended well."""
     ended_by, code, tail = result["ended_by"], result["exit_code"], last_line(result["log_tail"])
     if ended_by.startswith("cannot start"):
         return "lost", "setup", {}, ended_by
-    if ended_by.startswith("stopped before it started"):
+    if ended_by.startswith(NOT_STARTED):
         return "deferred", "walltime" if result.get("block_ends") else "", {}, ended_by
     if ended_by.startswith(_HOPELESS):
         return "stopped", "", {}, f"stopped early: {ended_by.removeprefix(_HOPELESS)}"

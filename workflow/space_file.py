@@ -13,6 +13,7 @@ from typing import Any
 from workflow.errors import Problems, did_you_mean, json_type, listing, show, unusable_text
 from workflow.parameters import Choice, Constant, Logical, Number, Parameter, nearest
 from workflow.relations import RelationsReader, check_allowed, place_of, without_fixed_conditions
+from workflow.result_table import is_own
 from workflow.space import Space
 from workflow.trial import Value
 
@@ -41,9 +42,6 @@ _CLOSE = 0.85
 """Likeness from which a key is taken for a misspelt one: def_values and the like, which real spaces have, are below."""
 
 _INT_LIMIT = 2**63 - 1
-
-TABLE_COLUMNS = ("iteration", "sample", "metric", "result", "walltime")
-"""Columns of the result table beside the hyperparameters."""
 
 
 def load_space(path: Path) -> Space:
@@ -183,7 +181,7 @@ class _EntryReader:
         elif not isinstance(self.entry["name"], str) or not _NAME.fullmatch(self.entry["name"]):
             remedy = "write a string of letters, digits, '_', '.' and '-' that starts with a letter or '_'"
             self._add("name", f"{show(self.entry['name'])} cannot be an option's name", remedy)
-        elif self.entry["name"] in TABLE_COLUMNS and self.entry.get("type") != "constant":
+        elif is_own(self.entry["name"]) and self.entry.get("type") != "constant":
             self._add("name", f"{show(self.entry['name'])} is a column of hpo.csv", "rename the hyperparameter")
         if "type" not in self.entry:
             self._missing("type", f"one of {listing(TYPES)}")

@@ -8,7 +8,8 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from workflow.cluster.batch import Batch, clock
@@ -62,7 +63,7 @@ def _refuse_second(request: Request) -> None:
 
 def _queued(request: Request) -> str:
     """The user's job in Slurm's queue that has the run's script, if there is one."""
-    if request.site.scheduler != "slurm":
+    if not JOBS[request.site.scheduler].tells_scripts:
         return ""
     _, said = probe(["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%o"])
     jobs = [line.partition("|") for line in said.splitlines()]
@@ -90,6 +91,9 @@ def _read_request(args: argparse.Namespace) -> Request:
     request = checked_request(args)
     if request.site.batch is None:
         raise InputError(f"--site {request.site.name}: has no scheduler\n    -> name the site of a cluster")
+    if request.site.scheduler not in JOBS:
+        what = f"no job for {request.site.scheduler} can be written that leads a campaign"
+        raise InputError(f"--site {request.site.name}: {what}\n    -> submit blocks of workers: python -m workflow.run")
     return request
 
 
@@ -100,7 +104,7 @@ def job_script(site: Site, run: RunDir) -> str:
     again = " ".join(_submission(site, f"$(({CHAIN} - 1))"))
     lines = [
         "#!/bin/bash",
-        *(_slurm(site, site.batch, run) if site.scheduler == "slurm" else _pbs(site, site.batch, run)),
+        *JOBS[site.scheduler].directives(site, site.batch, run),
         "",
         *filter(None, [site.batch.beginning]),
         f"cd {shlex.quote(str(Path.cwd()))} || exit 3",
@@ -117,9 +121,7 @@ def job_script(site: Site, run: RunDir) -> str:
 
 def _submission(site: Site, chain: str) -> list[str]:
     """The command that submits a script, after which so many may follow."""
-    return (
-        ["sbatch", f"--export=ALL,{CHAIN}={chain}"] if site.scheduler == "slurm" else ["qsub", "-v", f"{CHAIN}={chain}"]
-    )
+    return [word.format(f"{CHAIN}={chain}") for word in JOBS[site.scheduler].submission]
 
 
 def _job_name(run: RunDir) -> str:
@@ -173,12 +175,30 @@ def _pbs(site: Site, batch: Batch, run: RunDir) -> Iterator[str]:
     yield from (f"#PBS {option}" for option in batch.scheduler_options)
 
 
+@dataclass(frozen=True)
+class JobKind:
+    """What a scheduler wants of a job that leads a campaign: its script's ``directives``, and how it is submitted.
+
+    In ``submission`` {} is a variable with its value, in ``output`` the number that the scheduler has given the job.
+    ``tells_scripts``: whether it says of a queued job by which script it was submitted.
+    """
+
+    directives: Callable[[Site, Batch, RunDir], Iterator[str]]
+    submission: tuple[str, ...]
+    output: str
+    tells_scripts: bool = False
+
+
+JOBS = {
+    "slurm": JobKind(_slurm, ("sbatch", "--export=ALL,{}"), "job-{}.out", tells_scripts=True),
+    "pbs": JobKind(_pbs, ("qsub", "-v", "{}"), "{}.OU"),
+    "torque": JobKind(_pbs, ("qsub", "-v", "{}"), ""),
+}
+
+
 def _output(site: Site, run: RunDir, said: str) -> Path:
     """The file with the job's output, by what the command said of its submission."""
-    number = said.rpartition(" ")[2]
-    if site.scheduler == "slurm":
-        return run.path / f"job-{number}.out"
-    return run.path / f"{number}.OU" if site.scheduler == "pbs" else run.path
+    return run.path / JOBS[site.scheduler].output.format(said.rpartition(" ")[2])
 
 
 def _submit(request: Request, chain: int) -> int:

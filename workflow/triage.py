@@ -16,6 +16,7 @@ from typing import Any
 from workflow.errors import SetupError, SiteError
 from workflow.remedies import remedy
 from workflow.trial import Outcome
+from workflow.worker.contract import NOT_STARTED
 
 _LOST_TRIALS = 3
 """Trials without a success beside them that were lost for good, after which the site counts as broken."""
@@ -171,7 +172,7 @@ class ShortBlocks:
 
     def learn(self, result: Mapping[str, Any], submitted: float) -> None:
         """Take the result of a stage that was submitted at a time (seconds since the epoch), and ran in a pool."""
-        pool, back = result["pool"], result["ended_by"].startswith("stopped before it started")
+        pool, back = result["pool"], result["ended_by"].startswith(NOT_STARTED)
         if not back:
             self._ran.add(pool)
             self._handed_back.clear()

@@ -12,12 +12,15 @@ from parsl.jobs.states import JobState
 from tests.conftest import RESULT, ROOT
 from workflow import metrics, runtimes
 from workflow.cluster import batch, providers
+from workflow.doctor.site import EXAMINERS, examine_site
+from workflow.errors import InputError
 from workflow.outcomes import judge
 from workflow.runtimes import Container, Model, Options
 from workflow.search import SearchSettings
 from workflow.site import Site, find_site, load_site
 from workflow.space_file import parse_space
 from workflow.stages import Pipeline, Place, Stage
+from workflow.submit import JOBS, _parser, _read_request
 
 PAGE = (ROOT / "workflow" / "ARCHITECTURE.md").read_text()
 
@@ -42,14 +45,17 @@ def lsf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
     added("A scheduler")
     answers = {
         "bsub": f'cp "$1" {tmp_path}/job; echo "Job <7> is submitted to queue <gpu>."',
-        "bjobs": 'case "$*" in *-J*) echo 7;; *) echo 7 RUN;; esac',
+        "bjobs": f"""[ -e {tmp_path}/killed ] && {{ echo 'Job <7> is not found' >&2; exit 255; }}
+case "$*" in *-J*) echo 7;; *) echo 7 RUN;; esac""",
         "bkill": f"echo $1 > {tmp_path}/killed",
     }
     for name, answer in answers.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{answer}\n")
         (tmp_path / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    (tmp_path / "summit.yaml").write_text("{name: summit, scheduler: lsf, account: ABC, queue: gpu, gpus: 6}")
+    (tmp_path / "summit.yaml").write_text(
+        "{name: summit, scheduler: lsf, account: ABC, queue: gpu, gpus: 6, exclusive: true}"
+    )
     return load_site(tmp_path / "summit.yaml", {})
 
 
@@ -67,10 +73,26 @@ def test_a_scheduler(lsf: Site, tmp_path: Path) -> None:
     provider.script_dir = str(tmp_path)
     job = provider.submit("echo hello", 1)
     script = (tmp_path / "job").read_text()
-    assert all(line in script for line in ("#BSUB -P ABC", "#BSUB -q gpu", '#BSUB -gpu "num=6"', "echo hello"))
+    assert all(
+        line in script for line in ("#BSUB -P ABC", "#BSUB -q gpu", '#BSUB -gpu "num=6"', "#BSUB -x", "echo hello")
+    )
     assert [status.state for status in provider.status([job])] == [JobState.RUNNING]
     assert provider.named_jobs() == ["7"]
-    assert provider.cancel([job]) == [True] and (tmp_path / "killed").read_text() == "7\n"
+    (tmp_path / "killed").touch()
+    assert [status.state for status in provider.status([job])] == [JobState.COMPLETED], "it was forgotten"
+
+
+def test_a_scheduler_that_is_new_is_told_so_by_what_does_not_know_it(lsf: Site, tmp_path: Path) -> None:
+    assert lsf.batch is not None
+    assert "lsf is not asked" in [finding.text for finding in examine_site(lsf, lsf.batch, tmp_path)][-1]
+    site, experiment = tmp_path / "summit.yaml", ROOT / "configs" / "demo.yaml"
+    with pytest.raises(InputError, match="no job for lsf can be written"):
+        _read_request(_parser().parse_args(["--site", str(site), "--experiment", str(experiment)]))
+
+
+def test_every_scheduler_is_in_every_table() -> None:
+    tables = batch.BATCH_SCHEDULERS, providers.PROVIDERS, EXAMINERS, JOBS
+    assert len({tuple(table) for table in tables}) == 1
 
 
 def test_a_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

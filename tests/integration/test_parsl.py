@@ -494,7 +494,7 @@ def test_an_unexpected_error_leaves_no_process(workflow: Workflow) -> None:
         "from workflow.run import main\n"
         "def fail(self, trial, outcome):\n"
         "    raise RuntimeError('a bug of ours')\n"
-        "Campaign._settle = fail\n"
+        "Campaign._take = fail\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     experiment = workflow.experiment(search=LONG)

@@ -724,6 +724,13 @@ def test_values_that_published_scripts_would_change_are_warned_of(tmp_path: Path
     assert [("opt" in w, "files" in w) for w in warnings] == [(True, False), (False, True)]
 
 
+def test_settings_that_a_strategy_makes_no_use_of_are_warned_of(tmp_path: Path) -> None:
+    changed = {"mut_prob": 0.7, "tournsize": 2, "population_size": 8}
+    told = [f"search.{key}: async makes no use of it" for key in ("mut_prob", "tournsize")]
+    assert [w for w in load(tmp_path, search={"strategy": "async", **changed}).warnings if "no use" in w] == told
+    assert load(tmp_path, search={"strategy": "simple", **changed}).warnings == ()
+
+
 def test_values_of_numeric_words_are_not_warned_of(tmp_path: Path) -> None:
     space = [*SPACE, {"name": "dense", "type": "constant", "value": "1000 500 100"}]
     assert load(tmp_path, space=space).warnings == ()
@@ -1038,6 +1045,15 @@ def test_settings_of_newer_strategies_leave_older_runs_resumable(tmp_path: Path)
         "search": {k: v for k, v in fingerprint["search"].items() if "sampler" not in k and k != "fidelity"},
     }
     assert not list(differences(older, fingerprint))
+
+
+def test_the_fingerprint_of_default_settings_is_that_of_the_journals_of_older_runs(tmp_path: Path) -> None:
+    """A setting that is new and at its default must not be in it: those runs could not be resumed."""
+    assert load(tmp_path, search={"strategy": "async"}).fingerprint()["search"] == {
+        "strategy": "async", "population_size": 16, "offspring_proportion": 0.5, "mut_prob": 0.8, "cx_prob": 0.2,
+        "mut_indpb": 0.5, "cx_indpb": 0.5, "tournsize": 4, "seed": 1, "reevaluate": False, "sampler": None,
+        "sampler_options": None, "fidelity": None, "cost_aware": False,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", DIFFERENT)

@@ -790,7 +790,7 @@ def test_json_beyond_what_python_reads(tmp_path: Path, text: str) -> None:
     assert file_refusal(file).startswith("cannot be read as JSON (")
 
 
-@pytest.mark.parametrize("name", ["iteration", "sample", "metric", "result", "walltime"])
+@pytest.mark.parametrize("name", ["iteration", "sample", "metric", "result", "walltime", "pareto", "result_pcc"])
 def test_columns_of_the_result_table_are_no_names_of_hyperparameters(name: str) -> None:
     entry = {"name": name, "type": "float", "lower": 0, "upper": 1}
     assert f"entry 1 '{name}': name: '{name}' is a column of hpo.csv\n    -> rename" in refusal([entry])

@@ -62,7 +62,8 @@ class Steady(ABC):
     """What the scheduler last had against a question; empty once it answers."""
     resources: dict[str, Any]
 
-    def settle(self, prefix: str, batch: Batch) -> None:
+    def configure(self, prefix: str, batch: Batch) -> None:
+        """What Parsl's constructors have no room for."""
         self.prefix, self.interval, self.patience = prefix, batch.status_interval, batch.scheduler_patience
         self.closing = threading.Event()
 
@@ -384,7 +385,7 @@ def provider(site: Site, prefix: str) -> Steady:
     batch = site.batch
     assert batch is not None, "only sites with a scheduler have a provider"
     made = PROVIDERS[site.scheduler](site, batch)
-    made.settle(prefix, batch)
+    made.configure(prefix, batch)
     return made
 
 
@@ -419,7 +420,8 @@ def common_options(batch: Batch) -> dict[str, Any]:
     }
 
 
-def _options(word: str, batch: Batch, *more: str) -> str:
+def directives(word: str, batch: Batch, *more: str) -> str:
+    """Lines of a job's script, each with an option: those given here, and the site's."""
     return "\n".join(f"#{word} {option}" for option in (*more, *batch.scheduler_options))
 
 
@@ -433,7 +435,7 @@ def _slurm(site: Site, batch: Batch) -> SteadySlurm:
         gres=batch.gres,
         exclusive=batch.exclusive,
         # A job that Slurm begins anew after a node's failure would meet the block that has replaced it.
-        scheduler_options=_options("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
+        scheduler_options=directives("SBATCH", batch, "--no-requeue", *["--no-kill"] * (batch.nodes_per_block > 1)),
         **common_options(batch),
     )
     made.hidden = tuple(overriding(batch))
@@ -445,13 +447,13 @@ def _pbs(site: Site, batch: Batch) -> SteadyPBS:
         queue=batch.queue,
         cpus_per_node=batch.cores_per_node or 1,
         select_options=batch.chunk(site.gpu_count),
-        scheduler_options=_options("PBS", batch, "-r n", f"-l place={batch.place}"),
+        scheduler_options=directives("PBS", batch, "-r n", f"-l place={batch.place}"),
         **common_options(batch),
     )
 
 
 def _torque(site: Site, batch: Batch) -> SteadyTorque:
-    made = SteadyTorque(queue=batch.queue, scheduler_options=_options("PBS", batch), **common_options(batch))
+    made = SteadyTorque(queue=batch.queue, scheduler_options=directives("PBS", batch), **common_options(batch))
     # Parsl asks for as many cores of a node as it starts pools there, which is one, and for no GPUs.
     wanted = batch.node_properties(site.gpu_count)
     made.template_string = made.template_string.replace("ppn=${tasks_per_node}", wanted)

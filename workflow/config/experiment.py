@@ -23,6 +23,16 @@ from workflow.stages import Pipeline, Stage, StageName
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.trial import Objective, Params, Value
 
+_NO_SETTINGS = frozenset({*SearchSettings.BUDGETS, "initial_population", "warm_start"})
+"""Keys of ``search`` that a resume may change, or that are told otherwise."""
+
+_FIRST_SETTINGS = frozenset({
+    "strategy", "population_size", "offspring_proportion", "mut_prob", "cx_prob", "mut_indpb", "cx_indpb", "tournsize",
+    "seed", "reevaluate", "sampler", "sampler_options", "fidelity", "cost_aware",
+})  # fmt: skip
+"""Settings that every fingerprint holds. Later ones are in it only where they are not at their defaults: so runs of
+versions that knew nothing of them can be resumed."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -97,9 +107,10 @@ class Experiment:
 
     def fingerprint(self) -> dict[str, Any]:
         """What a resumed run must share with the one before: space, objective and search, budgets excluded."""
-        search = _search_data(self.search)
-        for key in (*SearchSettings.BUDGETS, "initial_population", "warm_start"):
-            del search[key]
+        search, defaults = _search_data(self.search), _search_data(SearchSettings())
+        for key in search.keys() - _FIRST_SETTINGS:
+            if key in _NO_SETTINGS or search[key] == defaults[key]:
+                del search[key]
         space = {p.name: {**_described(p), **_relations(p.name, self.space)} for p in self.space.parameters}
         constraints = [c.text for c in self.space.constraints]
         return {

@@ -90,6 +90,7 @@ def _read(top: Section, default_name: str, *, remote: bool) -> Experiment:
     assert space is not None and model is not None
     warnings = (*space.warnings, *_warnings(space, stages, [objective, *further]))
     warnings += tuple(fidelity_warnings(search.fidelity, space))
+    warnings += tuple(f"search.{key}: {search.strategy} makes no use of it" for key in search.unused)
     search = with_checkpoints(search, space, stages)
     return Experiment(
         name, model, stages, space, objective, search, (), max_attempts, same_failures, reuse, early_stopping,

@@ -6,7 +6,7 @@ import re
 import shutil
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,6 @@ from workflow.errors import did_you_mean, listing, printable
 from workflow.rundir import PLAIN_NAMES, is_plain
 from workflow.site import Site
 
-_COMMANDS = {
-    "slurm": ("sbatch", "squeue", "scancel", "sinfo"),
-    "pbs": ("qsub", "qstat", "qdel", "qselect"),
-    "torque": ("qsub", "qstat", "qdel"),
-}
 _ANSWER = 15.0
 """Seconds that a scheduler has for an answer: without its configuration, Slurm's commands try for a minute."""
 
@@ -59,10 +54,14 @@ def examine_site(site: Site, batch: Batch, output: Path) -> Iterator[Finding]:
     yield from _interface(batch)
     yield from _places(output)
     yield from _modules(batch)
-    commands = [_command(name) for name in _COMMANDS[site.scheduler]]
+    if site.scheduler not in EXAMINERS:
+        yield Finding("warn", "scheduler", f"{site.scheduler} is not asked whether it takes the site's jobs")
+        return
+    names, examine = EXAMINERS[site.scheduler]
+    commands = [_command(name) for name in names]
     yield from commands
     if all(finding.level == "pass" for finding in commands):
-        yield from _slurm(batch) if site.scheduler == "slurm" else _pbs(batch)
+        yield from examine(batch)
 
 
 def _gpus(site: Site, batch: Batch) -> Finding:
@@ -254,3 +253,11 @@ def _last(said: str, code: int) -> str:
     """The last line of what a command said, which names the reason more often than the first."""
     lines = [line.strip() for line in printable(said).splitlines() if line.strip()]
     return lines[-1] if lines else f"exit code {code}"
+
+
+EXAMINERS: dict[str, tuple[tuple[str, ...], Callable[[Batch], Iterator[Finding]]]] = {
+    "slurm": (("sbatch", "squeue", "scancel", "sinfo"), _slurm),
+    "pbs": (("qsub", "qstat", "qdel", "qselect"), _pbs),
+    "torque": (("qsub", "qstat", "qdel"), _pbs),
+}
+"""The commands of each scheduler, and what asks it about a job."""

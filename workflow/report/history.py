@@ -20,14 +20,12 @@ from workflow.journal import Follower
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
+from workflow.result_table import RESULT, further_column, further_metrics, is_own
 from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
 from workflow.space_file import load_space
 from workflow.state import Record, State
 from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, Value
-
-_TABLE = ("metric", "result", "walltime")
-_PLACE = ("iteration", "sample")
 
 _NUMBER = r"[0-9]{1,18}"
 """What an integer of data frames can hold."""
@@ -241,15 +239,14 @@ def _load_table(path: Path) -> Run:
     problems = Problems(str(path))
     rows = read_csv(path, problems)
     header = [name for name in (rows[0] if rows else ()) if name not in (None, "_line")]
-    missing = [name for name in _TABLE if rows and name not in header]
+    missing = [name for name in RESULT if rows and name not in header]
     if missing or not rows:
         what = f"has no column {listing(missing)}" if missing else "has no row"
         problems.fail("header" if missing else "", what, "give a run's directory or its hpo.csv")
-    further = tuple(name.removeprefix("result_") for name in header if name.startswith("result_"))
+    further = further_metrics(header)
     metric = _metric_of(rows, problems)
     objectives = tuple(Objective(name, "max" if name in GREATER_IS_BETTER else "min") for name in (metric, *further))
-    added = {*_PLACE, *_TABLE, "pareto", *(f"result_{name}" for name in further)}
-    names = tuple(name for name in header if name not in added)
+    names = tuple(name for name in header if not is_own(name))
     state, first = State(ended=True), dict[tuple[tuple[str, Value], ...], int]()
     values = {name: _values([row[name] or "" for row in rows]) for name in names}
     for number, row in enumerate(rows):
@@ -278,7 +275,7 @@ def _metric_of(rows: Sequence[Mapping[str, Any]], problems: Problems) -> str:
 
 def _outcome_of(row: Mapping[str, Any], number: int, metric: str, further: Sequence[str]) -> Outcome:
     """A row without a finite result is that of a trial that failed. Raises TypeError or ValueError."""
-    results = {metric: row["result"]} | {name: row[f"result_{name}"] for name in further}
+    results = {metric: row["result"]} | {name: row[further_column(name)] for name in further}
     metrics = {name: score for name, text in results.items() if text and math.isfinite(score := float(text))}
     value, seconds = metrics.get(metric), float(row["walltime"] or 0.0)
     if not 0 <= seconds < _LONGEST:

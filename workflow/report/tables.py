@@ -15,6 +15,7 @@ from workflow.config.initial import cell, cells, csv_line
 from workflow.disk import write_text
 from workflow.finals import Finalist, optimism
 from workflow.ranking import best, finalists_of, hall_of_fame, pareto_front, winner_of
+from workflow.result_table import PARETO, PLACE, RESULT, further_column
 from workflow.rundir import RunDir
 from workflow.search import Search, values_of
 from workflow.state import State
@@ -76,9 +77,8 @@ def hpo_csv(table: Table, state: State) -> str:
     ``iteration`` counts from 001, ``sample`` from 0000 within its iteration, ``walltime`` is in whole seconds. Several
     objectives add columns: the results by the further ones, and 1 for a trial that no other one dominates.
     """
-    further = [f"result_{objective.metric}" for objective in table.further]
-    rows = [["iteration", "sample", *table.varying, "metric", "result", "walltime", *further]]
-    rows[0] += ["pareto"] if further else []
+    further = [further_column(objective.metric) for objective in table.further]
+    rows = [[*PLACE, *table.varying, *RESULT, *further, *[PARETO] * bool(further)]]
     front = {outcome.trial_id for outcome in table.front(state)}
     samples: Counter[int] = Counter()
     for trial in sorted(state.trials.values(), key=lambda t: t.id):

@@ -23,6 +23,9 @@ STRATEGIES = ("mu_plus_lambda", "simple", "random", "async", "optuna")
 WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
 
+_GENETIC = ("mut_prob", "cx_prob", "mut_indpb", "cx_indpb", "tournsize")
+"""Settings of the generational strategies' operators."""
+
 Seconds = float
 """A duration as experiment files have it: a number, or a text such as 12h."""
 
@@ -66,6 +69,15 @@ class SearchSettings:
 
     BUDGETS = ("num_iterations", "evaluations", "gpu_hours", "wall_time", "target")
     """Settings that may change at a resume: they extend or shorten a campaign without changing its sequence."""
+
+    @property
+    def unused(self) -> list[str]:
+        """Settings that were changed, and of which the strategy knows nothing."""
+        defaults = SearchSettings()
+        return [
+            key for key in _GENETIC
+            if self.strategy in WITHOUT_GENERATIONS and getattr(self, key) != getattr(defaults, key)
+        ]  # fmt: skip
 
     @property
     def from_earlier_runs(self) -> int:

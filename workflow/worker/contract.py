@@ -77,5 +77,8 @@ EXIT_FENCED = 76
 
 BLOCK_ENDS = "its block ends"
 
+NOT_STARTED = "stopped before it started"
+"""How a result begins of a stage that was handed back."""
+
 HOPELESS = "hopeless: "
 """What comes before the reason that a stop file holds, which tells a trial that was stopped early."""

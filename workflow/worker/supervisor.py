@@ -20,6 +20,7 @@ from workflow.worker.contract import (
     HEARTBEAT,
     HOPELESS,
     LOG,
+    NOT_STARTED,
     RESULT,
     STOP,
     TOKEN,
@@ -94,7 +95,7 @@ class Supervisor(Tree):
     def _run_stage(self, argv: list[str], env: dict[str, str]) -> str:
         """Run the stage to its end; returns what ended it."""
         if reason := self.interrupted() or self._avoided() or self._too_late():
-            return f"stopped before it started: {reason}"
+            return f"{NOT_STARTED}: {reason}"
         if self.spec["scratch"] is not None and (error := self._use_scratch(env)):
             return f"cannot start {argv[0]!r}: {error}"
         if error := self.start(argv, env, self.spec["directory"], self.log):
