@@ -1,6 +1,6 @@
 """What an ask and a tell take, and the memory of a search, by the number of trials, beside other packages' searches.
 
-    python scripts/bench/asks.py [--trials 100 1000 10000] [--rounds 3]
+    python scripts/bench/asks.py [--trials 100 1000 10000] [--rounds 5]
 
 Each search runs in a process of its own, on one space of 9 mixed hyperparameters, with 8 trials pending. Optuna's TPE
 is the baseline, as far as it goes in reasonable time.
@@ -11,17 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import resource
-import subprocess
-import sys
 import time
 from collections import deque
+from functools import partial
 from typing import Any
 
-from measured import ROOT, Figure, arguments, show
-
-sys.path.insert(0, str(ROOT))
-sys.path.insert(0, str(ROOT / "scripts"))
-
+from measured import Figure, arguments, in_turn, parts, run, show
 from search_bench.optimizers import Setting, entries
 from search_bench.simulate import Finished, Optimizer
 
@@ -58,16 +53,15 @@ def main() -> None:
     for trials in args.trials:
         names = [name for name in args.searches if not known[name].missing and trials <= MOST.get(name, trials)]
         baseline = "optuna_tpe" if "optuna_tpe" in names else names[0]
-        found = {name: [in_process(name, trials) for _ in range(args.rounds)] for name in names}
-        times, memory = ({name: [pair[part] for pair in found[name]] for name in names} for part in range(2))
+        found = in_turn(args.rounds, {name: partial(in_process, name, trials) for name in names})
+        times, memory = parts(found)
         figures.append(Figure(f"ask and tell of {trials} trials", "ms a trial", baseline, times))
         figures.append(Figure(f"memory of {trials} trials", "MiB", baseline, memory))
     show(figures, args.json)
 
 
 def in_process(name: str, trials: int) -> tuple[float, float]:
-    command = [sys.executable, __file__, "--one", name, str(trials)]
-    milliseconds, mib = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
+    milliseconds, mib = json.loads(run(__file__, "--one", name, str(trials)).output)
     return milliseconds, mib
 
 

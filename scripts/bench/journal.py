@@ -1,6 +1,6 @@
 """The journal beside plain files: appends, replay and memory, and a resume of its search, in one run.
 
-    python scripts/bench/journal.py [--trials 33000] [--appends 500] [--rounds 3]
+    python scripts/bench/journal.py [--trials 33000] [--appends 500] [--rounds 5]
 
 A trial has three records. Appends are measured one record at a time, each with its fsync, beside a write and an fsync
 of the same bytes; replay beside json.loads of every line, each in a process of its own.
@@ -9,16 +9,13 @@ of the same bytes; replay beside json.loads of every line, each in a process of 
 from __future__ import annotations
 
 import os
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from measured import ROOT, Figure, arguments, run, show
-
-sys.path.insert(0, str(ROOT))
-
-from status import PLAIN, records
+import journals
+from measured import Figure, arguments, in_turn, parts, run, show
 
 from workflow.journal import Journal
 
@@ -68,7 +65,7 @@ def appends(scratch: Path, count: int, rounds: int) -> Figure:
     found: dict[str, list[float]] = {"write and fsync": [], "Journal.append": []}
     for number in range(rounds):
         journal = Journal(scratch / f"appended-{number}.jsonl")
-        batch = list(records(count // 3))
+        batch = list(journals.records(count // 3))
         start = time.monotonic()
         for record in batch:
             journal.append(record)
@@ -86,19 +83,18 @@ def appends(scratch: Path, count: int, rounds: int) -> Figure:
 
 def replays(scratch: Path, trials: int, rounds: int) -> list[Figure]:
     path = scratch / "journal.jsonl"
-    journal = Journal(path)
-    journal.append(*records(trials))
-    journal.close()
-    programs = {"json.loads": PLAIN, "replay": REPLAY, "resume of async": RESUME}
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    memory: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(rounds):
-        for name, program in programs.items():
-            took, output = run("-c", program + PEAK, path)
-            seconds[name].append(took)
-            memory[name].append(int(output) / 1024)
+    journals.write(path, trials)
+    programs = {"json.loads": journals.PLAIN, "replay": REPLAY, "resume of async": RESUME}
+    found = in_turn(rounds, {name: partial(replay, program, path) for name, program in programs.items()})
+    seconds, memory = parts(found)
     title = f"{3 * trials} records of {trials} trials"
     return [Figure(title, "s", "json.loads", seconds), Figure(title, "peak MiB", "json.loads", memory)]
+
+
+def replay(program: str, path: Path) -> tuple[float, float]:
+    """Seconds, and MiB at the peak as the process itself sees it, which is not that of its parent."""
+    ran = run("-c", program + PEAK, path)
+    return ran.seconds, int(ran.output) / 1024
 
 
 if __name__ == "__main__":

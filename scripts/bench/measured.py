@@ -1,4 +1,7 @@
-"""What the benchmarks share: measurements in turn beside a baseline, as a table and as JSON."""
+"""What the benchmarks share: measurements in turn beside a baseline, as a table and as JSON.
+
+Whoever imports it can import the package, the tests' parts and those of the search benchmark.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,21 @@ def show(figures: Sequence[Figure], path: Path | None) -> None:
         path.write_text(json.dumps({"machine": machine(), "figures": results}, indent=1) + "\n")
 
 
+def in_turn(rounds: int, kinds: Mapping[str, Callable[[], T]]) -> dict[str, list[T]]:
+    """What each returns, round by round, so that a busy machine slows all alike."""
+    found: dict[str, list[T]] = {name: [] for name in kinds}
+    for _ in range(rounds):
+        for name, measure in kinds.items():
+            found[name].append(measure())
+    return found
+
+
+def parts(found: Mapping[str, Sequence[Sequence[float]]]) -> list[dict[str, list[float]]]:
+    """Measurements of several quantities at once, told by quantity."""
+    count = len(next(iter(found.values()))[0])
+    return [{name: [each[part] for each in values] for name, values in found.items()} for part in range(count)]
+
+
 def machine() -> dict[str, Any]:
     processor = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = [int(line.split()[1]) >> 20 for line in _lines("/proc/meminfo") if line.startswith("MemTotal")]
@@ -78,11 +99,28 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def run(*arguments: str | Path) -> tuple[float, str]:
-    """Seconds and output of a Python process. Raises SystemExit where it fails."""
+@dataclass(frozen=True)
+class Ran:
+    """What a process took: seconds, seconds of a processor, and MiB at its peak; and what it printed."""
+
+    seconds: float
+    processor: float
+    peak: float
+    output: str
+
+
+def run(*arguments: str | Path) -> Ran:
+    """A Python process. Its peak is no lower than this process' own. Raises SystemExit where it fails."""
     start = time.monotonic()
     command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)[:200]} ended with exit code {done.returncode}")
-    return time.monotonic() - start, done.stdout.decode()
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    with process.stdout:
+        output = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)[:200]} ended with exit code {process.returncode}")
+    return Ran(time.monotonic() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**10, output)

@@ -8,14 +8,15 @@ The baselines are an empty Python program, and a bare program of Parsl's that ru
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-from measured import Figure, arguments, run, show
+from measured import Figure, arguments, in_turn, run, show
+from pools import find_programs
 
 BARE = """
 import sys, parsl
@@ -32,19 +33,13 @@ with parsl.load(Config(executors=[workers], run_dir=sys.argv[1], usage_tracking=
 
 def main() -> None:
     args = arguments(__doc__).parse_args()
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's scripts are
-    waits: dict[str, list[float]] = {}
-    firsts: dict[str, list[float]] = {}
+    find_programs()
     with tempfile.TemporaryDirectory() as text:
-        for number in range(args.rounds):
-            scratch = Path(text, str(number))
-            scratch.mkdir()
-            waits.setdefault("python -c pass", []).append(run("-c", "pass")[0])
-            waits.setdefault("--help", []).append(run("-m", "workflow.run", "--help")[0])
-            dry = ("-m", "workflow.run", "--site", "local", "--dry-run", "--output", scratch / "dry")
-            waits.setdefault("--dry-run", []).append(run(*dry)[0])
-            firsts.setdefault("bare Parsl", []).append(first_bare(scratch))
-            firsts.setdefault("workflow.run", []).append(first_trial(scratch))
+        dry = ("-m", "workflow.run", "--site", "local", "--dry-run", "--output", Path(text, "dry"))
+        answers = {"python -c pass": ("-c", "pass"), "--help": ("-m", "workflow.run", "--help"), "--dry-run": dry}
+        waits = in_turn(args.rounds, {name: partial(wait, *words) for name, words in answers.items()})
+        kinds = {"bare Parsl": lambda: first_bare(Path(text)), "workflow.run": lambda: first_trial(Path(text))}
+        firsts = in_turn(args.rounds, kinds)
     show(
         [
             Figure("answer", "s", "python -c pass", waits),
@@ -52,6 +47,10 @@ def main() -> None:
         ],
         args.json,
     )
+
+
+def wait(*words: str | Path) -> float:
+    return run(*words).seconds
 
 
 def first_bare(scratch: Path) -> float:
@@ -66,7 +65,7 @@ def first_bare(scratch: Path) -> float:
 
 def first_trial(scratch: Path) -> float:
     """Seconds until the first stage of the demo has begun on its worker, by the workers' own clock."""
-    start, output = time.time(), scratch / "run"
+    start, output = time.time(), Path(tempfile.mkdtemp(dir=scratch), "run")
     settings = ("search.num_iterations=1", "search.population_size=2", "finalists.count=0")
     words = [word for setting in settings for word in ("--set", setting)]
     run("-m", "workflow.run", "--site", "local", "--quiet", "--output", output, *words)

@@ -8,21 +8,14 @@ a busy machine slows both alike.
 
 from __future__ import annotations
 
-import os
 import shlex
-import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-import parsl
-from measured import ROOT, Figure, arguments, show
-from parsl import bash_app
-from parsl.config import Config
-from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
-from parsl.providers import LocalProvider
-
-sys.path.insert(0, str(ROOT))
+from measured import Figure, arguments, in_turn, show
+from pools import POOLS, App, bare_app
 
 from workflow.config.load import load_experiment
 from workflow.config.strict import shipped
@@ -40,9 +33,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's scripts are
     figures = []
-    for name in ("threads", "htex"):
+    for name in POOLS:
         with tempfile.TemporaryDirectory() as scratch:
             found = measure(name, args.trials, args.rounds, args.workers, Path(scratch))
         figures.append(Figure(f"a trial that does nothing on {name}", "ms", "bare", found))
@@ -51,27 +43,20 @@ def main() -> None:
 
 def measure(name: str, trials: int, rounds: int, workers: int, scratch: Path) -> dict[str, list[float]]:
     """Milliseconds a trial of each round, bare and supervised."""
-    kernel = parsl.load(Config(executors=[executor(name, workers)], run_dir=str(scratch / "parsl"), usage_tracking=0))
-    try:
-        app = bash_app(data_flow_kernel=kernel)(lambda command: command)
-        bare = shlex.join(COMMAND) + " > {directory}/model.log"
-        lines = {"bare": bare, "supervised": supervised(scratch)}
-        found: dict[str, list[float]] = {"bare": [], "supervised": []}
-        for number in range(rounds + 1):  # the first round warms up
-            for kind, line in lines.items():
-                directories = [scratch / f"{kind}-{number}-{trial}" for trial in range(trials)]
-                for directory in directories:
-                    directory.mkdir()
-                start = time.monotonic()
-                futures = [app(line.replace("{directory}", str(directory))) for directory in directories]
-                for future in futures:
-                    future.result()
-                if number:
-                    found[kind].append(1000 * (time.monotonic() - start) * workers / trials)
-        return found
-    finally:
-        kernel.cleanup()
-        parsl.clear()
+    lines = {"bare": shlex.join(COMMAND) + " > {directory}/model.log", "supervised": supervised(scratch)}
+    with bare_app(name, workers, scratch) as app:
+        kinds = {kind: partial(seconds, app, line, trials, scratch) for kind, line in lines.items()}
+        found = in_turn(rounds + 1, kinds)  # the first round warms up
+    return {kind: [1000 * each * workers / trials for each in values[1:]] for kind, values in found.items()}
+
+
+def seconds(app: App, line: str, trials: int, scratch: Path) -> float:
+    """Of so many trials, each in a directory of its own."""
+    directories = [tempfile.mkdtemp(dir=scratch) for _ in range(trials)]
+    start = time.monotonic()
+    for future in [app(line.replace("{directory}", directory)) for directory in directories]:
+        future.result()
+    return time.monotonic() - start
 
 
 def supervised(scratch: Path) -> str:
@@ -82,14 +67,6 @@ def supervised(scratch: Path) -> str:
     runner = ParslRunner(load_site(find_site("local"), {}), experiment, RunDir(scratch), lock)
     command = Command("train", COMMAND, {}, "{directory}")
     return str(runner._payload(runner._spec(command, 0, 1, "benchmark", frozenset(), None)))
-
-
-def executor(name: str, workers: int) -> ThreadPoolExecutor | HighThroughputExecutor:
-    if name == "threads":
-        return ThreadPoolExecutor(max_threads=workers)
-    return HighThroughputExecutor(
-        address="127.0.0.1", max_workers_per_node=workers, cores_per_worker=1e-3, provider=LocalProvider(max_blocks=1)
-    )
 
 
 if __name__ == "__main__":

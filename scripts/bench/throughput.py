@@ -8,23 +8,16 @@ user gets. Each trial is a shell command that sleeps for ``--seconds``; the roun
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-import parsl
-from measured import ROOT, Figure, arguments, show
-from parsl import bash_app
-from parsl.config import Config
-from supervisor import executor
-
-sys.path.insert(0, str(ROOT))
+from measured import Figure, arguments, in_turn, show
+from pools import POOLS, App, bare_app
 
 from workflow.campaign import Campaign, Plan
 from workflow.config.load import load_experiment
@@ -63,7 +56,7 @@ class BareRunner:
     node_count = 1
     notes: Sequence[str] = ()
 
-    def __init__(self, app: Callable[[str], Future[int]], command: str, workers: int) -> None:
+    def __init__(self, app: App, command: str, workers: int) -> None:
         self._app, self._command = app, command
         self.in_flight = workers + 2
 
@@ -96,39 +89,27 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.1)
     args = parser.parse_args()
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # where Parsl's scripts are
-    show([measure(name, args) for name in ("threads", "htex")], args.json)
+    show([measure(name, args) for name in POOLS], args.json)
 
 
 def measure(name: str, args: Any) -> Figure:
-    with tempfile.TemporaryDirectory() as text:
-        scratch = Path(text)
+    with tempfile.TemporaryDirectory() as text, bare_app(name, args.workers, Path(text)) as app:
         kinds = {
-            "bare Parsl": lambda: bare(app, args), "campaign": lambda: campaign(app, args, scratch),
-            "supervised": lambda: supervised(name, args, scratch),
+            "bare Parsl": lambda: bare(app, args), "campaign": lambda: campaign(app, args, Path(text)),
+            "supervised": lambda: supervised(name, args, Path(text)),
         }  # fmt: skip
-        kernel = parsl.load(Config(executors=[executor(name, args.workers)], run_dir=text, usage_tracking=0))
-        try:
-            app = bash_app(data_flow_kernel=kernel)(lambda command: command)
-            app("true").result()
-            found: dict[str, list[float]] = {kind: [] for kind in kinds}
-            for _ in range(args.rounds):
-                for kind, throughput in kinds.items():
-                    found[kind].append(throughput())
-        finally:
-            kernel.cleanup()
-            parsl.clear()
+        found = in_turn(args.rounds, kinds)
     return Figure(f"throughput on {name}, {args.workers} workers", "trials a second", "bare Parsl", found)
 
 
-def bare(app: Callable[[str], Future[int]], args: Any) -> float:
+def bare(app: App, args: Any) -> float:
     start = time.monotonic()
     for future in [app(f"sleep {args.seconds}") for _ in range(args.trials)]:
         future.result()
     return args.trials / (time.monotonic() - start)
 
 
-def campaign(app: Callable[[str], Future[int]], args: Any, scratch: Path) -> float:
+def campaign(app: App, args: Any, scratch: Path) -> float:
     settings = SearchSettings(strategy="random", evaluations=args.trials)
     path = scratch / "journal.jsonl"
     path.unlink(missing_ok=True)
