@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,24 @@ def test_the_tables_name_every_setting() -> None:
     assert first_column(section("Jobs of a cluster")) == BATCH_KEYS
     assert first_column(section("Globus Compute")) == ENDPOINT_KEYS
     assert first_column(section("Exports and notebooks")) == set(FORMATS)
+
+
+def test_the_contributors_commands_are_there_and_ci_has_the_checks() -> None:
+    rows = dict(re.findall(r"^\| ([\w' ,]+) \| `(.+)` \|$", section("Contributing"), flags=re.M))
+    assert list(rows) == [
+        "format", "lint", "types", "tests", "one area's tests", "all checks, as CI does", "benchmarks", "a release"
+    ]  # fmt: skip
+    checks = (ROOT / rows.pop("all checks, as CI does")).read_text()
+    assert all(rows[name] in checks for name in ("lint", "types", "tests")) and "ruff format --check ." in checks
+    for command in rows.values():
+        done = subprocess.run([*shlex.split(command), "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and "usage" in done.stdout.lower(), command
+
+
+def test_the_paths_that_contributors_are_sent_to_exist() -> None:
+    named = re.findall(r"(?:workflow|tests|scripts|\.ci)/[\w./]*\w", section("Contributing"))
+    assert len(named) > 5
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_the_exit_codes_are_the_programs() -> None:
