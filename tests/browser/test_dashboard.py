@@ -14,8 +14,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.chromium import chromium
 from tests.conftest import eventually
+from tests.exported import RECORDS, SPACE
 from tests.recorded import recorded
-from tests.unit.test_exports import RECORDS, SPACE
 from workflow import load_run
 from workflow.report.exports import export
 

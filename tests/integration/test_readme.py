@@ -17,8 +17,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.conftest import ROOT, TOY, Workflow
+from tests.exported import RECORDS, SPACE
 from tests.recorded import recorded
-from tests.unit.test_exports import RECORDS, SPACE
 from workflow import errors, submit
 from workflow.cluster.batch import Batch
 from workflow.config.initial import read_earlier

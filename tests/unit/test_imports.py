@@ -90,6 +90,17 @@ def test_every_module_has_one_place_in_one_room() -> None:
     assert sorted(named) == sorted(holding - {""})
 
 
+ACROSS = {"bench_search", "deap", "examples", "imports", "malformed", "model_template", "simulation", "site_files"}
+"""Unit tests of what is no module, or of many."""
+
+
+def test_each_file_of_unit_tests_has_the_name_of_its_module() -> None:
+    """With its package before it where two modules have one name."""
+    names = {name.rpartition(".")[2] for name in MODULES} | {name.replace(".", "_") for name in MODULES}
+    files = {path.stem.removeprefix("test_") for path in (ROOT / "tests" / "unit").rglob("test_*.py")}
+    assert files - names == ACROSS
+
+
 @each_module
 def test_module_imports_what_the_design_allows(module: str) -> None:
     floor = FLOOR.get(module, len(ROOMS))  # packages hold nothing, but for what notebooks need

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.unit.test_machine import fake_nvidia_smi
 from workflow.config.strict import parse_overrides
 from workflow.errors import InputError
-from workflow.machine import visible_gpus
 from workflow.run import main
 from workflow.runtimes import Bind, Options
 from workflow.site import Site, find_site, load_site
 
 ROOT = Path(__file__).parents[2]
 MINIMAL: dict[str, Any] = {"scheduler": "threads", "gpus": 0}
-
-
-@pytest.fixture(autouse=True)
-def no_gpu_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.delenv("WORKFLOW_SITES", raising=False)
 
 
 def write(path: Path, data: object) -> Path:
@@ -271,15 +264,6 @@ def test_a_site_file_that_is_not_there(tmp_path: Path) -> None:
 # -- GPUs and workers ------------------------------------------------------------------------------------------------
 
 
-def fake_nvidia_smi(directory: Path, monkeypatch: pytest.MonkeyPatch, count: int, exit_code: int = 0) -> None:
-    """A machine with ``count`` GPUs."""
-    lines = [f"GPU {n}: NVIDIA H100 (UUID: GPU-{n}{n})\n  MIG 1g.5gb Device 0: (UUID: MIG-{n})" for n in range(count)]
-    listing = "\n".join(lines) or "No devices found."
-    program = write(directory / "bin" / "nvidia-smi", f"#!/bin/sh\ncat <<'END'\n{listing}\nEND\nexit {exit_code}\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
-
-
 @pytest.mark.parametrize(("count", "gpus"), [(0, ()), (1, ("0",)), (4, ("0", "1", "2", "3"))])
 def test_auto_counts_the_gpus_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, gpus: tuple[str, ...]
@@ -295,48 +279,6 @@ def test_auto_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     fake_nvidia_smi(tmp_path, monkeypatch, 3)
     site = load_site(write(tmp_path / "here.yaml", {"scheduler": "local"}), {})
     assert (site.gpus, site.workers) == (("0", "1", "2"), 3)
-
-
-@pytest.mark.parametrize(
-    ("mask", "gpus"),
-    [
-        ("1", ("1",)), ("0,2", ("0", "2")), ("3,1", ("3", "1")), (" 0 , 1 ", ("0", "1")),
-        ("GPU-11,GPU-22", ("GPU-11", "GPU-22")), ("MIG-1", ("MIG-1",)),
-        ("", ()), ("-1", ()), ("NoDevFiles", ()), (" ", ()),
-    ],
-)  # fmt: skip
-def test_auto_keeps_to_the_mask(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str, gpus: tuple[str, ...]
-) -> None:
-    fake_nvidia_smi(tmp_path, monkeypatch, 4)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
-    assert visible_gpus() == gpus
-
-
-@pytest.mark.parametrize(("mask", "gpus"), [("0,1,", ("0", "1")), ("0,-1,1", ("0",)), (",0", ())])
-def test_a_mask_ends_at_its_first_invalid_entry_as_cuda_has_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str, gpus: tuple[str, ...]
-) -> None:
-    fake_nvidia_smi(tmp_path, monkeypatch, 4)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", mask)
-    assert visible_gpus() == gpus
-
-
-def test_a_mask_without_gpus_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_nvidia_smi(tmp_path, monkeypatch, 0)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    assert visible_gpus() == ()
-
-
-def test_a_machine_whose_driver_fails_has_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_nvidia_smi(tmp_path, monkeypatch, 2, exit_code=9)
-    assert visible_gpus() == ()
-
-
-def test_a_machine_without_nvidia_smi_has_no_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    assert visible_gpus() == ()
 
 
 @pytest.mark.parametrize("vendor", ["amd", "intel", "none"])

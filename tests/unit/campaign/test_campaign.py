@@ -2,381 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import itertools
-import json
-import random
-import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from workflow import campaign as module
+from tests.unit.campaign.leading import (
+    PLAN,
+    SETTINGS,
+    SPACE,
+    TABLE,
+    Crash,
+    Disk,
+    Key,
+    Site,
+    check_whole,
+    failures,
+    interrupt_after,
+    lead,
+    lost,
+    records,
+    reread,
+    table,
+)
 from workflow.budgets import Budgets
 from workflow.campaign import Campaign, Interrupted, Plan
 from workflow.durations import Expectation
 from workflow.errors import OutOfTime, SetupError, SiteError
 from workflow.finals import FinalistsSettings
-from workflow.journal import Journal, campaign_record
+from workflow.journal import Journal
 from workflow.ranking import best, finalists_of, hall_of_fame, winner_of
-from workflow.report.tables import Table, counts, hpo_csv
-from workflow.search import STRATEGIES, Search, SearchSettings, make_search
-from workflow.space_file import parse_space
+from workflow.report.tables import counts, hpo_csv
+from workflow.search import STRATEGIES, SearchSettings, make_search
 from workflow.state import Record, State
-from workflow.stopping import EarlyStopping, StoppingSettings
-from workflow.trial import FINAL_KINDS, FIRST_RERUN, Outcome, Trial, is_rerun
-
-SPACE = parse_space(
-    [
-        {"name": "epochs", "type": "constant", "value": 3},
-        {"name": "rate", "type": "float", "lower": 0, "upper": 1},
-        {"name": "layers", "type": "int", "lower": 1, "upper": 99},
-        {"name": "dropout", "type": "float", "lower": 0, "upper": 0.5},
-        {"name": "warmup", "type": "logical"},
-    ],
-    "test",
-)
-SETTINGS = SearchSettings("mu_plus_lambda", num_iterations=4, population_size=8)
-ASYNC = SearchSettings(strategy="async", evaluations=20)
-OPTUNA = replace(ASYNC, strategy="optuna")
-PLAN = Plan(preprocess=True, infer=True, mode="min")
-TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
-
-Key = tuple[str, int, int]
-"""Stage, trial (-1 for preprocess) and attempt."""
-
-
-class Crash(BaseException):
-    """The controller dies here: nothing of the campaign may catch it."""
-
-
-@pytest.fixture(autouse=True)
-def short_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TICK", 0.01)
-
-
-def value_of(trial: Trial) -> float:
-    return zlib.crc32(repr(sorted(trial.params.items())).encode()) / 2**32
-
-
-def records(path: Path, text: str = "") -> list[Record]:
-    """The records on the disk whose line holds the text, without corrupt lines."""
-    found = []
-    for line in path.read_text().splitlines():
-        if text in line:
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-    return found
-
-
-@dataclass
-class Disk:
-    """What outlives a controller: the results of attempts, and which attempts there were."""
-
-    results: dict[Key, Outcome] = field(default_factory=dict)
-    started: list[Key] = field(default_factory=list)
-
-    def trials_started(self) -> list[int]:
-        return [trial for stage, trial, _ in self.started if stage == "train"]
-
-    def stages_started(self) -> Counter[str]:
-        return Counter(stage for stage, _, _ in self.started if stage != "train")
-
-
-@dataclass
-class Site:
-    """Runner and observer in one. Every change of the campaign ends some of the pending trials, in random order.
-
-    ``faults`` replaces fields of the outcomes of attempts. ``crash`` is raised at the event number ``crash_at``.
-    """
-
-    path: Path
-    disk: Disk = field(default_factory=Disk)
-    seed: int = 0
-    in_flight: int = 3
-    faults: dict[Key, dict[str, Any]] = field(default_factory=dict)
-    crash_at: int | None = None
-    crash: BaseException = field(default_factory=Crash)
-    hook: Callable[[Campaign], None] = lambda campaign: None
-    hosts: tuple[str, ...] = ("",)
-    bad: frozenset[str] = frozenset()
-    """Hosts on which every trial fails within a second."""
-
-    def __post_init__(self) -> None:
-        self.order = random.Random(self.seed)
-        self.pending: list[tuple[Future[Outcome], Key, Outcome]] = []
-        self.events = 0
-        self.said: list[str] = []
-        self.data: int | None = None
-        self.held = self.stopped = False
-        self.broken = ""
-        self.in_flight_seen = 0
-        self.shunned: list[str] = []
-        self.memo: dict[Any, Outcome] = {}
-        self.expected: dict[int, Expectation | None] = {}
-        self.told: dict[int, list[tuple[int, float]]] = {}
-
-    def event(self) -> None:
-        self.events += 1
-        if self.events == self.crash_at:
-            raise self.crash
-
-    # -- what the campaign calls ---------------------------------------------------------------------------------
-
-    def preprocess(self, attempt: int) -> Future[Outcome]:
-        return self._stage(("preprocess", -1, attempt), Outcome(-1, attempt, "ok"))
-
-    def prepared(self, attempt: int) -> None:
-        self.event()
-        self.data = attempt
-
-    @property
-    def node_count(self) -> int:
-        return len(self.hosts)
-
-    def inputs(self, record: Record) -> str | None:
-        return "digest"
-
-    @property
-    def notes(self) -> list[str]:
-        return []
-
-    def recall(self, trial: Trial) -> Outcome | None:
-        return self.memo.get(trial.params["rate"]) and replace(self.memo[trial.params["rate"]], trial_id=trial.id)
-
-    reports: Callable[[int], float] | None = None
-    """The value that a trial tells at every step, of which there are two at each look; without it none tells any."""
-    heeds_stops: bool = True
-
-    def intermediate(self) -> list[tuple[int, list[tuple[int, float]]]]:
-        if self.reports is None:
-            return []
-        running = [key[1] for _, key, _ in self.pending]
-        for trial in running:
-            told, value = self.told.setdefault(trial, []), self.reports(trial)
-            told += [(len(told) + number, value) for number in (1, 2)]
-        return [(trial, self.told[trial][-2:]) for trial in running]
-
-    def stop_early(self, trial_id: int, why: str) -> None:
-        self.event()
-        for index, (future, key, outcome) in enumerate(self.pending):
-            if key[1] == trial_id and self.heeds_stops:
-                stopped = replace(outcome, kind="stopped", value=None, cause="", evidence=f"stopped early: {why}")
-                self.pending[index] = (future, key, stopped)
-
-    def shun(self, host: str) -> None:
-        self.shunned.append(host)
-
-    has_ends: bool = False
-    in_allocation: bool = False
-    keeps_checkpoints: bool = False
-    image_changes_at: int | None = None
-    """The number of trainings after which the image is another one."""
-
-    def image_change(self) -> str:
-        trained = sum(name == "train" for name, _, _ in self.disk.started)
-        changed = self.image_changes_at is not None and trained >= self.image_changes_at
-        return "image model.sif was replaced" if changed else ""
-
-    time_is_up_at: int | None = None
-    """The number of trainings after which the allocation ends."""
-
-    def out_of_time(self) -> str:
-        trained = sum(name == "train" for name, _, _ in self.disk.started)
-        return "the allocation ends" if self.time_is_up_at is not None and trained >= self.time_is_up_at else ""
-
-    def train(
-        self, trial: Trial, attempt: int, avoid: frozenset[str], expected: Expectation | None = None
-    ) -> Future[Outcome]:
-        self.event()
-        self.expected[trial.id] = expected
-        key = ("train", trial.id, attempt)
-        self._check_start(trial, key)
-        self.disk.started.append(key)
-        kind, value, cause = ("ok", value_of(trial), "") if value_of(trial) > 0.1 else ("failed", None, "model")
-        start = 1000.0 + 100 * len(self.disk.started)
-        ended = start + self.order.random() * 100
-        outcome = Outcome(
-            trial.id, attempt, kind, value, {}, start, ended, host=self.order.choice(self.hosts), cause=cause
-        )
-        if outcome.host in avoid:
-            outcome = replace(outcome, kind="deferred", value=None, evidence="shall run elsewhere")
-        elif outcome.host in self.bad:
-            outcome = replace(
-                outcome, kind="failed", value=None, ended=start + 0.5, evidence="no GPU was found", cause="model"
-            )
-        future: Future[Outcome] = Future()
-        self.pending.append((future, key, replace(outcome, **self.faults.get(key, {}))))
-        self.in_flight_seen = max(self.in_flight_seen, len(self.pending))
-        return future
-
-    def infer(self, winner: Trial, trained: Outcome, attempt: int) -> Future[Outcome]:
-        assert trained.source or ("train", winner.id, trained.attempt) in self.disk.results
-        return self._stage(("infer", winner.id, attempt), Outcome(winner.id, attempt, "ok", None, {"mse": 0.5}))
-
-    def attempts(self, stage: str) -> list[tuple[int, int]]:
-        self.event()
-        return [(trial if name == "train" else -1, n) for name, trial, n in self.disk.started if name == stage]
-
-    def recover(self, stage: str, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
-        """As the real one: a stage's directory is found by the attempt, the trial is what the caller says."""
-        self.event()
-        found = []
-        for trial, attempt in attempts:
-            for (name, number, count), outcome in self.disk.results.items():
-                if (name, count) == (stage, attempt) and (stage != "train" or number == trial):
-                    found.append(replace(outcome, trial_id=trial))
-        return found
-
-    def hold(self) -> None:
-        self.held = True
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def log_tail(self, outcome: Outcome) -> str:
-        return f" (log of {outcome.trial_id})"
-
-    def failure(self) -> str:
-        self.event()
-        return self.broken
-
-    def changed(self, campaign: Campaign) -> None:
-        self.event()
-        self.hook(campaign)
-        for _ in range(self.order.randint(1, 2)):
-            if self.pending:
-                self._end(self.pending.pop(self.order.randrange(len(self.pending))))
-
-    def say(self, text: str) -> None:
-        self.event()
-        self.said.append(text)
-
-    # -- what happens on the site --------------------------------------------------------------------------------
-
-    def die(self) -> None:
-        """The controller is dead: of what was running some ends well, some is lost."""
-        for pending in self.pending:
-            if self.order.random() < 0.5:
-                self._end(pending)
-        self.pending.clear()
-
-    def _stage(self, key: Key, outcome: Outcome) -> Future[Outcome]:
-        self.event()
-        name, _, attempt = key
-        assert (name, attempt) in [(r["trial"], r["attempt"]) for r in records(self.path, '"type":"attempt"')]
-        self.disk.started.append(key)
-        future: Future[Outcome] = Future()
-        self._end((future, key, replace(outcome, **self.faults.get(key, {}))))
-        return future
-
-    def _end(self, pending: tuple[Future[Outcome], Key, Outcome]) -> None:
-        future, key, outcome = pending
-        outcome = replace(outcome, curve=tuple(self.told.get(key[1], [])))
-        if outcome.kind in FINAL_KINDS:
-            self.disk.results[key] = outcome
-        future.set_result(outcome)
-
-    def _check_start(self, trial: Trial, key: Key) -> None:
-        """What must be on the disk before a trial starts, and what must not."""
-        asked = [record["trial"] for record in records(self.path, f'"trial":{{"id":{trial.id},')]
-        asked += [data for record in records(self.path, '"type":"finals"') for data in record["reruns"]]
-        assert trial in [Trial.from_json(data) for data in asked]
-        attempts = records(self.path, f'"trial":{trial.id},')
-        assert key[1:] in [(record["trial"], record["attempt"]) for record in attempts]
-        finished = [done for done in self.disk.results if done[:2] == key[:2]]
-        taken_back = {number for record in records(self.path, '"type":"retracted"') for number in record["trials"]}
-        doubted = {record["outcome"]["trial_id"] for record in records(self.path, '"cause":"node"')}
-        set_aside = {record["outcome"]["trial_id"] for record in records(self.path, "image model.sif was replaced: ")}
-        assert not finished or trial.id in taken_back | doubted | set_aside, (
-            f"trial {trial.id} runs again, although {finished} has finished"
-        )
-        assert key not in self.disk.started, f"{key} runs twice, in one directory"
-
-
-class HonestSearch:
-    """A search that checks that what it is told is on the disk."""
-
-    def __init__(self, search: Search, site: Site) -> None:
-        self._search, self._site = search, site
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._search, name)
-
-    def tell(self, outcome: Outcome) -> None:
-        self._site.event()
-        found = records(self._site.path, f'"outcome":{{"trial_id":{outcome.trial_id},')
-        assert outcome in [Outcome.from_json(record["outcome"]) for record in found]
-        self._search.tell(outcome)
-
-
-class CrashingJournal(Journal):
-    site: Site
-
-    def append(self, *records: Any) -> None:
-        self.site.event()
-        super().append(*records)
-        self.site.event()
-
-
-def lead(
-    site: Site,
-    plan: Plan = PLAN,
-    settings: SearchSettings = SETTINGS,
-    search: Search | None = None,
-    early: StoppingSettings | None = None,
-) -> tuple[State, Campaign]:
-    """What a controller does: open the journal, run the campaign, close it."""
-    journal = CrashingJournal(site.path)
-    journal.site = site
-    try:
-        first = journal.state.header is None
-        journal.append(campaign_record({}, {}) if first else {"type": "resumed"})
-        search = search or make_search(SPACE, settings, plan.mode)
-        rule = EarlyStopping(early, "val_loss", plan.mode) if early is not None else None
-        campaign = Campaign(plan, HonestSearch(search, site), journal, site, site, rule)
-        campaign.run()
-    finally:
-        journal.close()
-    return journal.state, campaign
-
-
-def table(state: State) -> list[list[str]]:
-    """hpo.csv without its last column, walltime."""
-    return [row[:-1] for row in csv.reader(io.StringIO(hpo_csv(TABLE, state)))]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "journal.jsonl"
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[list[str]], int]:
-    """hpo.csv of a campaign that nothing disturbed, and its number of events."""
-    site = Site(tmp_path_factory.mktemp("unbroken") / "journal.jsonl")
-    return table(lead(site)[0]), site.events
-
-
-def lost(cause: str = "infrastructure", **keys: Any) -> dict[str, Any]:
-    return {"kind": "lost", "value": None, "cause": cause, "evidence": "the node died", **keys}
-
-
-def check_whole(state: State, disk: Disk) -> None:
-    """Every trial that was asked for has its outcome, no id is missing, inference ran for the winner."""
-    assert sorted(state.trials) == sorted(state.outcomes) == list(range(len(state.trials)))
-    assert state.ended
-    winner = best(state, "min")
-    assert winner is not None
-    assert state.stage_outcomes["infer"].trial_id == winner.trial_id
-
+from workflow.stopping import StoppingSettings
+from workflow.trial import FIRST_RERUN, Outcome, Trial, is_rerun
 
 # -- a whole campaign ------------------------------------------------------------------------------------------------
 
@@ -421,12 +87,6 @@ def test_in_flight_is_a_limit_that_is_used(path: Path, in_flight: int, unbroken:
 @pytest.mark.parametrize("seed", range(10))
 def test_order_of_ends_does_not_change_the_table(path: Path, seed: int, unbroken: tuple[list[list[str]], int]) -> None:
     assert table(lead(Site(path, seed=seed))[0]) == unbroken[0]
-
-
-def failures(evidence: Callable[[int], str]) -> dict[Key, dict[str, Any]]:
-    """All trials fail, each with its evidence."""
-    failed = {"kind": "failed", "value": None, "cause": "model"}
-    return {("train", number, 1): {**failed, "evidence": evidence(number)} for number in range(100)}
 
 
 def test_campaign_without_a_success_ends_without_inference(path: Path) -> None:
@@ -633,119 +293,6 @@ def test_a_lost_record_of_the_finals_costs_the_reruns_only(path: Path) -> None:
     check_finals(state, site.disk)
 
 
-# -- attempts --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_lost_attempts_run_again_under_the_same_id(
-    path: Path, times: int, unbroken: tuple[list[list[str]], int]
-) -> None:
-    site = Site(path, faults={("train", 3, attempt): lost() for attempt in range(1, times + 1)})
-    state, _ = lead(site)
-    assert [key for key in site.disk.started if key[1] == 3] == [("train", 3, n) for n in range(1, times + 2)]
-    assert state.outcomes[3].attempt == times + 1
-    assert state.lost == {3: times}
-    assert table(state) == unbroken[0]
-
-
-def test_trial_that_is_lost_too_often_has_failed(path: Path) -> None:
-    site = Site(path, faults={("train", 3, attempt): lost() for attempt in range(1, 9)})
-    state, _ = lead(site, replace(PLAN, max_attempts=3))
-    assert [key for key in site.disk.started if key[1] == 3] == [("train", 3, n) for n in (1, 2, 3)]
-    assert state.outcomes[3].kind == "failed"
-    assert state.outcomes[3].evidence == "lost 3 times, the last time: the node died"
-
-
-def test_trials_that_are_all_lost_tell_of_a_broken_site(path: Path) -> None:
-    """Nothing is final before it is mended: a resume runs them all."""
-    site = Site(path, faults={("train", trial, n): lost() for trial in range(99) for n in range(1, 4)})
-    with pytest.raises(
-        SiteError, match=r"3 trials were lost again and again, and none has succeeded: .* the node died"
-    ):
-        lead(site, replace(PLAN, max_attempts=3))
-    state = reread(path)
-    assert state.outcomes == {} and len(state.unfinished) >= 3
-    site.die()
-    state, _ = lead(Site(path, site.disk))
-    assert {outcome.kind for outcome in state.outcomes.values()} == {"ok", "failed"}
-    assert all(o.cause != "infrastructure" for o in state.outcomes.values())
-
-
-def test_a_single_lost_trial_is_no_failure_of_the_model_either(path: Path) -> None:
-    site = Site(path, faults={("train", 0, n): lost() for n in range(1, 4)})
-    with pytest.raises(SiteError, match="a trial was lost"):
-        lead(site, settings=replace(SETTINGS, num_iterations=1, population_size=1))
-    assert reread(path).unfinished
-
-
-def test_first_trials_that_fail_alike_tell_of_a_broken_set_up(path: Path) -> None:
-    """What they left on the disk isn't taken over at the resume: they run again."""
-    site = Site(path, faults=failures(lambda number: f"exit code 1; last line: no file data-{number}.csv"))
-    site.in_flight = 8  # some are still running when the campaign stops
-    with pytest.raises(SetupError, match=r"first 5 trials failed alike.*no file data-4.csv \(log of 4\)"):
-        lead(site)
-    assert len(site.disk.trials_started()) <= 8
-    state = reread(path)
-    assert not state.outcomes.keys() & set(range(5))
-    site.die()
-    resumed = Site(path, site.disk)
-    state, _ = lead(resumed)
-    assert [state.outcomes[number].attempt for number in range(5)] == [2] * 5
-    assert not any("no file" in outcome.evidence for outcome in state.outcomes.values())
-    assert any(outcome.kind == "ok" for outcome in state.outcomes.values())
-
-
-@pytest.mark.parametrize("same_failures", [0, 9])
-def test_failing_alike_can_be_declared_normal(path: Path, same_failures: int) -> None:
-    site = Site(path, faults=failures(lambda number: "val_loss is nan"))
-    settings = replace(SETTINGS, num_iterations=1, population_size=8)
-    state, _ = lead(site, replace(PLAN, same_failures=same_failures), settings=settings)
-    assert state.ended and len(state.outcomes) == 8
-
-
-def test_lost_attempts_are_counted_across_resumes(path: Path) -> None:
-    site = Site(path, faults={("train", 0, attempt): lost() for attempt in range(1, 9)}, in_flight=1)
-
-    def crash_at_second_loss(campaign: Campaign) -> None:
-        if campaign.state.lost.get(0) == 2:
-            raise Crash
-
-    site.hook = crash_at_second_loss
-    with pytest.raises(Crash):
-        lead(site)
-    site.hook = lambda campaign: None
-    site.pending.clear()
-    state, _ = lead(site)
-    assert state.outcomes[0].kind == "failed"
-    assert len([key for key in site.disk.started if key[1] == 0]) <= 4
-
-
-def test_deferred_attempts_are_not_counted(path: Path) -> None:
-    deferred = {"kind": "deferred", "value": None, "evidence": "its block ends too soon"}
-    site = Site(path, faults={("train", 2, attempt): deferred for attempt in range(1, 6)})
-    state, _ = lead(site, replace(PLAN, max_attempts=3))
-    assert (state.outcomes[2].attempt, state.lost) == (6, {})
-
-
-def test_broken_setup_before_a_success_stops_the_campaign(path: Path) -> None:
-    site = Site(path, faults={("train", 0, 1): lost("setup", evidence="train.sh was not found")}, in_flight=1)
-    with pytest.raises(SetupError, match=r"trial 0 cannot run: train\.sh was not found"):
-        lead(site)
-    assert site.disk.trials_started() == [0]
-    state, _ = lead(Site(path, site.disk))
-    assert state.outcomes[0].attempt == 2
-    check_whole(state, site.disk)
-
-
-def test_a_trial_that_alone_cannot_run_fails(path: Path) -> None:
-    """Others that succeed in between show that the set-up works."""
-    site = Site(path, faults={("train", 5, n): lost("setup", evidence="exit code 127") for n in range(1, 9)})
-    state, _ = lead(site)
-    assert state.outcomes[5].kind == "failed" and 3 <= state.outcomes[5].attempt <= 5
-    assert state.outcomes[5].evidence == "exit code 127"
-    assert len(state.trials) > 6
-
-
 @pytest.mark.parametrize("in_flight", [1, 3])
 def test_an_image_that_goes_away_costs_no_trial(path: Path, in_flight: int) -> None:
     """From a certain trial on nothing can run: the campaign stops, and a resume runs them all."""
@@ -772,53 +319,7 @@ def test_a_success_that_began_before_does_not_show_that_the_set_up_works(path: P
     assert sum(trial in (3, 6) for trial in site.disk.trials_started()) == PLAN.max_attempts
 
 
-# -- nodes -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_node_that_eats_trials_costs_none(path: Path, seed: int, unbroken: tuple[list[list[str]], int]) -> None:
-    """Whatever fails on it runs again elsewhere; soon it gets nothing more, also after a resume."""
-    site = Site(path, seed=seed, hosts=("a", "b", "hole"), bad=frozenset({"hole"}))
-    state, _ = lead(site)
-    assert table(state) == unbroken[0]
-    assert site.shunned == ["hole"] and "hole" in state.shunned
-    assert not any("no GPU" in outcome.evidence for outcome in state.outcomes.values())
-    again = Site(path, site.disk)
-    lead(again)
-    assert again.shunned == ["hole"]
-
-
-def test_a_failure_of_a_trial_is_believed_when_it_comes_twice(path: Path) -> None:
-    failed = {
-        "kind": "failed",
-        "value": None,
-        "cause": "model",
-        "evidence": "exit code 1",
-        "started": 0.0,
-        "ended": 0.5,
-    }
-    site = Site(path, hosts=("a", "b"), faults={("train", 3, attempt): failed for attempt in range(1, 9)})
-    state, _ = lead(site)
-    assert (state.outcomes[3].kind, state.outcomes[3].attempt) == ("failed", 2)
-    assert (site.shunned, state.doubted, state.lost) == ([], 1, {})
-
-
-def test_failures_on_a_single_node_are_believed(path: Path) -> None:
-    site = Site(path, hosts=("a",), bad=frozenset({"a"}))
-    with pytest.raises(SetupError, match="first 5 trials failed alike"):
-        lead(site)
-    assert {attempt for _, _, attempt in site.disk.started} == {1}
-
-
 # -- ends before the end ---------------------------------------------------------------------------------------------
-
-
-def interrupt_after(outcomes: int, *, now: bool) -> Callable[[Campaign], None]:
-    def hook(campaign: Campaign) -> None:
-        if len(campaign.state.outcomes) >= outcomes and campaign.running and not campaign.draining:
-            campaign.interrupt(now=now)
-
-    return hook
 
 
 @pytest.mark.parametrize("outcomes", [0, 1, 5, 8])
@@ -959,12 +460,6 @@ def test_unexpected_error_of_a_future_is_raised(path: Path) -> None:
         lead(site)
 
 
-def reread(path: Path) -> State:
-    journal = Journal(path)
-    journal.close()
-    return journal.state
-
-
 # -- preprocess and infer --------------------------------------------------------------------------------------------
 
 
@@ -1022,31 +517,6 @@ def test_resume_trains_on_the_preprocessed_data(path: Path) -> None:
     assert again.disk.stages_started()["preprocess"] == 2
 
 
-def crash_before_record_of(path: Path, stage: str) -> Site:
-    """A controller that dies once the stage has left its result, before that is in the journal."""
-    site = Site(path)
-    original = site._end
-
-    def end(pending: tuple[Future[Outcome], Key, Outcome]) -> None:
-        original(pending)
-        if pending[1][0] == stage:
-            raise Crash
-
-    site._end = end
-    with pytest.raises(Crash):
-        lead(site)
-    assert stage not in reread(path).stage_outcomes
-    return site
-
-
-@pytest.mark.parametrize("stage", ["preprocess", "infer"])
-def test_stage_that_finished_while_no_controller_lived_is_adopted(path: Path, stage: str) -> None:
-    site = crash_before_record_of(path, stage)
-    state, _ = lead(Site(path, site.disk))
-    assert site.disk.stages_started() == {"preprocess": 1, "infer": 1}
-    check_whole(state, site.disk)
-
-
 def test_infer_runs_again_only_for_another_winner(path: Path) -> None:
     disk = Disk()
     inferred = []
@@ -1056,214 +526,6 @@ def test_infer_runs_again_only_for_another_winner(path: Path) -> None:
     last = inferred[-1]
     assert len(last) == len(set(last)) > 1
     assert inferred[0] == last[:1]
-
-
-# -- resuming --------------------------------------------------------------------------------------------------------
-
-
-def test_results_left_while_no_controller_lived_are_adopted(path: Path) -> None:
-    site = Site(path, in_flight=6, hook=interrupt_after(2, now=True))
-    with pytest.raises(Interrupted):
-        lead(site)
-    running = sorted(key for _, key, _ in site.pending)
-    assert running
-    for pending in site.pending:
-        site._end(pending)
-    again = Site(path, site.disk)
-    state, _ = lead(again)
-    assert any("had finished while no controller lived" in text for text in again.said)
-    assert all(state.outcomes[trial].attempt == attempt for _, trial, attempt in running)
-    check_whole(state, site.disk)
-
-
-def test_attempts_that_died_with_the_controller_get_a_new_number(path: Path) -> None:
-    site = Site(path, in_flight=6, hook=interrupt_after(2, now=True))
-    with pytest.raises(Interrupted):
-        lead(site)
-    running = [trial for _, (_, trial, _), _ in site.pending]
-    state, _ = lead(Site(path, site.disk))
-    assert running
-    assert all(state.outcomes[trial].attempt == 2 for trial in running)
-    assert state.lost == {}
-
-
-def break_somewhere(
-    path: Path, seed: int, events: int, tear: bool, settings: SearchSettings = SETTINGS
-) -> tuple[State, Disk]:
-    """Lead a campaign whose controller dies up to three times, at random events; returns how it ended."""
-    rng = random.Random(seed)
-    disk = Disk()
-    for crash_at in [rng.randrange(1, events + 1) for _ in range(rng.randint(1, 3))] + [None]:
-        crash = rng.choice([Crash(), SiteError("the disk is full")])
-        site = Site(path, disk, rng.randrange(10**6), rng.randint(1, 6), crash_at=crash_at, crash=crash)
-        try:
-            state, _ = lead(site, settings=settings)
-        except (Crash, SiteError):
-            site.die()
-            if tear:
-                tear_last_line(path, rng)
-    return state, disk
-
-
-def tear_last_line(path: Path, rng: random.Random) -> None:
-    data = path.read_bytes()
-    start = data.rstrip(b"\n").rfind(b"\n") + 1
-    if data:
-        path.write_bytes(data[: rng.randrange(start, len(data))])
-
-
-@pytest.mark.parametrize("seed", range(200))
-def test_campaign_that_was_killed_anywhere_ends_like_the_unbroken_one(
-    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
-) -> None:
-    expected, events = unbroken
-    state, disk = break_somewhere(path, seed, events, tear=False)
-    assert table(state) == expected
-    check_whole(state, disk)
-
-
-@pytest.mark.parametrize("seed", range(100))
-def test_campaign_with_a_torn_last_line_ends_like_the_unbroken_one(
-    path: Path, seed: int, unbroken: tuple[list[list[str]], int]
-) -> None:
-    expected, events = unbroken
-    state, disk = break_somewhere(path, 1000 + seed, events, tear=True)
-    assert table(state) == expected
-    check_whole(state, disk)
-
-
-def check_pairs(state: State) -> None:
-    """Every outcome is of the configuration that its trial holds."""
-    for number, outcome in state.outcomes.items():
-        assert outcome.value in (None, value_of(state.trials[number]))
-
-
-@pytest.mark.parametrize("tear", [False, True])
-@pytest.mark.parametrize(("settings", "seed"), [*((ASYNC, n) for n in range(20)), *((OPTUNA, n) for n in range(8))])
-def test_asynchronous_campaign_that_was_killed_anywhere_is_whole(
-    path: Path, settings: SearchSettings, seed: int, tear: bool
-) -> None:
-    state, disk = break_somewhere(path, seed, 200, tear, settings)
-    assert len(state.trials) == 20
-    check_whole(state, disk)
-    check_pairs(state)
-
-
-@pytest.mark.parametrize("trial", [0, 5, 11])
-@pytest.mark.parametrize("ended", [False, True], ids=["without its outcome", "with its outcome"])
-def test_a_result_whose_trial_nobody_knows_is_given_to_no_other(path: Path, trial: int, ended: bool) -> None:
-    """An asynchronous search asks for another configuration under the number of a record that was lost."""
-    site = broken_off(path, ASYNC)
-    if not ended:
-        corrupt(path, "outcome", trial)
-    corrupt(path, "asked", trial)
-    again = Site(path, site.disk)
-    state, _ = lead(again, settings=ASYNC)
-    assert len(state.trials) == 20
-    check_whole(state, site.disk)
-    check_pairs(state)
-    assert state.outcomes[trial].attempt == 2
-    assert any(f"has lost the hyperparameters of trial {trial}" in line for line in again.said)
-
-
-@pytest.mark.parametrize("attempt", [1, 2])
-def test_trial_whose_attempt_record_was_torn_is_adopted(path: Path, attempt: int) -> None:
-    """The last line is the attempt's record; its trial ended well while no controller lived."""
-    faults = {("train", 0, n): lost() for n in range(1, attempt)}
-    site = Site(path, faults=faults, in_flight=1)
-
-    def crash(campaign: Campaign) -> None:
-        if ("train", 0, attempt) in [key for _, key, _ in site.pending]:
-            raise Crash
-
-    site.hook = crash
-    with pytest.raises(Crash):
-        lead(site)
-    for pending in site.pending:
-        site._end(pending)
-    assert records(path)[-1]["type"] == "attempt"
-    path.write_bytes(path.read_bytes()[:-9])
-    state, _ = lead(Site(path, site.disk))
-    assert state.outcomes[0].attempt == attempt
-    check_whole(state, site.disk)
-
-
-# -- corrupt lines ---------------------------------------------------------------------------------------------------
-
-OUTCOMES_BEFORE_CRASH = 13
-"""In the third of four generations, so that corrupt records belong to earlier ones."""
-EARLIER = range(11)
-"""Trials of the first two generations: all of them have outcomes."""
-
-
-def broken_off(path: Path, settings: SearchSettings = SETTINGS) -> Site:
-    """A campaign in its third generation whose controller has just died; what ran ends well or is lost."""
-    site = Site(path, seed=4)
-
-    def crash(campaign: Campaign) -> None:
-        if len(campaign.state.outcomes) >= OUTCOMES_BEFORE_CRASH:
-            raise Crash
-
-    site.hook = crash
-    with pytest.raises(Crash):
-        lead(site, settings=settings)
-    site.die()
-    return site
-
-
-def corrupt(path: Path, kind: str, trial: int) -> None:
-    """Break the first ``kind`` record of the trial in the middle of its line."""
-    lines = path.read_bytes().splitlines(keepends=True)
-    index = next(i for i, line in enumerate(lines) if is_record(json.loads(line), kind, trial))
-    lines[index] = lines[index][: len(lines[index]) // 2] + b"\n"
-    path.write_bytes(b"".join(lines))
-
-
-def is_record(record: Record, kind: str, trial: int) -> bool:
-    number = record["trial"]["id"] if kind == record["type"] == "asked" else record.get("outcome", {}).get("trial_id")
-    return bool(record["type"] == kind and number == trial)
-
-
-@pytest.mark.parametrize("trial", EARLIER)
-@pytest.mark.parametrize("kind", ["asked", "outcome"])
-def test_corrupt_record_in_the_middle_loses_no_trial(
-    path: Path, kind: str, trial: int, unbroken: tuple[list[list[str]], int]
-) -> None:
-    """The result files are still there: nothing that finished runs again."""
-    site = broken_off(path)
-    corrupt(path, kind, trial)
-    state, _ = lead(Site(path, site.disk))
-    assert table(state) == unbroken[0]
-    check_whole(state, site.disk)
-    asked = [record["trial"]["id"] for record in records(path) if record["type"] == "asked"]
-    assert sorted(asked) == list(range(len(state.trials)))
-
-
-@pytest.mark.parametrize("trial", EARLIER)
-def test_outcome_of_which_nothing_is_left_is_found_out_again(
-    path: Path, trial: int, unbroken: tuple[list[list[str]], int]
-) -> None:
-    site = broken_off(path)
-    corrupt(path, "outcome", trial)
-    for key in [key for key in site.disk.results if key[:2] == ("train", trial)]:
-        del site.disk.results[key]
-    state, _ = lead(Site(path, site.disk))
-    assert table(state) == unbroken[0]
-    check_whole(state, site.disk)
-
-
-@pytest.mark.parametrize("trial", [0, 5, 6, 9, "last"])
-def test_corrupt_asked_record_of_a_finished_campaign(
-    path: Path, trial: int | str, unbroken: tuple[list[list[str]], int]
-) -> None:
-    site = Site(path)
-    state, _ = lead(site)
-    corrupt(path, "asked", max(state.trials) if trial == "last" else int(trial))
-    started = list(site.disk.started)
-    again, _ = lead(Site(path, site.disk))
-    assert site.disk.started == started
-    assert table(again) == unbroken[0]
-    assert sorted(again.trials) == sorted(state.trials)
 
 
 # -- budgets ---------------------------------------------------------------------------------------------------------
