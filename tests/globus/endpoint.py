@@ -2,7 +2,7 @@
 
 Each task runs in a Python process of its own (``endpoint.py --worker TASK RESULT``), which cannot import this
 repository. Worker N sees GPU ``gpu-N``. ``SPOOL/faults.json`` maps numbers of tasks to what goes wrong with them:
-``lost`` (the worker is killed), ``never`` (no result), or seconds by which the result is late.
+a path (the worker is killed once it exists), ``never`` (no result), or seconds by which the result is late.
 
 It is started with ``python -I`` from a copy, since the repository is hidden from it.
 """
@@ -56,14 +56,16 @@ def _run(spool: Path, path: Path, number: int) -> None:
     command = [sys.executable, "-I", __file__, "--worker", str(path), str(draft)]
     env = {**os.environ, "CUDA_VISIBLE_DEVICES": f"gpu-{number}"}
     process = subprocess.Popen(command, cwd="/", env=env, stdin=subprocess.DEVNULL)
-    if fault == "lost":
-        time.sleep(1.0)
-        process.kill()
+    killed = str(fault).startswith("/")
+    while killed and process.poll() is None:
+        if Path(fault).exists():
+            process.kill()
+        time.sleep(0.02)
     process.wait()
-    if fault == "lost" or not draft.exists():
+    if killed or not draft.exists():
         draft.write_text(json.dumps({"is_error": True, "data": LOST.format(number)}))
     result = spool / "results" / f"{task['id']}.json"
-    if fault in (None, "lost"):
+    if fault is None or killed:
         draft.rename(result)
     elif fault != "never":
         threading.Timer(float(fault), draft.rename, [result]).start()
