@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -138,12 +139,25 @@ def build(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def built_once(factory: pytest.TempPathFactory, name: str, *arguments: str | Path) -> Path:
+    """An image that the first one builds of the processes that share these tests; the others have a link to it."""
+    own = factory.mktemp("images") / name
+    base = factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shared.exists():
+            own.hardlink_to(shared)
+        else:
+            build(*arguments, own)
+            shared.hardlink_to(own)
+    return own
+
+
 @pytest.fixture(scope="session")
 def toy_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy model of the tests, and Python's standard library."""
-    image = tmp_path_factory.mktemp("images") / "toy.sif"
-    build("--files", TOY, image)
-    return image
+    return built_once(tmp_path_factory, "toy.sif", "--files", TOY)
 
 
 @pytest.fixture

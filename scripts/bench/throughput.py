@@ -1,6 +1,6 @@
 """Trials a second of the real campaign, beside bare Parsl bash_apps of the same command, in one run.
 
-    python scripts/bench/throughput.py [--trials 200] [--rounds 5] [--workers 2] [--seconds 0.1]
+    python scripts/bench/throughput.py [--trials 200] [--rounds 5] [--workers 2] [--seconds 0.1] [--pools threads htex]
 
 ``campaign`` is the loop, the search and the journal over bash_apps without the supervisor; ``supervised`` is all that a
 user gets. Each trial is a shell command that sleeps for ``--seconds``; the rounds go in turn.
@@ -88,8 +88,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=0.1)
+    parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS)
     args = parser.parse_args()
-    show([measure(name, args) for name in POOLS], args.json)
+    show([measure(name, args) for name in args.pools], args.json)
 
 
 def measure(name: str, args: Any) -> Figure:

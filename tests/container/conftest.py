@@ -1,4 +1,4 @@
-"""Real images, built once a session without an image hub. A missing Apptainer is a failure, never a skip."""
+"""Real images, built once without an image hub. A missing Apptainer is a failure, never a skip."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, build
+from tests.conftest import ROOT, built_once
 
 
 @pytest.fixture(scope="session")
 def demo_image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The example model, by its own def file."""
-    image = tmp_path_factory.mktemp("images") / "demo.sif"
-    build(ROOT / "workflow" / "model_template", image)
-    return image
+    return built_once(tmp_path_factory, "demo.sif", ROOT / "workflow" / "model_template")
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def in_image(image: Path, **keys: Any) -> dict[str, Any]:
 def test_the_demo_in_an_image_is_the_demo_on_the_host(workflow: Workflow, demo_image: Path) -> None:
     """At least 20 trials on two workers, killed -9 in between and resumed; the same best value to 1e-6."""
     run = workflow.directory / "in-image"
-    budget = ("--set", "search.population_size=12", "--set", "search.num_iterations=4", "--set", "search.seed=2")
+    budget = ("--set", "search.population_size=12", "--set", "search.num_iterations=3", "--set", "search.seed=2")
     budget += ("--set", "finalists.repeats=1")
     image = ("--set", f"model.image={demo_image}", "--set", "model.scripts=null")
     controller = workflow.start("--site", "local", *image, *budget, "--output", run)

@@ -14,7 +14,9 @@ from tests.conftest import FULL, Workflow, eventually, journal, results, toy_spa
 
 KILLS = 20
 CUTS = 5 if FULL else 2
-SEARCH = {"num_iterations": 60, "population_size": 8, "seed": 5}
+SEARCH = {"num_iterations": 40, "population_size": 8, "seed": 5}
+"""More trials than can end while controllers are killed."""
+FASTER = ("--set", "site.workers=4")
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("unbroken")
     flow = Workflow(directory, "unbroken")
     experiment = flow.experiment(search=SEARCH)
-    done = flow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", "--set", "site.workers=4")
+    done = flow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", *FASTER)
     assert done.returncode == 0, done.stdout
     return directory / "run"
 
@@ -65,7 +67,7 @@ def test_controller_killed_at_random_moments_on_htex(workflow: Workflow, unbroke
     for _ in range(KILLS):
         arguments = ["--resume", run] if run.exists() else [*begin, "--set", slow(workflow)]
         kill_after(workflow.start(*arguments), moments.uniform(0.2, 5))
-    done = workflow.run("--resume", run)
+    done = workflow.run("--resume", run, *FASTER)
     assert done.returncode == 0, done.stdout
     check_whole(run, unbroken)
     assert eventually(lambda: not workflow.processes(), 30), workflow.processes()
@@ -82,7 +84,7 @@ def test_journal_cut_at_a_random_byte_of_its_last_line(workflow: Workflow, unbro
         last = data.rstrip(b"\n").rfind(b"\n") + 1
         if data:  # else it was killed before it wrote anything
             (run / "journal.jsonl").write_bytes(data[: moments.randrange(last + 1, len(data))])
-    done = workflow.run("--resume", run)
+    done = workflow.run("--resume", run, *FASTER)
     assert done.returncode == 0, done.stdout
     assert "torn" in done.stdout
     check_whole(run, unbroken)

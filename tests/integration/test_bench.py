@@ -15,7 +15,7 @@ from tests.conftest import ROOT
 FIGURES = {
     "supervisor.py --trials 2 --rounds 1": ["threads", "htex"],
     "status.py --trials 30 --rounds 1": ["status", "status", "status"],
-    "throughput.py --trials 6 --rounds 1 --seconds 0": ["threads", "htex"],
+    "throughput.py --trials 6 --rounds 1 --seconds 0 --pools threads": ["threads"],
     "asks.py --trials 20 --rounds 1 --searches random simple async": ["ask and tell", "memory"],
     "journal.py --trials 20 --appends 9 --rounds 1": ["appends", "records", "records"],
     "startup.py --rounds 1": ["answer", "first command"],
