@@ -35,6 +35,20 @@ def model(workflow: Workflow, **scripts: str) -> dict[str, str]:
     return {"scripts": str(directory)}
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    flow = Workflow(tmp_path_factory.mktemp("finished"), "finished")
+    assert run_threads(flow).returncode == 0
+    return flow.directory / "run"
+
+
+@pytest.fixture
+def finished(workflow: Workflow, finished_once: Path) -> Workflow:
+    """A workflow with a copy of a run that has ended."""
+    shutil.copytree(finished_once, workflow.directory / "run")
+    return workflow
+
+
 def test_a_campaign_leaves_what_the_readme_says(workflow: Workflow) -> None:
     done = run_threads(workflow)
     assert done.returncode == 0, done.stdout
@@ -144,35 +158,31 @@ def test_several_objectives_from_end_to_end(workflow: Workflow, strategy: str) -
     assert other.returncode == 2 and "objectives" in other.stdout
 
 
-def test_resuming_a_finished_run_does_nothing(workflow: Workflow) -> None:
-    assert run_threads(workflow).returncode == 0
-    before = len(list((workflow.directory / "run/trials").glob("*/attempt-*")))
-    done = workflow.run("--resume", "run")
+def test_resuming_a_finished_run_does_nothing(finished: Workflow) -> None:
+    before = len(list((finished.directory / "run/trials").glob("*/attempt-*")))
+    done = finished.run("--resume", "run")
     assert done.returncode == 0 and "best" in done.stdout
-    assert len(list((workflow.directory / "run/trials").glob("*/attempt-*"))) == before
+    assert len(list((finished.directory / "run/trials").glob("*/attempt-*"))) == before
 
 
-def test_a_larger_budget_extends_a_finished_run_as_if_it_had_been_there(workflow: Workflow) -> None:
-    assert run_threads(workflow).returncode == 0
-    done = workflow.run("--resume", "run", "--set", "search.num_iterations=4")
+def test_a_larger_budget_extends_a_finished_run_as_if_it_had_been_there(finished: Workflow) -> None:
+    done = finished.run("--resume", "run", "--set", "search.num_iterations=4")
     assert done.returncode == 0, done.stdout
-    experiment = workflow.experiment(search={**SHORT, "num_iterations": 4})
-    assert workflow.run("--site", "local", "--experiment", experiment, "--output", "long").returncode == 0
-    tables = [(workflow.directory / name / "hpo.csv").read_text() for name in ("run", "long")]
+    experiment = finished.experiment(search={**SHORT, "num_iterations": 4})
+    assert finished.run("--site", "local", "--experiment", experiment, "--output", "long").returncode == 0
+    tables = [(finished.directory / name / "hpo.csv").read_text() for name in ("run", "long")]
     assert without_walltime(tables[0]) == without_walltime(tables[1])
 
 
 @pytest.mark.parametrize("change", ["search.seed=2", "objective.mode=max", "search.population_size=8"])
-def test_a_resume_with_another_definition_is_refused_with_the_difference(workflow: Workflow, change: str) -> None:
-    assert run_threads(workflow).returncode == 0
-    done = workflow.run("--resume", "run", "--set", change)
+def test_a_resume_with_another_definition_is_refused_with_the_difference(finished: Workflow, change: str) -> None:
+    done = finished.run("--resume", "run", "--set", change)
     assert done.returncode == 2
     assert change.partition("=")[0] in done.stdout and "->" in done.stdout
 
 
-def test_a_resume_may_move_to_another_site(workflow: Workflow) -> None:
-    assert run_threads(workflow).returncode == 0
-    done = workflow.run("--resume", "run", "--site", "local", "--set", "search.num_iterations=3")
+def test_a_resume_may_move_to_another_site(finished: Workflow) -> None:
+    done = finished.run("--resume", "run", "--site", "local", "--set", "search.num_iterations=3")
     assert done.returncode == 0, done.stdout
 
 
@@ -205,15 +215,14 @@ def test_a_full_disk_stops_the_run_and_room_resumes_it(workflow: Workflow) -> No
     assert broken == without_walltime((workflow.directory / "run/hpo.csv").read_text())
 
 
-def test_a_corrupt_line_is_named_and_its_trial_recovered(workflow: Workflow) -> None:
-    assert run_threads(workflow).returncode == 0
-    run = workflow.directory / "run"
+def test_a_corrupt_line_is_named_and_its_trial_recovered(finished: Workflow) -> None:
+    run = finished.directory / "run"
     before = without_walltime((run / "hpo.csv").read_text())
     lines = (run / "journal.jsonl").read_text().splitlines()
     number = next(n for n, line in enumerate(lines) if '"type":"outcome"' in line)
     lines[number] = lines[number][:20] + "\x00garbage"
     (run / "journal.jsonl").write_text("\n".join(lines) + "\n")
-    done = workflow.run("--resume", "run")
+    done = finished.run("--resume", "run")
     assert done.returncode == 0, done.stdout
     assert f"line {number + 1} is corrupt" in done.stdout
     assert without_walltime((run / "hpo.csv").read_text()) == before
@@ -484,16 +493,15 @@ def test_a_reader_that_went_away_does_not_end_the_campaign(workflow: Workflow) -
         assert json.loads((workflow.directory / name / "summary.json").read_text())["complete"]
 
 
-def test_what_a_resume_changes_holds_for_the_next_one(workflow: Workflow) -> None:
-    assert run_threads(workflow).returncode == 0
-    assert workflow.run("--resume", "run", "--set", "search.num_iterations=4").returncode == 0
-    before = (workflow.directory / "run/summary.json").read_text()
-    refused = workflow.run("--resume", "run", "--set", "search.num_iterations=1")
+def test_what_a_resume_changes_holds_for_the_next_one(finished: Workflow) -> None:
+    assert finished.run("--resume", "run", "--set", "search.num_iterations=4").returncode == 0
+    before = (finished.directory / "run/summary.json").read_text()
+    refused = finished.run("--resume", "run", "--set", "search.num_iterations=1")
     assert refused.returncode == 2 and "write at least" in refused.stdout
-    assert (workflow.directory / "run/summary.json").read_text() == before
-    again = workflow.run("--resume", "run")
+    assert (finished.directory / "run/summary.json").read_text() == before
+    again = finished.run("--resume", "run")
     assert again.returncode == 0, again.stdout
-    assert len(json.loads((workflow.directory / "run/summary.json").read_text())["generations"]) == 4
+    assert len(json.loads((finished.directory / "run/summary.json").read_text())["generations"]) == 4
 
 
 # -- what results belong to ------------------------------------------------------------------------------------------
