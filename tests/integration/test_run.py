@@ -203,7 +203,8 @@ def test_a_full_disk_stops_the_run_and_room_resumes_it(workflow: Workflow) -> No
     with small_disk(disk):
         filler = disk / "filler"
         filler.write_bytes(b"\0" * 400_000)
-        done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", disk / "run")
+        begin = ("--site", "local-threads", "--experiment", experiment, "--set", "site.patience=6", "--output")
+        done = workflow.run(*begin, disk / "run")
         assert done.returncode == 3, done.stdout
         assert "No space left" in done.stdout and "Traceback" not in done.stdout
         filler.unlink()
