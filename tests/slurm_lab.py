@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import psutil
 
+from tests.conftest import eventually
+
 REMEDY = "run scripts/install_test_parts.sh slurm"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "unshare", "setpriv")
 
@@ -201,7 +203,7 @@ class SlurmLab:
         """
         cell = self._cell("ctl")
         self.run("scontrol", "shutdown", "slurmctld")
-        if not _eventually(cell.ended, timeout):
+        if not eventually(cell.ended, timeout):
             raise LabError(f"slurmctld has not ended in {timeout:g} s; {cell.tail()}")
         self._kill("ctl")
 
@@ -327,7 +329,7 @@ class SlurmLab:
                 return False
 
         try:
-            if not _eventually(come, timeout):
+            if not eventually(come, timeout):
                 raise LabError(f"{name} is not ready after {timeout:g} s{said}; {cell.tail()}")
         except _Ended:
             raise LabError(f"{name} has ended; {cell.tail()}") from None
@@ -391,7 +393,7 @@ class _Cell:
                 start_new_session=True,  # a Ctrl-C for the tests is not one for the daemon
             )
         self._init = self._namespace = 0
-        if not _eventually(self._find_init, 10):
+        if not eventually(self._find_init, 10):
             self._unshare.kill()
             raise LabError(f"{name} does not start; {self.tail()}")
 
@@ -415,7 +417,7 @@ class _Cell:
     def signal_all(self, number: signal.Signals) -> None:
         """Again and again: what is about to be stopped may still fork."""
         stopped = number == signal.SIGSTOP
-        if not _eventually(lambda: self._signal_once(number, stopped), 10):
+        if not eventually(lambda: self._signal_once(number, stopped), 10):
             raise LabError(f"processes {self.pids()} do not take {number.name}")
 
     def _signal_once(self, number: signal.Signals, stopped: bool) -> bool:
@@ -494,12 +496,3 @@ def _inside(pid: int, namespace: int) -> bool:
         finally:
             os.close(file)
         file = parent
-
-
-def _eventually(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True

@@ -9,12 +9,11 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, eventually
 
 SUPERVISE = ROOT / "workflow" / "supervise.py"
 POOL = ROOT / "workflow" / "worker" / "pool.py"
@@ -25,15 +24,6 @@ SLACK = 1.0
 """Seconds, beyond time-out and grace, within which a tree has to be gone."""
 SOON = 20.0
 """Seconds that only a failure uses up."""
-
-
-def eventually(condition: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def marked(marker: str) -> list[int]:

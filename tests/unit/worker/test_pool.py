@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import eventually
 from tests.unit.worker.stage_bench import (
     GRACE,
     POOL,
@@ -21,7 +22,6 @@ from tests.unit.worker.stage_bench import (
     Bench,
     Controller,
     bash,
-    eventually,
     python,
     ready,
     take_over,

@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.conftest import eventually
 from tests.unit.worker.stage_bench import (
     GRACE,
     POLL,
@@ -29,7 +30,6 @@ from tests.unit.worker.stage_bench import (
     Controller,
     bash,
     children,
-    eventually,
     python,
     ready,
     stop,
