@@ -25,8 +25,9 @@ def run_command(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        # Python kills itself at its exit, whatever the code, if the interrupt has ever passed through an exec().
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # Python kills itself at its exit, whatever the code, if the interrupt has passed through an exec() of a text, as
+        # those of dataclasses. The next such exec() makes it forget that.
+        exec("")
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # nobody reads any more
