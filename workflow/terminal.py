@@ -25,8 +25,8 @@ def run_command(command: Callable[[], int]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        # Python kills itself at its exit, whatever the code, if the interrupt has passed through an exec() of a text, as
-        # those of dataclasses. The next such exec() makes it forget that.
+        # Python kills itself at its exit, whatever the code, if the interrupt has passed through the exec() of a text,
+        # as a dataclass has. The next one makes it forget that.
         exec("")
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -316,7 +316,7 @@ def test_an_interrupt_within_an_exec_ends_with_the_same_code(workflow: Workflow)
     lazy = f"import os\nexec('os.kill(os.getpid(), {signal.SIGINT:d})\\nfor _ in range(10**9): pass')\n"
     (workflow.directory / "parsl.py").write_text(lazy)
     experiment = workflow.experiment(search=SHORT)
-    env = {"PYTHONPATH": f"{workflow.directory}:{ROOT}"}
+    env = {"PYTHONPATH": f"{workflow.directory}:{ROOT}", "OPENBLAS_NUM_THREADS": "2"}  # threads that see signals, too
     done = workflow.run("--site", "local-threads", "--experiment", experiment, "--output", "run", env=env)
     assert (done.returncode, done.stdout) == (130, "interrupted\n")
 
