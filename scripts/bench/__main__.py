@@ -36,13 +36,13 @@ REDUCED = {
 FULL = {
     **{name: [""] for name in REDUCED},
     "journal": ["--trials 100000"],
-    "simulation": ["published --seeds 5", "scale", "million", "models"],
+    "simulation": ["published --seeds 10", "scale", "million", "models"],
     "search": [
         "run peers --seeds 4", "table peers runs/peers.jsonl",
         "run ablations --seeds 4", "table ablations runs/ablations.jsonl",
         "run objectives --seeds 5", "table objectives runs/objectives.jsonl",
         "run robust --seeds 6", "table robust runs/robust.jsonl",
-        "fidelity --seeds 10",
+        "fidelity --seeds 20",
     ],
 }  # fmt: skip
 
