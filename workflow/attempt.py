@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -37,10 +38,15 @@ def result_of(directory: Path) -> dict[str, Any] | None:
 
 
 def end_of(file: Path, size: int) -> str:
-    """The last bytes of a file as text; empty if it cannot be read."""
+    """The last bytes of a file as text, from the first line on that begins in them; empty if it cannot be read."""
     with contextlib.suppress(OSError), file.open("rb") as handle:
-        handle.seek(max(0, os.fstat(handle.fileno()).st_size - size))
-        return handle.read(size).decode(errors="replace")
+        before = os.fstat(handle.fileno()).st_size - size - 1  # which may end the line before
+        if before < 0:
+            return handle.read(size).decode(errors="replace")
+        handle.seek(before)
+        data = handle.read(size + 1)
+        begin = re.search(rb"(?<=[\r\n])[^\r\n]", data)
+        return data[begin.start() if begin else 1 :].decode(errors="replace")
     return ""
 
 
@@ -72,7 +78,7 @@ def ask_to_stop(directory: Path, why: str = "") -> None:
             file.touch()
 
 
-def _beat(directory: Path) -> tuple[int, dict[str, Any]] | None:
+def beat_of(directory: Path) -> tuple[int, dict[str, Any]] | None:
     """When the supervisor last gave a sign of life (ns since the epoch), and its identity; None if it never started."""
     try:
         with (directory / contract.HEARTBEAT).open() as file:  # to open it is what makes a network disk look
@@ -104,7 +110,7 @@ class Watch:
         return filter(self._may_run, directories)
 
     def _may_run(self, directory: Path) -> bool:
-        beat = _beat(directory)
+        beat = beat_of(directory)
         if beat is None or (directory / contract.RESULT).exists():
             return False
         alive = is_alive(beat[1])

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
-import json
 import logging
 import math
-import shlex
 import shutil
 import sys
 import threading
 import time
-import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parsl import bash_app
 from parsl.app.errors import BashExitFailure
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
-from workflow import supervise
 from workflow.arguments import Argument
 from workflow.attempt import Watch, ask_to_stop, has_begun, log_excerpt, result_of
+from workflow.cluster.apps import command_app, command_line
 from workflow.cluster.batch import clock
 from workflow.cluster.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
 from workflow.cluster.parsl_log import log_to, quietly
@@ -36,7 +31,7 @@ from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLogs, default_pattern, quick_finder
 from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable, with_remedy
 from workflow.durations import LONGER, Expectation
-from workflow.errors import InputError, SiteError
+from workflow.errors import SiteError
 from workflow.image import ImageWatch
 from workflow.lock import RunLock
 from workflow.outcomes import judge
@@ -47,9 +42,6 @@ from workflow.stages import Command, Place, StageName
 from workflow.state import Record
 from workflow.trial import NO_TRIAL, Outcome, Trial, spoken
 from workflow.worker import contract
-
-_MAX_COMMAND = 120_000
-"""Bytes of one bash command: Linux refuses an argument of 128 KiB and more."""
 
 _CLOSE_TIMEOUT = 30.0
 
@@ -75,27 +67,6 @@ class Sent:
     attempt: int
     directory: Path
     at: float = math.inf
-
-
-def _command(command: str) -> str:
-    return command
-
-
-def _app_function() -> types.FunctionType:
-    """A bash_app's function that travels by value: workers then need Parsl, but not this package."""
-    function = types.FunctionType(_command.__code__, {"__builtins__": builtins}, "stage")
-    function.__module__ = "__main__"
-    return function
-
-
-def _pinning(site: Site) -> Callable[[str], str]:
-    """The app's function on Parsl's thread executor, which pins nothing: a GPU for each of its numbered threads."""
-
-    def stage(command: str) -> str:
-        number = int(threading.current_thread().name.rpartition("_")[2])
-        return f"export {site.mask}={shlex.quote(site.gpus[number])}; {command}"
-
-    return stage
 
 
 class ParslRunner:
@@ -153,7 +124,7 @@ class ParslRunner:
 
     @property
     def keeps_checkpoints(self) -> bool:
-        return self.pipeline.keeps_checkpoints(self.experiment.constants)
+        return self.pipeline.keeps_checkpoints(self.experiment.space.constants)
 
     def out_of_time(self) -> str:
         left = self.end - time.time() if self.end else math.inf
@@ -187,9 +158,7 @@ class ParslRunner:
         return parsl_config(self.site, self.lock, directory, self.end, self.say)
 
     def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
-        function = _pinning(self.site) if self.site.scheduler == "threads" and self.site.gpus else _app_function()
-        app: Callable[..., Future[Any]] = bash_app(data_flow_kernel=kernel, executors=[LABEL])(function)
-        return app
+        return command_app(self.site, kernel)
 
     def __exit__(self, *_: object) -> None:
         """Stop what runs and end every process of the site, waiting for a limited time."""
@@ -269,7 +238,7 @@ class ParslRunner:
 
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
-        read, written = self.pipeline.inputs(self.experiment.constants, place, self._data)
+        read, written = self.pipeline.inputs(self.experiment.space.constants, place, self._data)
         own = [self.run.path, *map(Path, written)]
         binds = () if self.site.endpoint else self.pipeline.binds
         self._reuse = reuse_of(self.experiment, record, self.site.options, map(Path, read), own, binds)
@@ -314,7 +283,7 @@ class ParslRunner:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""
         left = [Sent(stage, *key, self._directory(stage, *key)) for key in attempts]
         self._wait_for_end([each.directory for each in left])
-        found = filter(None, map(self._read, left))
+        found = [self._judged(each, result) for each in left if (result := result_of(each.directory)) is not None]
         return [o for o in found if o.final and not any(words in o.evidence for words in FULL_DISK_WORDS)]
 
     # -- one stage -----------------------------------------------------------------------------------------------
@@ -378,17 +347,20 @@ class ParslRunner:
 
     def _settled(self, sent: Sent, error: BaseException | None) -> Outcome:
         """How an attempt ended. ``error`` is Parsl's."""
-        found = self._read(sent)
-        if found is None:  # its worker is lost, but what it ran may still be ending, on the GPU of the next attempt
+        result = result_of(sent.directory)
+        if result is None:  # its worker is lost, but what it ran may still be ending, on the GPU of the next attempt
             self._wait_for_end([sent.directory])
-            found = self._read(sent)
-        if (result := result_of(sent.directory)) is not None and result["pool"]:
-            self._pools.note(result, sent.at)
-        if found is None:
+            result = result_of(sent.directory)
+        if result is None:
             self._give_up_on(sent.directory)
             reason = self._reason(sent.directory, error)
             found = Outcome(sent.trial_id, sent.attempt, "lost", evidence=reason, cause="infrastructure")
-        if found.kind != "ok" and (reason := self._trouble(sent.directory)):
+        else:
+            found = self._judged(sent, result)
+            if result["pool"]:
+                self._pools.note(result, sent.at)
+        said = result["log_tail"] if result is not None else ""
+        if found.kind != "ok" and (reason := self._trouble(sent.directory, said)):
             (sent.directory / contract.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
             found = replace(found, kind="lost", cause="site", evidence=reason)
         return found
@@ -411,9 +383,11 @@ class ParslRunner:
         if directory.is_relative_to(self.there.path):
             ask_to_stop(directory)
 
-    def _trouble(self, directory: Path) -> str:
-        """Why no stage can run at present, not only the one in ``directory``; empty if there is no reason."""
-        said = (result_of(directory) or {}).get("log_tail", "")
+    def _trouble(self, directory: Path, said: str) -> str:
+        """Why no stage can run at present, not only the one in ``directory``, whose log ends as ``said``.
+
+        Empty if there is no reason.
+        """
         blamed = any(words in said for words in FULL_DISK_WORDS)
         return self.run.gone or self.lock.check() or unwritable(self.run.path, blamed=blamed)
 
@@ -428,10 +402,7 @@ class ParslRunner:
             said = " ".join((directory / contract.ERRORS).read_text(errors="replace").split())[-500:]
         return f"the supervisor ended with exit code {error.exitcode}: {said}"
 
-    def _read(self, sent: Sent) -> Outcome | None:
-        result = result_of(sent.directory)
-        if result is None:
-            return None
+    def _judged(self, sent: Sent, result: Mapping[str, Any]) -> Outcome:
         trains = sent.stage == "train"
         objectives = [objective.metric for objective in self.experiment.objectives] if trains else []
         curve = self._logs.curve(sent.trial_id, sent.directory / contract.LOG) if trains else ()
@@ -468,11 +439,7 @@ class ParslRunner:
 
     def _payload(self, spec: contract.Spec) -> Any:
         """What the app gets of a stage. Raises InputError for one that no command line can carry."""
-        words = [sys.executable, "-I", "-S", str(Path(supervise.__file__)), json.dumps(spec)]
-        errors = shlex.quote(f"{spec['directory']}/{contract.ERRORS}")
-        line = f"exec {shlex.join(words)} 2>{errors}"
-        check_length(spec["title"], line)
-        return line
+        return command_line(spec)
 
     def _let_end(self) -> None:
         """Give the stages that were told to stop the time that they have for it."""
@@ -502,15 +469,6 @@ def _finder(experiment: Experiment, say: Callable[[str], None]) -> Finder | None
     if pattern is None:
         return quick_finder(default_pattern(experiment.objective.metric))
     return BoundedFinder(pattern, say)
-
-
-def check_length(title: str, line: str) -> None:
-    """Raises InputError for a command line that is too long for Linux."""
-    if len(line) > _MAX_COMMAND:
-        raise InputError(
-            f"{title}: its command line has {len(line)} characters\n"
-            f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
-        )
 
 
 def runner_for(

@@ -21,6 +21,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space
+from workflow.cluster.apps import _by_value
 from workflow.cluster.executors import (
     _WITHOUT_LOGGING_ERRORS,
     SubmissionGate,
@@ -30,7 +31,6 @@ from workflow.cluster.executors import (
     stop_at_unregistered_blocks,
 )
 from workflow.lock import RunLock
-from workflow.runner import _app_function
 from workflow.site import load_site
 
 LONG = {"num_iterations": 1, "population_size": 4}
@@ -269,7 +269,7 @@ def test_a_timeout_frees_the_worker_of_a_stubborn_tree(workflow: Workflow, site:
 
 def test_workers_need_parsl_but_not_this_package(tmp_path: Path) -> None:
     """The app travels by value: a worker that cannot import ``workflow`` runs it."""
-    (tmp_path / "app").write_bytes(serialize(_app_function()))
+    (tmp_path / "app").write_bytes(serialize(_by_value()))
     code = (
         "import sys; from parsl.serialize import deserialize\n"
         "app = deserialize(open('app', 'rb').read())\n"

@@ -20,7 +20,7 @@ import yaml
 
 from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
-from workflow.attempt import log_excerpt
+from workflow.attempt import log_excerpt, result_of
 from workflow.cluster.executors import parsl_config
 from workflow.cluster.parsl_log import log_to
 from workflow.config.load import load_experiment
@@ -149,15 +149,19 @@ def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
 
 def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> None:
     directory = leave_result(runner, 0, exit_code=255, log_tail='FATAL:   "train.sh": executable file not found\n')
-    found = runner._read(Sent("train", 0, 1, directory))
-    assert found is not None and (found.kind, found.cause) == ("lost", "setup")
+    result = result_of(directory)
+    assert result is not None
+    found = runner._judged(Sent("train", 0, 1, directory), result)
+    assert (found.kind, found.cause) == ("lost", "setup")
 
 
 def test_a_models_own_exit_code_255_is_its_own(runner: ParslRunner) -> None:
     """That of sys.exit(-1), beside a logger's level."""
     directory = leave_result(runner, 0, exit_code=255, log_tail="FATAL: loss diverged\n")
-    found = runner._read(Sent("train", 0, 1, directory))
-    assert found is not None and (found.kind, found.cause) == ("failed", "model")
+    result = result_of(directory)
+    assert result is not None
+    found = runner._judged(Sent("train", 0, 1, directory), result)
+    assert (found.kind, found.cause) == ("failed", "model")
 
 
 def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:

@@ -26,7 +26,9 @@ ROOMS = [
 FLOOR = {name: number for number, room in enumerate(ROOMS) for name in room}
 
 PARSL = ("parsl", "globus_compute_sdk")
-MAY_IMPORT_PARSL = {"cluster.executors", "cluster.providers", "globus.runner", "globus.service", "runner"}
+MAY_IMPORT_PARSL = {
+    "cluster.apps", "cluster.executors", "cluster.providers", "globus.runner", "globus.service", "runner",
+}  # fmt: skip
 
 SEARCHES = {module for module in FLOOR if module.partition(".")[0] == "search"}
 PURE = {

@@ -21,7 +21,7 @@ from workflow.search import Earlier, Search, SearchSettings, make_search
 from workflow.space import Space
 from workflow.stages import Pipeline, Stage, StageName
 from workflow.stopping import EarlyStopping, StoppingSettings
-from workflow.trial import Objective, Params, Value
+from workflow.trial import Objective, Params
 
 _NO_SETTINGS = frozenset({*SearchSettings.BUDGETS, "initial_population", "warm_start"})
 """Keys of ``search`` that a resume may change, or that are told otherwise."""
@@ -85,17 +85,12 @@ class Experiment:
 
     def pipeline(self, container: Container, run: RunDir) -> Pipeline:
         model = self.model if self.model.data_dir else replace(self.model, data_dir=str(run.data))
-        return Pipeline(model, self.stages, frozenset(self.constants), container)
-
-    @property
-    def constants(self) -> dict[str, Value]:
-        """Hyperparameters that have one value."""
-        return self.space.constants
+        return Pipeline(model, self.stages, frozenset(self.space.constants), container)
 
     def too_long_for(self, walltime: float) -> str:
         """How a training may outlast a job of so many seconds; empty if it can't, or would go on where it was."""
         timeout = self.stages["train"].timeout or 0.0
-        if timeout <= walltime or self.pipeline(Container(), RunDir(Path())).keeps_checkpoints(self.constants):
+        if timeout <= walltime or self.pipeline(Container(), RunDir(Path())).keeps_checkpoints(self.space.constants):
             return ""
         most, job = timedelta(seconds=timeout), timedelta(seconds=walltime)
         return f"the time-out of train is {most}, and the walltime of a job {job}"

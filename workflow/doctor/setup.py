@@ -233,7 +233,7 @@ def _config_file(experiment: Experiment, site: Site) -> Iterator[Finding]:
 
 def _read_from(experiment: Experiment, output: str, data_dirs: tuple[str, ...]) -> list[str]:
     """Arguments and constants by which trainings read what preprocess writes to ``output``, in the data directory."""
-    constants = experiment.constants
+    constants = experiment.space.constants
     given = {**experiment.stages["train"].args, **constants}
     written = _below(output, data_dirs)
     return [

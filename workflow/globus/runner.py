@@ -32,6 +32,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import GlobusComputeExecutor
 
 from workflow import supervise
+from workflow.cluster.apps import check_length
 from workflow.cluster.executors import LABEL, config_of
 from workflow.config.experiment import Experiment
 from workflow.disk import write_text
@@ -41,7 +42,7 @@ from workflow.globus.endpoint import Endpoint
 from workflow.globus.service import connect
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner, check_length
+from workflow.runner import ParslRunner
 from workflow.site import Site
 from workflow.stages import StageName
 from workflow.trial import Outcome
@@ -222,8 +223,8 @@ class GlobusRunner(ParslRunner):
             raise NotDelivered(f"on {reply['host']}: {reply['why']}")
         write_text(directory / contract.RESULT, json.dumps(reply["result"], indent=1))
 
-    def _trouble(self, directory: Path) -> str:
-        return super()._trouble(directory) or self._troubles.pop(directory, "")
+    def _trouble(self, directory: Path, said: str) -> str:
+        return super()._trouble(directory, said) or self._troubles.pop(directory, "")
 
     def _reason(self, directory: Path, error: BaseException | None) -> str:
         return str(error) if isinstance(error, NotDelivered) else super()._reason(directory, error)

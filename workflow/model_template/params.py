@@ -177,12 +177,17 @@ def _read_txt(path: Path, section: str, data_dir: Path) -> dict[str, Any]:
     return {name: _convert(path, section, name, text, data_dir) for name, text in _items(path, section).items()}
 
 
+class _CaseSensitive(configparser.ConfigParser):
+    """Keeps the names of parameters as they are, as the command line has them."""
+
+    def optionxform(self, optionstr: str) -> str:
+        return optionstr
+
+
 def _items(path: Path, section: str) -> dict[str, str]:
     if not path.is_file():
         raise InputError(f"no config file {path}")
-    # Names are case-sensitive, as on the command line (the way that configparser documents), and a % is a character.
-    txt = configparser.ConfigParser(interpolation=None, default_section="")
-    txt.optionxform = str  # type: ignore[assignment, method-assign]
+    txt = _CaseSensitive(interpolation=None, default_section="")  # and a % is a character
     try:
         txt.read_string(path.read_text(encoding="utf-8"), str(path))
     except (configparser.Error, UnicodeDecodeError) as error:

@@ -28,8 +28,8 @@ def main() -> None:
 
 def load_dataset() -> tuple[Array, Array]:
     """Return the features, of shape (442, 10), and the target, of shape (442,)."""
-    try:  # scikit-learn has no types, and need not be there: mypy then says another thing, or nothing
-        from sklearn.datasets import load_diabetes  # type: ignore[import-untyped,import-not-found,unused-ignore]
+    try:
+        from sklearn.datasets import load_diabetes
     except ImportError as error:
         how = 'pip install scikit-learn (or, in the project\'s folder, pip install ".[demo]")'
         raise InputError(f"scikit-learn is missing ({error}): {how}") from error

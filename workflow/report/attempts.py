@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import math
 from pathlib import Path
 
-from workflow.attempt import end_of
+from workflow.attempt import beat_of, end_of
 from workflow.curves import LineReader, default_pattern, quick_finder
 from workflow.errors import printable, shortened
 from workflow.report.tally import Attempt, Outline, Sign, Tally
@@ -47,7 +45,9 @@ class Attempts:
         try:
             beat = (directory / contract.HEARTBEAT).stat().st_mtime
             if key not in self._known:
-                self._known[key] = _host(directory), (directory / contract.COMMAND).stat().st_mtime
+                _, process = beat_of(directory) or (0, {})
+                began = (directory / contract.COMMAND).stat().st_mtime
+                self._known[key] = str(process.get("host", "")), began
         except OSError:
             return None
         return Sign(*self._known[key], silent=now - beat > _SILENCE)
@@ -65,15 +65,6 @@ class Attempts:
         return self.run.trial_attempt(attempt.trial, attempt.number)
 
 
-def _host(directory: Path) -> str:
-    with (directory / contract.HEARTBEAT).open(encoding="utf-8") as file:
-        with contextlib.suppress(ValueError, AttributeError):
-            return str(json.load(file).get("host", ""))
-        return ""
-
-
 def _tail(log: Path) -> list[str]:
     """The last whole lines that say something."""
-    text = end_of(log, _TAIL)
-    lines = printable(text).split("\n")
-    return [line for line in (lines[1:] if len(text) >= _TAIL else lines) if line.strip()]
+    return [line for line in printable(end_of(log, _TAIL)).split("\n") if line.strip()]

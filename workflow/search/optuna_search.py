@@ -60,7 +60,7 @@ class OptunaSearch(SteadySearch):
         directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes]
         sampler = make_sampler(self.settings, self.settings.seed)
         self._study = optuna.create_study(sampler=sampler, directions=directions)
-        self._study.stop = _go_on  # type: ignore[method-assign]  # see there
+        self._study.stop = _go_on  # type: ignore[method-assign]  # samplers may call it: see _go_on
         self._resumed = False
         self._suggested: int | None = None
         """The study's number of what becomes the next trial; None for one that the study didn't suggest."""

@@ -73,11 +73,9 @@ class SearchSettings:
     @property
     def unused(self) -> list[str]:
         """Settings that were changed, and of which the strategy knows nothing."""
+        known = () if self.strategy in WITHOUT_GENERATIONS else _GENETIC
         defaults = SearchSettings()
-        return [
-            key for key in _GENETIC
-            if self.strategy in WITHOUT_GENERATIONS and getattr(self, key) != getattr(defaults, key)
-        ]  # fmt: skip
+        return [key for key in _GENETIC if key not in known and getattr(self, key) != getattr(defaults, key)]
 
     @property
     def from_earlier_runs(self) -> int:

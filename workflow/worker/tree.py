@@ -57,7 +57,7 @@ class Fence:
 class Tree:
     """A process and all that it starts, watched and stopped together.
 
-    ``run`` makes this process the subreaper of the tree, so that children that called setsid belong to it too.
+    This process becomes the subreaper of the tree, so that children that called setsid belong to it, too.
     """
 
     def __init__(self, fence: Fence, poll: float, grace: float) -> None:
