@@ -37,7 +37,7 @@ from workflow.report.tables import (
 )
 from workflow.report.tally import Outline, Tally
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner, runner_for
+from workflow.runner import StageRunner
 from workflow.search import MOST_TRIALS, WITHOUT_GENERATIONS, GeneticSearch
 from workflow.site import Site
 
@@ -67,7 +67,7 @@ def control(
         try:
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
-            runner = runner_for(site, experiment, run, lock, end=end, say=progress.say)
+            runner = StageRunner(site, experiment, run, lock, end=end, say=progress.say)
             if site.endpoint is None and about.get("image"):
                 runner.image = ImageWatch(about["image"])
             with Notifier(experiment.notify, progress.say) as notifier:
@@ -154,7 +154,7 @@ class _Lead:
     """One campaign on its site, from its first record to its last."""
 
     def __init__(
-        self, experiment: Experiment, site: Site, run: RunDir, runner: ParslRunner, journal: Journal, progress: Progress
+        self, experiment: Experiment, site: Site, run: RunDir, runner: StageRunner, journal: Journal, progress: Progress
     ) -> None:
         self.experiment = experiment
         self.site = site

@@ -147,6 +147,11 @@ def shortened(line: str, most: int = 300) -> str:
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
+def one_line(error: BaseException, most: int = 500) -> str:
+    """An unexpected error with its kind, for a message."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:most]
+
+
 def unusable_text(text: str) -> str:
     """Why ``text`` cannot be a command line argument on POSIX; empty where it can."""
     if "\0" in text:

@@ -1,19 +1,24 @@
-"""What a campaign needs of what runs its stages; ``runner`` and ``globus.runner`` have it, and tests' stand-ins."""
+"""What a campaign needs of what runs its stages, and what that needs of the place where they run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 from workflow.durations import Expectation
 from workflow.stages import StageName
 from workflow.state import Record
 from workflow.trial import Outcome, Trial
+from workflow.worker import contract
 
 
 class Runner(Protocol):
-    """Where stages run. Futures never fail on the model's account: that is an outcome."""
+    """What runs stages; ``runner`` has it, and tests' stand-ins.
+
+    Futures never fail on the model's account: that is an outcome.
+    """
 
     # -- what there is
 
@@ -102,3 +107,56 @@ class Runner(Protocol):
 
     def log_tail(self, outcome: Outcome) -> str:
         """The end of the log of a trial's attempt and where it lies, for a message."""
+
+
+class Backend(Protocol):
+    """Where commands of stages run: ``cluster.backend`` and ``globus.backend`` have it.
+
+    An attempt is known by its directory on this machine; what its supervisor leaves comes to lie there.
+    """
+
+    def open(self) -> None:
+        """Begin, on the main thread. Raises SiteError; ``close`` is due all the same."""
+
+    def close(self, may_end: Callable[[], bool]) -> None:
+        """End all that can be ended, once what was asked to stop has had its time, or ``may_end`` says no more."""
+
+    # -- stages
+
+    def order(self, spec: contract.Spec) -> Any:
+        """What ``send`` takes of a stage. Raises InputError for one that cannot be sent."""
+
+    def send(self, order: Any, directory: Path) -> Future[Any]:
+        """Send a stage off; once the future is done, what there is of its result is in the directory."""
+
+    def reason(self, directory: Path, error: BaseException) -> str:
+        """Why a stage has left no result, by the error of its future."""
+
+    def fetch(self, directories: Iterable[Path]) -> None:
+        """Bring here what earlier attempts have left, where that is on another disk."""
+
+    # -- what runs
+
+    def ask_to_stop(self, directory: Path, why: str = "") -> None:
+        """As ``attempt.ask_to_stop``; nothing where what runs cannot be reached."""
+
+    def remains(self, running: int) -> str:
+        """What may go on after the end of so many stages that run, for the user; empty if nothing can."""
+
+    # -- workers
+
+    def note(self, result: Mapping[str, Any], submitted: float) -> None:
+        """Take what a stage's result tells of its worker; it was sent at ``submitted``, in seconds since the epoch."""
+
+    def shun(self, host: str) -> None:
+        """Send nothing to this node any more, as far as that can be told."""
+
+    def failure(self) -> str:
+        """Why no further stage can run; empty while it works."""
+
+    @property
+    def no_trial_fits(self) -> str:
+        """Why none fits into the workers' time, as far as results tell; empty as long as trials may."""
+
+    def trouble(self, directory: Path) -> str:
+        """Why no stage can run where this one did, as on a full disk there; empty if there is no reason."""

@@ -1,13 +1,10 @@
-"""Stages as Parsl bash_apps: what the campaign submits, and how it comes back as an outcome."""
+"""Stages as futures: what the campaign submits, and how it comes back as an outcome."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import shutil
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,26 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from parsl.app.errors import BashExitFailure
-from parsl.config import Config
-from parsl.dataflow.dflow import DataFlowKernel
-
 from workflow.arguments import Argument
-from workflow.attempt import Watch, ask_to_stop, has_begun, log_excerpt, result_of
-from workflow.cluster.apps import command_app, command_line
-from workflow.cluster.batch import clock
-from workflow.cluster.executors import LABEL, WatchedExecutor, parsl_config, plain_alias
-from workflow.cluster.parsl_log import log_to, quietly
-from workflow.cluster.pools import Pools
-from workflow.cluster.providers import Steady
+from workflow.attempt import Watch, has_begun, log_excerpt, result_of
+from workflow.cluster.backend import ClusterBackend
 from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLogs, default_pattern, quick_finder
-from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable, with_remedy
-from workflow.durations import LONGER, Expectation
+from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable
+from workflow.durations import Expectation
 from workflow.errors import SiteError
 from workflow.image import ImageWatch
 from workflow.lock import RunLock
 from workflow.outcomes import judge
+from workflow.protocols import Backend
 from workflow.reuse import Reuse, reuse_of
 from workflow.rundir import RunDir
 from workflow.site import Site
@@ -42,8 +31,6 @@ from workflow.stages import Command, Place, StageName
 from workflow.state import Record
 from workflow.trial import NO_TRIAL, Outcome, Trial, spoken
 from workflow.worker import contract
-
-_CLOSE_TIMEOUT = 30.0
 
 _AVOID_DELAY = 10.0
 """Seconds for which a worker on a host to be avoided waits with a task in hand, for others to take it."""
@@ -69,10 +56,10 @@ class Sent:
     at: float = math.inf
 
 
-class ParslRunner:
+class StageRunner:
     """Runs stages on a site, as ``protocols.Runner`` says. Use as a context manager, on the main thread:
 
-        with ParslRunner(site, experiment, run, lock) as runner:
+        with StageRunner(site, experiment, run, lock) as runner:
             runner.prepared(runner.preprocess(1).result().attempt)
             outcome = runner.train(trial, 1).result()
 
@@ -99,12 +86,12 @@ class ParslRunner:
         """Whether stages are to tell which GPUs they used (``gpus_used``)."""
         self._data: Place | None = None
         self._running: dict[Future[Outcome], Sent] = {}
+        self._left = 0
+        """How many ran at the end."""
         self._logs = RunningLogs(_finder(experiment, say), site.poll)
-        self._pools = Pools(site, say)
+        self._backend = _backend(site, experiment, run, lock, end, say)
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._reuse: Reuse | None = None
-        self._alias: Path | None = None
-        self._kernel: DataFlowKernel | None = None
 
     @property
     def node_count(self) -> int:
@@ -131,49 +118,21 @@ class ParslRunner:
         reserve = self.site.grace + _RESERVE
         return f"the allocation ends in {left:.0f} s" if left < reserve else ""
 
-    def __enter__(self) -> ParslRunner:
-        directory = self.run.parsl
-        make_directory(directory)
-        self._log = log_to(directory / "parsl.log")
-        alias, self._alias = plain_alias(directory)
+    def __enter__(self) -> StageRunner:
         try:
-            config = self._config(alias)
-            if isinstance(provider := getattr(config.executors[0], "provider", None), Steady):
-                provider.clear()
-            self._kernel = DataFlowKernel(config)
-        except SiteError as error:
+            self._backend.open()
+        except BaseException:
             self.__exit__()
-            raise SiteError(f"site {self.site.name}: {error}") from error
-        except Exception as error:
-            self.__exit__()
-            said = f"site {self.site.name}: Parsl cannot start: {error}; see {directory}"
-            raise SiteError(with_remedy(said)) from error
-        executor = self._kernel.executors[LABEL]
-        self._pools.executor = executor if isinstance(executor, WatchedExecutor) else None
-        self._app = self._make_app(self._kernel)
+            raise
         return self
-
-    def _config(self, directory: Path) -> Config:
-        """Raises SiteError."""
-        return parsl_config(self.site, self.lock, directory, self.end, self.say)
-
-    def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
-        return command_app(self.site, kernel)
 
     def __exit__(self, *_: object) -> None:
         """Stop what runs and end every process of the site, waiting for a limited time."""
+        self._left = len(self._running)
         self.stop()
-        if self._pools.provider is not None:
-            self._pools.provider.closing.set()
-        if self._kernel is not None:
-            self._let_end()
-            self._clean_up(self._kernel)
+        self._backend.close(lambda: bool(self._running) and not self.failure())
         self._collector.shutdown(wait=False, cancel_futures=True)
         self._logs.close()
-        logging.getLogger("parsl").removeHandler(self._log)
-        self._log.close()
-        if self._alias is not None:
-            shutil.rmtree(self._alias, ignore_errors=True)
 
     def prepared(self, attempt: int) -> None:
         """Train on what this attempt of preprocess has written."""
@@ -184,8 +143,7 @@ class ParslRunner:
         return self._submit(self.pipeline.preprocess(place), NO_TRIAL, attempt, f"preprocess, attempt {attempt}")
 
     def shun(self, host: str) -> None:
-        """Hold or end a host's pools of workers; one that Parsl sends a task to all the same hands it back."""
-        self._pools.shun(host)
+        self._backend.shun(host)
 
     def train(
         self, trial: Trial, attempt: int, avoid: frozenset[str] = frozenset(), expected: Expectation | None = None
@@ -204,37 +162,26 @@ class ParslRunner:
         """Keep stages that wait at the workers' door from starting; their outcomes come as ``deferred``."""
         for sent in list(self._running.values()):
             if not has_begun(sent.directory):
-                ask_to_stop(sent.directory)
+                self._backend.ask_to_stop(sent.directory)
 
     def stop(self) -> None:
         """Ask every running stage to stop; their outcomes come as ``lost``."""
         for sent in list(self._running.values()):
-            ask_to_stop(sent.directory)
+            self._backend.ask_to_stop(sent.directory)
 
     def intermediate(self) -> Iterator[tuple[int, list[tuple[int, float]]]]:
         return self._logs.news()
 
     def stop_early(self, trial_id: int, why: str) -> None:
         if (log := self._logs.path(trial_id)) is not None:
-            ask_to_stop(log.parent, why)
+            self._backend.ask_to_stop(log.parent, why)
 
     def failure(self) -> str:
         """Why no further stage can run on this site; empty while it works."""
-        if self.lock.lost:
-            return self.lock.lost
-        if self._kernel is None:
-            return "Parsl is not running"
-        executor = self._pools.executor
-        if executor is not None and executor.bad_state_is_set:
-            return with_remedy(str(executor.executor_exception))
-        return self._no_trial_fits()
-
-    def _no_trial_fits(self) -> str:
-        """Why not; empty as long as something runs that shows the contrary, or may."""
-        why, batch = self._pools.no_trial_fits, self.site.batch
-        if not why or batch is None or any(has_begun(sent.directory) for sent in list(self._running.values())):
-            return ""
-        return f"no trial fits into blocks of {clock(batch.walltime)}; the last one was {why}\n    -> {LONGER}"
+        if failed := self.lock.lost or self._backend.failure():
+            return failed
+        why = self._backend.no_trial_fits
+        return "" if why and any(has_begun(sent.directory) for sent in list(self._running.values())) else why
 
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
@@ -251,7 +198,7 @@ class ParslRunner:
     @property
     def remains(self) -> str:
         """What may still run after the end, for the user; empty if nothing can."""
-        return ""
+        return self._backend.remains(self._left)
 
     def image_change(self) -> str:
         return self.image.change() if self.image is not None else ""
@@ -282,6 +229,7 @@ class ParslRunner:
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts (trial id, attempt) left on the disk, once they have all ended."""
         left = [Sent(stage, *key, self._directory(stage, *key)) for key in attempts]
+        self._backend.fetch([each.directory for each in left])
         self._wait_for_end([each.directory for each in left])
         found = [self._judged(each, result) for each in left if (result := result_of(each.directory)) is not None]
         return [o for o in found if o.final and not any(words in o.evidence for words in FULL_DISK_WORDS)]
@@ -309,7 +257,7 @@ class ParslRunner:
         expected: Expectation | None = None,
     ) -> Future[Outcome]:  # fmt: skip
         directory = self._directory(command.stage, trial_id, attempt)
-        payload = self._payload(self._spec(command, trial_id, attempt, title, avoid, expected))
+        order = self._backend.order(self._spec(command, trial_id, attempt, title, avoid, expected))
         if self.run.gone:
             raise SiteError(self.run.gone)
         make_directory(directory)
@@ -324,15 +272,11 @@ class ParslRunner:
             with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
                 self._collector.submit(self._collect, outcome, error)
 
-        self._start(payload, directory).add_done_callback(collect)
+        self._backend.send(order, directory).add_done_callback(collect)
         return outcome
 
-    def _start(self, payload: Any, directory: Path) -> Future[Any]:
-        """Send a stage off. Once the future is done, what there is of its result lies in ``directory``."""
-        return self._app(payload)
-
     def _collect(self, outcome: Future[Outcome], error: BaseException | None) -> None:
-        """Set ``outcome`` from the result file, or from what Parsl says if there is none."""
+        """Set ``outcome`` from the result file, or from what the backend says if there is none."""
         sent = self._running[outcome]
         try:
             found: Outcome | BaseException = self._settled(sent, error)
@@ -346,19 +290,18 @@ class ParslRunner:
             outcome.set_result(found)
 
     def _settled(self, sent: Sent, error: BaseException | None) -> Outcome:
-        """How an attempt ended. ``error`` is Parsl's."""
+        """How an attempt ended. ``error`` is the backend's."""
         result = result_of(sent.directory)
         if result is None:  # its worker is lost, but what it ran may still be ending, on the GPU of the next attempt
             self._wait_for_end([sent.directory])
             result = result_of(sent.directory)
         if result is None:
-            self._give_up_on(sent.directory)
+            self._backend.ask_to_stop(sent.directory)  # should its node only have hung: not to go on beside the next
             reason = self._reason(sent.directory, error)
             found = Outcome(sent.trial_id, sent.attempt, "lost", evidence=reason, cause="infrastructure")
         else:
             found = self._judged(sent, result)
-            if result["pool"]:
-                self._pools.note(result, sent.at)
+            self._backend.note(result, sent.at)
         said = result["log_tail"] if result is not None else ""
         if found.kind != "ok" and (reason := self._trouble(sent.directory, said)):
             (sent.directory / contract.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
@@ -378,29 +321,18 @@ class ParslRunner:
                 self.say(f"waiting for {len(waiting)} attempts that may still run to end, or to fall silent")
             time.sleep(min(self.site.poll, 0.2))
 
-    def _give_up_on(self, directory: Path) -> None:
-        """Nothing came of an attempt: should its node only have hung, it must not go on beside the next one."""
-        if directory.is_relative_to(self.there.path):
-            ask_to_stop(directory)
-
     def _trouble(self, directory: Path, said: str) -> str:
         """Why no stage can run at present, not only the one in ``directory``, whose log ends as ``said``.
 
         Empty if there is no reason.
         """
         blamed = any(words in said for words in FULL_DISK_WORDS)
-        return self.run.gone or self.lock.check() or unwritable(self.run.path, blamed=blamed)
+        own = self.run.gone or self.lock.check() or unwritable(self.run.path, blamed=blamed)
+        return own or self._backend.trouble(directory)
 
     def _reason(self, directory: Path, error: BaseException | None) -> str:
         """Why an attempt has left no result."""
-        if error is None:
-            return f"no {contract.RESULT} was left behind"
-        if not isinstance(error, BashExitFailure):
-            return " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        said = ""
-        with contextlib.suppress(OSError):
-            said = " ".join((directory / contract.ERRORS).read_text(errors="replace").split())[-500:]
-        return f"the supervisor ended with exit code {error.exitcode}: {said}"
+        return f"no {contract.RESULT} was left behind" if error is None else self._backend.reason(directory, error)
 
     def _judged(self, sent: Sent, result: Mapping[str, Any]) -> Outcome:
         trains = sent.stage == "train"
@@ -437,29 +369,6 @@ class ParslRunner:
             "controller": {"lock": str(self.lock.path), "nonce": self.lock.nonce, "patience": self.site.patience},
         }
 
-    def _payload(self, spec: contract.Spec) -> Any:
-        """What the app gets of a stage. Raises InputError for one that no command line can carry."""
-        return command_line(spec)
-
-    def _let_end(self) -> None:
-        """Give the stages that were told to stop the time that they have for it."""
-        deadline = time.monotonic() + self.site.grace + 2 * self.site.poll + 1
-        while self._running and not self.failure() and time.monotonic() < deadline:
-            time.sleep(0.05)
-
-    def _clean_up(self, kernel: DataFlowKernel) -> None:
-        """Parsl's clean-up can wait for ever for a worker; the blocks are cancelled in any case."""
-        cleaner = threading.Thread(target=quietly, args=(kernel.cleanup,), daemon=True)
-        cleaner.start()
-        cleaner.join(_CLOSE_TIMEOUT)
-        executor, provider = self._pools.executor, self._pools.provider
-        if executor is not None:
-            quietly(lambda: executor.provider.cancel(list(executor.provider.resources)))
-            if provider is not None:
-                quietly(provider.clear)
-            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
-                executor.interchange_proc.kill()
-
 
 def _finder(experiment: Experiment, say: Callable[[str], None]) -> Finder | None:
     """What finds intermediate values in logs; None where they are not looked for."""
@@ -471,13 +380,12 @@ def _finder(experiment: Experiment, say: Callable[[str], None]) -> Finder | None
     return BoundedFinder(pattern, say)
 
 
-def runner_for(
-    site: Site, experiment: Experiment, run: RunDir, lock: RunLock, *,
-    end: float | None = None, say: Callable[[str], None] = lambda text: None,
-) -> ParslRunner:  # fmt: skip
-    """The runner of a site."""
+def _backend(
+    site: Site, experiment: Experiment, run: RunDir, lock: RunLock, end: float | None, say: Callable[[str], None]
+) -> Backend:
     if site.endpoint is None:
-        return ParslRunner(site, experiment, run, lock, end=end, say=say)
-    from workflow.globus.runner import GlobusRunner  # which builds on this module
+        return ClusterBackend(site, run, lock, end, say)
+    from workflow.globus.backend import GlobusBackend  # whose SDK takes its time
 
-    return GlobusRunner(site, site.endpoint, experiment, run, lock)
+    own_data = [] if experiment.model.data_dir else [site.endpoint.run(run).data]
+    return GlobusBackend(site.name, site.endpoint, run, own_data)

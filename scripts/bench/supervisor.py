@@ -17,11 +17,12 @@ from pathlib import Path
 from measured import Figure, arguments, in_turn, show
 from pools import POOLS, App, bare_app
 
+from workflow.cluster.apps import command_line
 from workflow.config.load import load_experiment
 from workflow.config.strict import shipped
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
+from workflow.runner import StageRunner
 from workflow.site import find_site, load_site
 from workflow.stages import Command
 
@@ -60,13 +61,13 @@ def seconds(app: App, line: str, trials: int, scratch: Path) -> float:
 
 
 def supervised(scratch: Path) -> str:
-    """The command under the supervisor, as the runner writes it."""
+    """The command under the supervisor, as a campaign sends it."""
     lock = RunLock(scratch / "controller.lock")
     lock.acquire()
     experiment = load_experiment(shipped("configs") / "demo.yaml", {})
-    runner = ParslRunner(load_site(find_site("local"), {}), experiment, RunDir(scratch), lock)
+    runner = StageRunner(load_site(find_site("local"), {}), experiment, RunDir(scratch), lock)
     command = Command("train", COMMAND, {}, "{directory}")
-    return str(runner._payload(runner._spec(command, 0, 1, "benchmark", frozenset(), None)))
+    return command_line(runner._spec(command, 0, 1, "benchmark", frozenset(), None))
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from workflow.durations import Expectation
 from workflow.journal import Journal, campaign_record
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
+from workflow.runner import StageRunner
 from workflow.search import SearchSettings, make_search
 from workflow.site import find_site, load_site
 from workflow.space_file import parse_space
@@ -143,7 +143,7 @@ def supervised(name: str, args: Any, scratch: Path) -> float:
     lock, journal = RunLock(run.lock), Journal(run.journal)
     lock.acquire()
     journal.append(campaign_record({}, {}))
-    with ParslRunner(site, experiment, run, lock) as runner:
+    with StageRunner(site, experiment, run, lock) as runner:
         Campaign(Plan(False, False, "min"), experiment.make_search(), journal, runner, Silent()).run()
     lock.release()
     ended = [outcome for outcome in journal.state.outcomes.values() if outcome.ended and outcome.started]

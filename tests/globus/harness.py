@@ -14,12 +14,12 @@ from pathlib import Path
 
 from tests.globus.service import Service, SpoolExecutor, client
 from workflow import check, run
-from workflow.globus import runner, service
+from workflow.globus import backend, service
 
 
 def main() -> None:
     options = json.loads(sys.argv.pop(1))
-    runner._MARGIN = options.pop("margin", runner._MARGIN)
+    backend._MARGIN = options.pop("margin", backend._MARGIN)
     program = (lambda: sys.exit(check.main())) if options.pop("check", False) else run.program
     window = options.pop("window", 1)
     stand_in = Service(**{**options, "spool": Path(options["spool"])})

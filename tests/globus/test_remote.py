@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import small_disk
 from workflow.globus import remote
-from workflow.globus.runner import stage_app, supervisor_files
+from workflow.globus.backend import stage_app, supervisor_files
 
 
 def order(tmp_path: Path, *argv: str, **changes: Any) -> Any:

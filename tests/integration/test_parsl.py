@@ -458,13 +458,14 @@ def test_a_full_disk_under_parsls_log_puts_no_traceback_on_the_terminal(tmp_path
 def test_one_task_for_each_stage_and_no_other(workflow: Workflow) -> None:
     """Asking an AppFuture for an attribute would submit a task more."""
     code = (
-        "import sys, workflow.runner as r\n"
+        "import sys\n"
+        "from workflow.cluster.kernel import Kernel\n"
         "from workflow.run import main\n"
-        "end = r.ParslRunner.__exit__\n"
-        "def count(self, *a):\n"
-        "    print('tasks', self._kernel.task_count)\n"
-        "    return end(self, *a)\n"
-        "r.ParslRunner.__exit__ = count\n"
+        "end = Kernel.clean_up\n"
+        "def count(self):\n"
+        "    print('tasks', self.flow.task_count)\n"
+        "    end(self)\n"
+        "Kernel.clean_up = count\n"
         "sys.exit(main(sys.argv[1:]))"
     )
     experiment = workflow.experiment(search={"num_iterations": 1, "population_size": 3})

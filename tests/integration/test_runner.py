@@ -21,13 +21,14 @@ import yaml
 from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
 from workflow.attempt import log_excerpt, result_of
+from workflow.cluster.backend import ClusterBackend
 from workflow.cluster.executors import parsl_config
 from workflow.cluster.parsl_log import log_to
 from workflow.config.load import load_experiment
 from workflow.errors import SiteError
 from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner, Sent
+from workflow.runner import Sent, StageRunner
 from workflow.site import find_site, load_site
 from workflow.stopping import StoppingSettings
 from workflow.trial import Outcome
@@ -36,14 +37,14 @@ from workflow.worker.processes import identity
 
 
 @pytest.fixture
-def runner(tmp_path: Path) -> ParslRunner:
+def runner(tmp_path: Path) -> StageRunner:
     path = tmp_path / "experiment.yaml"
     path.write_text(yaml.safe_dump(toy_experiment()))
     site = load_site(find_site("local-threads"), {})
-    return ParslRunner(site, load_experiment(path, {}), RunDir(tmp_path), RunLock(tmp_path / "lock"))
+    return StageRunner(site, load_experiment(path, {}), RunDir(tmp_path), RunLock(tmp_path / "lock"))
 
 
-def leave_result(runner: ParslRunner, trial: int, **changes: Any) -> Path:
+def leave_result(runner: StageRunner, trial: int, **changes: Any) -> Path:
     """The result file of a trial's first attempt, as its supervisor writes it."""
     directory = runner.run.trial_attempt(trial, 1)
     directory.mkdir(parents=True)
@@ -51,7 +52,7 @@ def leave_result(runner: ParslRunner, trial: int, **changes: Any) -> Path:
     return directory
 
 
-def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: ParslRunner) -> None:
+def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: StageRunner) -> None:
     leave_result(runner, 0)
     leave_result(runner, 1, exit_code=3, log_tail="boom")
     leave_result(runner, 2, ended_by="stopped: another controller has taken over", exit_code=None)
@@ -63,13 +64,13 @@ def test_what_finished_is_recovered_and_what_was_stopped_is_not(runner: ParslRun
 
 
 @pytest.fixture
-def watching(runner: ParslRunner) -> ParslRunner:
+def watching(runner: StageRunner) -> StageRunner:
     """A runner that looks for intermediate values, as often as it is asked."""
     experiment = replace(runner.experiment, early_stopping=StoppingSettings())
-    return ParslRunner(replace(runner.site, poll=0.0), experiment, runner.run, runner.lock)
+    return StageRunner(replace(runner.site, poll=0.0), experiment, runner.run, runner.lock)
 
 
-def running_log(runner: ParslRunner, trial: int, text: str) -> Path:
+def running_log(runner: StageRunner, trial: int, text: str) -> Path:
     """The log of a trial's first attempt, which runs."""
     path = runner.run.trial_attempt(trial, 1) / "model.log"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +79,7 @@ def running_log(runner: ParslRunner, trial: int, text: str) -> Path:
     return path
 
 
-def test_intermediate_values_of_running_trials_are_told_once(watching: ParslRunner) -> None:
+def test_intermediate_values_of_running_trials_are_told_once(watching: StageRunner) -> None:
     first = running_log(watching, 0, "epoch 1 val_loss 0.5\nepoch 2 val_lo")
     running_log(watching, 1, "epoch 1 train_loss 0.4\n")
     assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
@@ -90,22 +91,22 @@ def test_intermediate_values_of_running_trials_are_told_once(watching: ParslRunn
     assert list(watching.intermediate()) == []
 
 
-def test_logs_are_not_read_more_often_than_supervisors_look(watching: ParslRunner) -> None:
-    watching = ParslRunner(replace(watching.site, poll=100.0), watching.experiment, watching.run, watching.lock)
+def test_logs_are_not_read_more_often_than_supervisors_look(watching: StageRunner) -> None:
+    watching = StageRunner(replace(watching.site, poll=100.0), watching.experiment, watching.run, watching.lock)
     running_log(watching, 0, "epoch 1 val_loss 0.5\n")
     assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
     running_log(watching, 1, "epoch 1 val_loss 0.5\n")
     assert list(watching.intermediate()) == []
 
 
-def test_logs_are_read_the_less_often_the_longer_the_work_on_their_news_takes(watching: ParslRunner) -> None:
+def test_logs_are_read_the_less_often_the_longer_the_work_on_their_news_takes(watching: StageRunner) -> None:
     running_log(watching, 0, "epoch 1 val_loss 0.5\n")
     for _ in watching.intermediate():
         time.sleep(0.05)
     assert watching._logs._next_look - time.monotonic() > 0.9
 
 
-def test_hundreds_of_logs_cost_little(watching: ParslRunner) -> None:
+def test_hundreds_of_logs_cost_little(watching: StageRunner) -> None:
     lines = "".join(f"epoch {step}/150 train_loss 0.12345 val_loss 0.12345\n" for step in range(10))
     for trial in range(400):
         running_log(watching, trial, lines)
@@ -114,7 +115,7 @@ def test_hundreds_of_logs_cost_little(watching: ParslRunner) -> None:
     assert time.process_time() - begun < 1.0
 
 
-def test_a_trial_that_is_hopeless_is_asked_to_stop_with_the_reason(watching: ParslRunner) -> None:
+def test_a_trial_that_is_hopeless_is_asked_to_stop_with_the_reason(watching: StageRunner) -> None:
     directory = running_log(watching, 0, "").parent
     watching.stop_early(0, "too bad")
     assert (directory / STOP).read_text() == "too bad"
@@ -124,7 +125,7 @@ def test_a_trial_that_is_hopeless_is_asked_to_stop_with_the_reason(watching: Par
     assert {path.name for path in directory.iterdir()} == {"model.log", STOP}
 
 
-def test_what_was_stopped_early_is_recovered_with_its_curve(watching: ParslRunner) -> None:
+def test_what_was_stopped_early_is_recovered_with_its_curve(watching: StageRunner) -> None:
     directory = leave_result(watching, 0, ended_by="stopped: hopeless: too bad", exit_code=None)
     (directory / "model.log").write_text("epoch 1 val_loss 0.5\nepoch 2 val_loss 0.25")
     leave_result(watching, 1)
@@ -133,12 +134,12 @@ def test_what_was_stopped_early_is_recovered_with_its_curve(watching: ParslRunne
     assert found[0].metrics == {"val_loss": 0.25}
 
 
-def test_logs_are_not_read_where_nobody_wants_their_values(runner: ParslRunner) -> None:
+def test_logs_are_not_read_where_nobody_wants_their_values(runner: StageRunner) -> None:
     (leave_result(runner, 0) / "model.log").write_text("epoch 1 val_loss 0.5\n")
     assert runner.recover("train", [(0, 1)])[0].curve == ()
 
 
-def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
+def test_a_models_own_result_file_is_not_ours(runner: StageRunner) -> None:
     (leave_result(runner, 0) / "result.json").write_text('{"accuracy": 0.9}')
     (leave_result(runner, 1) / "result.json").write_text("[1, 2]")
     (leave_result(runner, 2) / "result.json").write_text("[" * 100_000)
@@ -147,7 +148,7 @@ def test_a_models_own_result_file_is_not_ours(runner: ParslRunner) -> None:
     assert runner.recover("train", [(number, 1) for number in range(5)]) == []
 
 
-def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> None:
+def test_a_container_that_cannot_run_is_a_broken_setup(runner: StageRunner) -> None:
     directory = leave_result(runner, 0, exit_code=255, log_tail='FATAL:   "train.sh": executable file not found\n')
     result = result_of(directory)
     assert result is not None
@@ -155,7 +156,7 @@ def test_a_container_that_cannot_run_is_a_broken_setup(runner: ParslRunner) -> N
     assert (found.kind, found.cause) == ("lost", "setup")
 
 
-def test_a_models_own_exit_code_255_is_its_own(runner: ParslRunner) -> None:
+def test_a_models_own_exit_code_255_is_its_own(runner: StageRunner) -> None:
     """That of sys.exit(-1), beside a logger's level."""
     directory = leave_result(runner, 0, exit_code=255, log_tail="FATAL: loss diverged\n")
     result = result_of(directory)
@@ -164,7 +165,7 @@ def test_a_models_own_exit_code_255_is_its_own(runner: ParslRunner) -> None:
     assert (found.kind, found.cause) == ("failed", "model")
 
 
-def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:
+def test_a_lost_attempt_is_taken_once_it_has_ended(runner: StageRunner) -> None:
     """A killed worker's training may take its time to end, and may even end well: its retry has to wait for that."""
     directory = runner.run.trial_attempt(0, 1)
     directory.mkdir(parents=True)
@@ -184,7 +185,7 @@ def test_a_lost_attempt_is_taken_once_it_has_ended(runner: ParslRunner) -> None:
     collecting.join()
 
 
-def leave_beat(runner: ParslRunner, trial: int, **process: Any) -> Path:
+def leave_beat(runner: StageRunner, trial: int, **process: Any) -> Path:
     """The sign of life of a trial's first attempt, as its supervisor writes it."""
     directory = runner.run.trial_attempt(trial, 1)
     directory.mkdir(parents=True)
@@ -192,13 +193,13 @@ def leave_beat(runner: ParslRunner, trial: int, **process: Any) -> Path:
     return directory
 
 
-def seconds_of_recovery(runner: ParslRunner) -> float:
+def seconds_of_recovery(runner: StageRunner) -> float:
     begin = time.monotonic()
     assert runner.recover("train", runner.attempts("train")) == []
     return time.monotonic() - begin
 
 
-def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: ParslRunner) -> None:
+def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: StageRunner) -> None:
     """Also where it is slow to beat, as on a machine that swaps."""
     runner.site = replace(runner.site, patience=0.5)
     process = subprocess.Popen(["sleep", "100"])
@@ -213,7 +214,7 @@ def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: Par
     assert seconds_of_recovery(runner) < 0.3, "it is known to be dead"
 
 
-def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: ParslRunner) -> None:
+def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: StageRunner) -> None:
     runner.site = replace(runner.site, patience=1.0)
     heard: list[str] = []
     runner.say = heard.append
@@ -235,7 +236,7 @@ def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: ParslRunner
     assert seconds_of_recovery(runner) < 0.5, "it has been silent for long"
 
 
-def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_on_a_full_disk_is_not_adopted(runner: StageRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "unwritable", lambda directory, blamed: "the disk is full")
     outcome: Future[Outcome] = Future()
     runner._running[outcome] = Sent("train", 0, 1, leave_result(runner, 0, exit_code=1))
@@ -249,7 +250,7 @@ def test_a_failure_on_a_full_disk_is_not_adopted(runner: ParslRunner, monkeypatc
     [("OSError: [Errno 28] No space left on device\ntidied up\n", "lost", "site"), ("boom\n", "failed", "model")],
 )
 def test_a_disk_that_has_room_again_once_the_model_has_tidied_up(
-    runner: ParslRunner, tmp_path: Path, log: str, kind: str, cause: str
+    runner: StageRunner, tmp_path: Path, log: str, kind: str, cause: str
 ) -> None:
     """On a disk of 20 MB, where a small file can be written."""
     with small_disk(tmp_path / "disk", "20m"):
@@ -261,7 +262,7 @@ def test_a_disk_that_has_room_again_once_the_model_has_tidied_up(
     assert (outcome.result().kind, outcome.result().cause) == (kind, cause)
 
 
-def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: ParslRunner) -> None:
+def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: StageRunner) -> None:
     leave_result(runner, 0, exit_code=1, log_tail="OSError: [Errno 28] No space left on device: 'model.npz'\n")
     assert runner.recover("train", [(0, 1)]) == []
 
@@ -282,7 +283,7 @@ def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.M
     def look() -> tuple[str | None, str]:
         site = load_site(find_site("local-threads"), {})
         loaded = load_experiment(tmp_path / "experiment.yaml", {})
-        runner = ParslRunner(site, loaded, RunDir(tmp_path / "run"), RunLock(tmp_path / "lock"))
+        runner = StageRunner(site, loaded, RunDir(tmp_path / "run"), RunLock(tmp_path / "lock"))
         return runner.inputs({"image": {"sha256": "x"}}), "\n".join(runner.notes)
 
     first, notes = look()
@@ -293,31 +294,31 @@ def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.M
     assert f"bind {more}: cannot be read, or holds more than" in look()[1]
 
 
-def test_long_lines_of_a_log_are_cut_in_messages(runner: ParslRunner) -> None:
+def test_long_lines_of_a_log_are_cut_in_messages(runner: StageRunner) -> None:
     (runner.run.path / "model.log").write_text(f"short\n{'x' * 3000}\n")
     shown = log_excerpt(runner.run.path).splitlines()
     assert shown[1:3] == ["    | short", f"    | {'x' * 297}..."]
 
 
-def test_a_file_in_the_place_of_parsls_directory_is_a_site_error(runner: ParslRunner) -> None:
+def test_a_file_in_the_place_of_parsls_directory_is_a_site_error(runner: StageRunner) -> None:
     runner.run.parsl.touch()
     with pytest.raises(SiteError, match="parsl: cannot be made"), runner:
         pass
 
 
-def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: ParslRunner, tmp_path: Path) -> None:
+def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: StageRunner, tmp_path: Path) -> None:
     site = load_site(find_site("local"), {})
     (executor,) = parsl_config(site, runner.lock, tmp_path).executors
     executor.set_bad_state_and_fail_all(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
-    runner._kernel, runner._pools.executor = SimpleNamespace(), executor
-    assert runner.failure().endswith("No space left on device\n    -> make room")
-    runner._kernel = None
+    backend = ClusterBackend(site, runner.run, runner.lock, None, runner.say)
+    backend._kernel.flow, backend._pools.executor = SimpleNamespace(), executor
+    assert backend.failure().endswith("No space left on device\n    -> make room")
 
 
 def test_a_log_that_cannot_be_opened_is_no_error(tmp_path: Path) -> None:
     """Parsl logs in the callback that ends a future: an exception there would let the campaign wait for ever."""
-    handler = log_to(tmp_path / "no such directory" / "parsl.log")
+    end = log_to(tmp_path / "no such directory" / "parsl.log")
     try:
         logging.getLogger("parsl").warning("a warning")
     finally:
-        logging.getLogger("parsl").removeHandler(handler)
+        end()

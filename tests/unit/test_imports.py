@@ -27,7 +27,8 @@ FLOOR = {name: number for number, room in enumerate(ROOMS) for name in room}
 
 PARSL = ("parsl", "globus_compute_sdk")
 MAY_IMPORT_PARSL = {
-    "cluster.apps", "cluster.executors", "cluster.providers", "globus.runner", "globus.service", "runner",
+    "cluster.apps", "cluster.backend", "cluster.executors", "cluster.kernel", "cluster.providers", "globus.backend",
+    "globus.service",
 }  # fmt: skip
 
 SEARCHES = {module for module in FLOOR if module.partition(".")[0] == "search"}

@@ -1,10 +1,10 @@
-"""Parsl's log, in a file of the run."""
+"""Parsl's log, and its like, in a file of the run."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -23,15 +23,25 @@ class LogFile(logging.FileHandler):
             super().close()
 
 
-def log_to(path: Path) -> logging.Handler:
-    """Parsl's warnings into a file of the run; at INFO its log costs more than the submission itself."""
-    logger = logging.getLogger("parsl")
-    logger.propagate = False
+def log_to(path: Path, packages: Iterable[str] = ("parsl",)) -> Callable[[], None]:
+    """The packages' warnings into a file of the run; what is returned ends that.
+
+    At INFO Parsl's log costs more than the submission itself.
+    """
     handler = LogFile(path, delay=True)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    logger.addHandler(handler)
-    return handler
+    loggers = list(map(logging.getLogger, packages))
+    for logger in loggers:
+        logger.propagate = False
+        logger.addHandler(handler)
+
+    def end() -> None:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
+
+    return end
 
 
 def quietly(action: Callable[[], object]) -> None:

@@ -18,7 +18,7 @@ from workflow.errors import SiteError, listing
 from workflow.lock import RunLock
 from workflow.remedies import DRIVER_WORDS, remedy
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner, runner_for
+from workflow.runner import StageRunner
 from workflow.site import Site
 from workflow.trial import Outcome, Trial, Value
 
@@ -46,7 +46,7 @@ def rehearse(experiment: Experiment, site: Site, directory: Path, epochs: int) -
     run.journal.touch()  # what tells a run that is gone
     well = True
     try:
-        with runner_for(site, _limited(experiment), run, lock) as runner:
+        with StageRunner(site, _limited(experiment), run, lock) as runner:
             runner.watches_gpus = site.gpu_vendor == "nvidia"
             for finding in _stages(experiment, site, runner, epochs):
                 well = well and finding.level != "fail"
@@ -67,7 +67,7 @@ def _limited(experiment: Experiment) -> Experiment:
     return replace(experiment, stages=stages)
 
 
-def _stages(experiment: Experiment, site: Site, runner: ParslRunner, epochs: int) -> Iterator[Finding]:
+def _stages(experiment: Experiment, site: Site, runner: StageRunner, epochs: int) -> Iterator[Finding]:
     if "preprocess" in experiment.stages:
         done = _wait(runner.preprocess(1))
         yield _told(runner, "preprocess", done, f"{done.seconds:.1f} s")
@@ -108,14 +108,14 @@ def _short_trial(experiment: Experiment, epochs: int) -> tuple[Trial, float]:
     return replace(trial, params={**trial.params, EPOCHS: value}), float(planned)
 
 
-def _told(runner: ParslRunner, stage: str, outcome: Outcome, text: str) -> Finding:
+def _told(runner: StageRunner, stage: str, outcome: Outcome, text: str) -> Finding:
     if outcome.kind == "ok":
         return Finding("pass", stage, text)
     directory = runner.run.trial_attempt(0, 1) if stage == "train" else runner.run.stage_attempt(stage, 1)
     return Finding("fail", stage, outcome.evidence + log_excerpt(directory), _remedy(outcome.evidence, runner))
 
 
-def _remedy(evidence: str, runner: ParslRunner) -> str:
+def _remedy(evidence: str, runner: StageRunner) -> str:
     if f"timeout after {_TIMEOUT:g} s" in evidence:
         return "the check gives a stage half an hour at most: give it less data, or use --fast"
     if any(words in evidence for words in DRIVER_WORDS) and _brings_the_driver(runner):
@@ -126,7 +126,7 @@ def _remedy(evidence: str, runner: ParslRunner) -> str:
     return remedy(evidence) or "read the log above, mend the model, and check again"
 
 
-def _brings_the_driver(runner: ParslRunner) -> bool:
+def _brings_the_driver(runner: StageRunner) -> bool:
     """Whether containers on this machine get the NVIDIA driver that it has."""
     site, runtime = runner.site, runner.experiment.model.runtime
     here = site.scheduler in ("local", "threads") and site.gpu_vendor == "nvidia"
@@ -178,7 +178,7 @@ def _has_device(vendor: str) -> bool:
     return any(Path("/dev").glob(_DEVICES.get(vendor, "null")))
 
 
-def _full_length(runner: ParslRunner, trial: Trial, trained: Outcome, epochs: int, planned: float) -> float:
+def _full_length(runner: StageRunner, trial: Trial, trained: Outcome, epochs: int, planned: float) -> float:
     """Seconds of a training of all its epochs; a second, longer one tells epochs from start-up, where that is cheap."""
     if not planned:
         return trained.seconds

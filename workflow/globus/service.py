@@ -14,7 +14,7 @@ from globus_sdk.gare import GlobusAuthorizationParameters
 from globus_sdk.login_flows import LoginFlowManager
 
 from workflow.cluster.executors import LABEL
-from workflow.errors import SiteError
+from workflow.errors import SiteError, one_line
 from workflow.globus.endpoint import Endpoint
 
 _BATCH = 64
@@ -83,7 +83,7 @@ def connect(endpoint: Endpoint) -> Executor:
 
 def _explained(error: Exception) -> str:
     """What the service's answer means, with the remedy."""
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    said = one_line(error, 300)
     status = error.http_status if isinstance(error, globus_sdk.GlobusAPIError) else None
     if isinstance(error, NotLoggedIn):
         return f"{error}\n    -> {LOG_IN}"

@@ -14,13 +14,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 import json
-import logging
 import threading
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +27,18 @@ from globus_compute_sdk import Executor
 from globus_compute_sdk.errors import TaskExecutionFailed
 from parsl import python_app
 from parsl.config import Config
-from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import GlobusComputeExecutor
 
 from workflow import supervise
 from workflow.cluster.apps import check_length
 from workflow.cluster.executors import LABEL, config_of
-from workflow.config.experiment import Experiment
+from workflow.cluster.kernel import Kernel
 from workflow.disk import write_text
-from workflow.errors import printable
+from workflow.errors import one_line, printable
 from workflow.globus import remote
 from workflow.globus.endpoint import Endpoint
 from workflow.globus.service import connect
-from workflow.lock import RunLock
 from workflow.rundir import RunDir
-from workflow.runner import ParslRunner
-from workflow.site import Site
-from workflow.stages import StageName
-from workflow.trial import Outcome
 from workflow.worker import contract
 
 _TICK = 0.5
@@ -54,6 +47,9 @@ _LAST_WORDS = 3.0
 
 _MARGIN = 30.0
 """Seconds that a result may take from the endpoint to here."""
+
+_COURIERS = 32
+"""Threads that write down what comes back."""
 
 _LOOK_TIMEOUT = 600.0
 _LOOKS = 32
@@ -80,50 +76,62 @@ class NotDelivered(Exception):
     """An attempt of which no result came; the text is the evidence."""
 
 
-class GlobusRunner(ParslRunner):
-    """Runs stages on a Globus Compute endpoint. Use as a context manager.
+class GlobusBackend:
+    """A Globus Compute endpoint, as ``protocols.Backend`` says.
 
-    An attempt counts as lost once its deadline has passed; a result that comes later is ignored.
+    ``make`` names directories there that stages expect to find. An attempt counts as lost once its deadline has passed;
+    a result that comes later is ignored.
     """
 
-    def __init__(self, site: Site, endpoint: Endpoint, experiment: Experiment, run: RunDir, lock: RunLock) -> None:
-        super().__init__(site, experiment, run, lock)
+    def __init__(self, site: str, endpoint: Endpoint, run: RunDir, make: Iterable[Path]) -> None:
         self.endpoint = endpoint
+        self.run = run
+        self.there = endpoint.run(run)
+        self._make = list(map(str, make))
+        self._kernel = Kernel(site, run.parsl, packages=("parsl", "globus_compute_sdk"))
+        self._couriers = ThreadPoolExecutor(_COURIERS, "courier")
         self._remote, self._supervisor = inspect.getsource(remote), supervisor_files()
         self._due: dict[Future[None], float] = {}
         """Deadlines of what is on its way, on the monotonic clock; who takes one out settles that future."""
         self._troubles: dict[Path, str] = {}
         self._last_error = ""
         self._executor: Executor | None = None
-        self._left = 0
         self._closed = threading.Event()
 
-    def __enter__(self) -> GlobusRunner:
+    def open(self) -> None:
         if not self.run.token.exists():
             write_text(self.run.token, uuid.uuid4().hex)
         self._token = self.run.token.read_text(encoding="utf-8")
-        super().__enter__()
+        flow = self._kernel.start(self._config)
+        self._app: Callable[..., Future[Any]] = python_app(data_flow_kernel=flow, executors=[LABEL])(stage_app)
         threading.Thread(target=self._give_up, name="deadlines", daemon=True).start()
-        return self
 
-    def __exit__(self, *reason: object) -> None:
-        self._left = len(self._running)
+    def _config(self, directory: Path) -> Config:
+        warnings.filterwarnings("ignore", module="globus_compute_sdk")  # of versions, which text and JSON don't mind
+        self._executor = connect(self.endpoint)
+        return config_of(GlobusComputeExecutor(self._executor, label=LABEL), directory)
+
+    def close(self, may_end: Callable[[], bool]) -> None:
+        """What runs there was not told to stop: nothing is waited for."""
         self._closed.set()
-        super().__exit__(*reason)
-        logging.getLogger("globus_compute_sdk").removeHandler(self._log)
+        self._kernel.clean_up()
+        self._couriers.shutdown(wait=False, cancel_futures=True)
+        self._kernel.close()
 
-    @property
-    def remains(self) -> str:
-        if not self._left:
+    def remains(self, running: int) -> str:
+        if not running:
             return ""
-        what = f"up to {self._left} stages may still run or wait on endpoint {self.endpoint.id}"
+        what = f"up to {running} stages may still run or wait on endpoint {self.endpoint.id}"
         return f"{what}: they cannot be stopped from here and end by their timeouts; a resume runs them anew"
 
-    def hold(self) -> None:
-        """Nothing: what was submitted cannot be taken back."""
+    def ask_to_stop(self, directory: Path, why: str = "") -> None:
+        """Nothing: what was submitted cannot be taken back, and ends by its own timeout."""
 
-    def stop(self) -> None:
-        """Nothing: what runs there ends by its own timeout."""
+    def note(self, result: Mapping[str, Any], submitted: float) -> None:
+        """Nothing: its workers are the endpoint's own affair."""
+
+    def shun(self, host: str) -> None:
+        """Nothing: which worker gets a stage is the endpoint's own affair."""
 
     def failure(self) -> str:
         if self._executor is not None and self._executor._stopped:
@@ -131,29 +139,28 @@ class GlobusRunner(ParslRunner):
             while not self._last_error and self._due and time.monotonic() < until:
                 time.sleep(0.05)  # it stops first, and then tells its futures why
             return f"Globus Compute takes no more tasks: {self._last_error or 'its client has stopped'}"
-        return super().failure()
+        return "" if self._kernel.flow is not None else "Parsl is not running"
 
-    def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
-        """As on a shared disk, after a look at what has ended on the endpoint while no controller lived.
+    no_trial_fits = ""
+
+    def fetch(self, directories: Iterable[Path]) -> None:
+        """Look what has ended on the endpoint while no controller lived.
 
         One that doesn't answer soon counts as having nothing to tell: its trials run again.
         """
-        keys = list(attempts)
-        unknown = [key for key in keys if not (self._directory(stage, *key) / contract.RESULT).exists()]
+        unknown = [directory for directory in directories if not (directory / contract.RESULT).exists()]
         asked = [unknown[start : start + _LOOKS] for start in range(0, len(unknown), _LOOKS)]
-        answers = [self._app(self._remote, "look", self._question(stage, part)) for part in asked]
+        answers = [self._app(self._remote, "look", self._question(part)) for part in asked]
         until = time.monotonic() + min(self.endpoint.queue_timeout, _LOOK_TIMEOUT)
         for part, answer in zip(asked, answers, strict=True):
             with contextlib.suppress(Exception):
                 replies = answer.result(max(0.0, until - time.monotonic()))
-                for key, reply in zip(part, replies, strict=True):
-                    self._adopt(self._directory(stage, *key), reply)
-        return super().recover(stage, keys)
+                for directory, reply in zip(part, replies, strict=True):
+                    self._adopt(directory, reply)
 
-    def _question(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> remote.Question:
-        here = (self._directory(stage, *key).relative_to(self.run.path) for key in attempts)
-        directories = [str(self.there.path / directory) for directory in here]
-        return {"run": str(self.there.path), "token": self._token, "directories": directories}
+    def _question(self, directories: Iterable[Path]) -> remote.Question:
+        there = [str(self.there.path / directory.relative_to(self.run.path)) for directory in directories]
+        return {"run": str(self.there.path), "token": self._token, "directories": there}
 
     def _adopt(self, directory: Path, reply: Any) -> None:
         if reply["result"] is not None:
@@ -162,19 +169,7 @@ class GlobusRunner(ParslRunner):
 
     # -- one stage -----------------------------------------------------------------------------------------------
 
-    def _config(self, directory: Path) -> Config:
-        sdk_log = logging.getLogger("globus_compute_sdk")
-        sdk_log.propagate = False
-        sdk_log.addHandler(self._log)
-        warnings.filterwarnings("ignore", module="globus_compute_sdk")  # of versions, which text and JSON don't mind
-        self._executor = connect(self.endpoint)
-        return config_of(GlobusComputeExecutor(self._executor, label=LABEL), directory)
-
-    def _make_app(self, kernel: DataFlowKernel) -> Callable[..., Future[Any]]:
-        app: Callable[..., Future[Any]] = python_app(data_flow_kernel=kernel, executors=[LABEL])(stage_app)
-        return app
-
-    def _payload(self, spec: contract.Spec) -> remote.Order:
+    def order(self, spec: contract.Spec) -> remote.Order:
         """Its times follow from the moment of this call, which is that of the submission."""
         spec = {**spec, "controller": None, "path_prefix": None}
         order: remote.Order = {
@@ -182,22 +177,22 @@ class GlobusRunner(ParslRunner):
             "spec": {**spec},
             "run": str(self.there.path),
             "token": self._token,
-            "make": [] if self.experiment.model.data_dir else [str(self.there.data)],
+            "make": self._make,
             "start_by": time.time() + self.endpoint.queue_timeout,
         }
         check_length(spec["title"], json.dumps(spec))
         return order
 
-    def _start(self, payload: Any, directory: Path) -> Future[None]:
-        spec, delivery = payload["spec"], Future[None]()
+    def send(self, order: remote.Order, directory: Path) -> Future[None]:
+        spec, delivery = order["spec"], Future[None]()
         patience = self.endpoint.queue_timeout + spec["timeout"] + spec["grace"] + _MARGIN
         self._due[delivery] = time.monotonic() + patience
 
         def bring(done: Future[Any]) -> None:
-            with contextlib.suppress(RuntimeError):  # the collector is closed: nobody waits any more
-                self._collector.submit(self._deliver, delivery, directory, done)
+            with contextlib.suppress(RuntimeError):  # they have gone home: nobody waits any more
+                self._couriers.submit(self._deliver, delivery, directory, done)
 
-        self._app(self._remote, "run", payload).add_done_callback(bring)
+        self._app(self._remote, "run", order).add_done_callback(bring)
         return delivery
 
     def _deliver(self, delivery: Future[None], directory: Path, done: Future[Any]) -> None:
@@ -223,11 +218,11 @@ class GlobusRunner(ParslRunner):
             raise NotDelivered(f"on {reply['host']}: {reply['why']}")
         write_text(directory / contract.RESULT, json.dumps(reply["result"], indent=1))
 
-    def _trouble(self, directory: Path, said: str) -> str:
-        return super()._trouble(directory, said) or self._troubles.pop(directory, "")
+    def trouble(self, directory: Path) -> str:
+        return self._troubles.pop(directory, "")
 
-    def _reason(self, directory: Path, error: BaseException | None) -> str:
-        return str(error) if isinstance(error, NotDelivered) else super()._reason(directory, error)
+    def reason(self, directory: Path, error: BaseException) -> str:
+        return str(error) if isinstance(error, NotDelivered) else one_line(error)
 
     def _evidence(self, error: Exception) -> str:
         """One line of what went wrong with a task."""
@@ -249,6 +244,3 @@ class GlobusRunner(ParslRunner):
                 if now >= due and self._due.pop(delivery, None) is not None:
                     wait = f"queue_timeout ({self.endpoint.queue_timeout:g} s) and its own timeout"
                     delivery.set_exception(NotDelivered(f"endpoint {self.endpoint.id}: no answer within {wait}"))
-
-    def _let_end(self) -> None:
-        """Nothing that runs there was told to stop."""
