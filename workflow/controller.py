@@ -172,9 +172,8 @@ class _Lead:
         stopping = experiment.early_stopping_rule()
         self.campaign = Campaign(plan, self.search, journal, runner, progress, stopping)
         self.table = Table(
-            experiment.varying, experiment.objective.metric, experiment.objective.mode,
-            experiment.search.population_size, site.capacity, runner.arguments, runner.there, self.budgets,
-            experiment.further,
+            experiment.varying, experiment.objectives, experiment.search.population_size, site.capacity,
+            runner.arguments, runner.there, self.budgets,
         )  # fmt: skip
         self.writer = _TableWriter(run, self.table)
 
@@ -309,7 +308,7 @@ def _tell(progress: Progress, text: str) -> None:
 
 def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress) -> int:
     state, search = campaign.state, campaign.search
-    winner = winner_of(state, table.mode)
+    winner = winner_of(state, table.objective.mode)
     if winner is None:
         first = next(iter(state.outcomes.values()), None)
         why = f"; the first one: {first.evidence}" if first else ""
@@ -317,14 +316,14 @@ def _conclude(campaign: Campaign, table: Table, run: RunDir, progress: Progress)
         return EXIT_NO_SUCCESS
     number = counts(state)
     infer = state.stage_outcomes.get("infer")
-    progress.say(f"\nbest {table.metric}: {winner.value!r} (trial {winner.trial_id})")
+    progress.say(f"\nbest {table.objective.metric}: {winner.value!r} (trial {winner.trial_id})")
     progress.say(f"    {lines(state.trials[winner.trial_id].params, table.varying)}")
     progress.say(f"    model: {model_directory(table.there or run, winner)}")
     if infer is not None and infer.metrics:
         progress.say("    test: " + ", ".join(f"{name}={value:.6g}" for name, value in infer.metrics.items()))
     for line in (*finals_lines(table, state), *front_lines(table, state)):
         progress.say(line)
-    if reason := doubt(finalists_of(state, table.mode)):
+    if reason := doubt(finalists_of(state, table.objective.mode)):
         progress.say(f"warning: finalists: {reason}\n    -> check finalists.seed_argument")
     lost = number["lost_attempts"]
     stopped = f"{number['stopped']} stopped early, " if number["stopped"] else ""

@@ -61,10 +61,15 @@ def winner_of(state: State, mode: str) -> Outcome | None:
     return ranked[0].outcome if ranked else best(state, mode)
 
 
-def pareto_front(state: State, mode: str, further: Sequence[Objective]) -> list[Outcome]:
-    """The outcomes that no other one dominates, the best by the first objective first; the earlier of equals first."""
+def pareto_front(state: State, objectives: Sequence[Objective]) -> list[Outcome]:
+    """The outcomes that no other one dominates, the best by the first objective first; the earlier of equals first.
+
+    Empty where there is one objective.
+    """
+    if len(objectives) == 1:
+        return []
     ok = [outcome for number, outcome in state.outcomes.items() if outcome.kind == "ok" and number in state.trials]
-    losses = [losses_of(outcome, mode, further) for outcome in ok]
+    losses = [losses_of(outcome, objectives) for outcome in ok]
     found = zip(is_non_dominated(losses), losses, ok, strict=True)
     front = [(loss, outcome.trial_id) for first, loss, outcome in found if first and all(map(math.isfinite, loss))]
     return [state.outcomes[trial_id] for _, trial_id in sorted(front)]

@@ -146,7 +146,7 @@ def inputs_digest(
     except OSError:
         return None
     parts: list[object] = [model, read, args, config_file, vars(experiment.objective), added]
-    parts += [vars(objective) for objective in experiment.further]
+    parts += [vars(objective) for objective in experiment.objectives[1:]]
     parts += [sources] if sources else []  # without binds the digest is that of older runs
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

@@ -76,6 +76,10 @@ class Objective:
     metric: str = "val_loss"
     mode: str = "min"
 
+    def loss(self, value: float) -> float:
+        """What is to be minimised."""
+        return value if self.mode == "min" else -value
+
     def __str__(self) -> str:
         """As experiment files have it in a list of several."""
         return f"{self.metric} {self.mode}"

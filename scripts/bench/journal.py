@@ -38,7 +38,7 @@ space = [
 ]
 state = Journal(Path(sys.argv[1])).state
 settings = SearchSettings(strategy="async", evaluations=10**7)
-search = make_search(parse_space(space, "benchmark"), settings, "min")
+search = make_search(parse_space(space, "benchmark"), settings)
 for trial in state.trials.values():
     search.restore(trial, state.outcomes.get(trial.id))
 assert search.ask() is not None

@@ -117,7 +117,7 @@ def campaign(app: App, args: Any, scratch: Path) -> float:
     journal = Journal(path)
     start = time.monotonic()
     journal.append(campaign_record({}, {}))
-    search = make_search(parse_space(SPACE, "benchmark"), settings, "min")
+    search = make_search(parse_space(SPACE, "benchmark"), settings)
     runner: Any = BareRunner(app, f"sleep {args.seconds}", args.workers)
     Campaign(Plan(False, False, "min"), search, journal, runner, Silent()).run()
     seconds = time.monotonic() - start

@@ -125,7 +125,7 @@ def run(curves: Curves, fidelity: Fidelity | None, seed: int) -> list[Training]:
 def _search(grid: Grid, fidelity: Fidelity | None, seed: int) -> Search:
     entries = [axis.entry for axis in grid.axes]
     space = parse_space([*entries, {"name": "epochs", "type": "constant", "value": EPOCHS[-1]}], grid.name)
-    return make_search(space, SearchSettings("async", evaluations=BUDGETS[-1], fidelity=fidelity, seed=seed), "min")
+    return make_search(space, SearchSettings("async", evaluations=BUDGETS[-1], fidelity=fidelity, seed=seed))
 
 
 def _epochs(trial: Trial) -> int:

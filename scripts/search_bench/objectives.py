@@ -136,8 +136,8 @@ def _tpe(setting: Setting) -> Optimizer:
 
 
 def _ours(strategy: str) -> Entry:
-    further = [Objective(WALLTIME, "min")]
-    return Entry(lambda setting: Told(make_search(setting.space, settings(strategy, setting), "min", further=further)))
+    objectives = [Objective(), Objective(WALLTIME, "min")]
+    return Entry(lambda setting: Told(make_search(setting.space, settings(strategy, setting), objectives)))
 
 
 OPTIMIZERS = {

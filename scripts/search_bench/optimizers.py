@@ -76,7 +76,7 @@ def linear(space: Space) -> Space:
 
 
 def _ours(strategy: str) -> Entry:
-    return Entry(lambda setting: Told(make_search(setting.space, settings(strategy, setting), "min")))
+    return Entry(lambda setting: Told(make_search(setting.space, settings(strategy, setting))))
 
 
 def entries() -> dict[str, Entry]:

@@ -59,10 +59,11 @@ SIX = parse_space(
 def make(strategy: str, space: Space = SPACE, mode: str = "min", initial: Sequence[Params] = (), **keys: Any) -> Search:
     keys = {"num_iterations": 4, "population_size": 6, **keys}
     further = [Objective("size", mode)] if "multi-objective" in strategy else []
+    objectives = [Objective(mode=mode), *further]
     strategy = strategy.removeprefix("multi-objective ")
     if strategy == "multi-fidelity":
         strategy, keys["fidelity"] = "async", Fidelity("epochs", 2, 20)
-    return make_search(space, SearchSettings(strategy=strategy, **keys), mode, initial, further)
+    return make_search(space, SearchSettings(strategy=strategy, **keys), objectives, initial)
 
 
 Values = Callable[[Trial], float | None]

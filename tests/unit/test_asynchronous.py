@@ -16,7 +16,7 @@ SPACE = parse_space([{"name": name, "type": "float", "lower": 0, "upper": 1} for
 
 
 def made(**keys: Any) -> AsyncSearch:
-    return AsyncSearch(SPACE, SearchSettings("async", **keys), "min", (), [Objective("gain", "max")])
+    return AsyncSearch(SPACE, SearchSettings("async", **keys), [Objective(), Objective("gain", "max")])
 
 
 def outcome(trial: Trial) -> Outcome:
@@ -37,7 +37,7 @@ def test_the_model_screens_what_is_allowed() -> None:
     """Few draws are: a search that took what is left of its children would not get near the border."""
     entries = [{"name": name, "type": "float", "lower": 0, "upper": 1} for name in "xyzw"]
     space = parse_space([{**entries[0], "constraint": "0.99 < x + y < 1.01"}, *entries[1:]], "test")
-    search = AsyncSearch(space, SearchSettings("async", evaluations=50), "min")
+    search = AsyncSearch(space, SearchSettings("async", evaluations=50))
     values = []
     while (trial := search.ask()) is not None:
         values.append(sum((float(trial.params[name]) - 0.05) ** 2 for name in "xyzw"))
@@ -46,7 +46,7 @@ def test_the_model_screens_what_is_allowed() -> None:
 
 
 def test_losses_at_the_ends_of_floats_are_no_trouble() -> None:
-    search = AsyncSearch(SPACE, SearchSettings("async", evaluations=30), "min")
+    search = AsyncSearch(SPACE, SearchSettings("async", evaluations=30))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         while (trial := search.ask()) is not None:

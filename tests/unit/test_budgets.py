@@ -127,7 +127,7 @@ def test_a_search_that_was_done_was_ended_by_no_budget() -> None:
 
 @pytest.mark.parametrize("message", ["", "the space holds only 6 configurations"])
 def test_the_summary_says_which_budget_ended_the_search(message: str) -> None:
-    table = Table(("x",), "mse", "min", 8, 2, budgets=Budgets(gpu_hours=1.0))
+    table = Table(("x",), [Objective("mse")], 8, 2, budgets=Budgets(gpu_hours=1.0))
     said = summary(table, state(ended(0, 2.0)), Search(message=message), RunDir(Path("run")))["message"]
     assert said == "2/1 GPU-hours are used"
     assert summary(table, state(ended(0, 0.5)), Search(message=message), RunDir(Path("run")))["message"] == message
@@ -136,7 +136,7 @@ def test_the_summary_says_which_budget_ended_the_search(message: str) -> None:
 def experiment(**search: Any) -> Experiment:
     settings = SearchSettings(strategy="random", evaluations=40, **search)
     space = parse_space([{"name": "x", "type": "float", "lower": 0, "upper": 1}], "test")
-    return Experiment("try", Model("none", "improve", "", None, "."), {}, space, Objective("mse"), settings)
+    return Experiment("try", Model("none", "improve", "", None, "."), {}, space, (Objective("mse"),), settings)
 
 
 @pytest.mark.parametrize(

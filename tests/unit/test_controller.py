@@ -11,10 +11,11 @@ from workflow.controller import _TableWriter
 from workflow.errors import SiteError
 from workflow.report.tables import Table
 from workflow.rundir import RunDir
+from workflow.trial import Objective
 
 
 def test_tables_of_a_run_that_is_gone_say_so(tmp_path: Path) -> None:
     """Whoever notices it first."""
-    table = Table(("x",), "val_loss", "min", population_size=4, workers=2)
+    table = Table(("x",), [Objective("val_loss")], population_size=4, workers=2)
     with pytest.raises(SiteError, match="is gone: it was deleted or moved"):
         _TableWriter(RunDir(tmp_path / "moved"), table).write(cast(Any, None))

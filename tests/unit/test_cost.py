@@ -45,7 +45,7 @@ def seconds_of(trial: Trial) -> float:
 
 def seconds_spent(seed: int, *, cost_aware: bool) -> float:
     """Neither layers nor kind matter for the loss."""
-    search = make_search(SPACE, SearchSettings("async", evaluations=60, seed=seed, cost_aware=cost_aware), "min")
+    search = make_search(SPACE, SearchSettings("async", evaluations=60, seed=seed, cost_aware=cost_aware))
     noise, spent = np.random.default_rng(seed), 0.0
     while (trial := search.ask()) is not None:
         loss = abs(float(trial.params["x"]) - 0.4) + 0.05 * noise.normal()

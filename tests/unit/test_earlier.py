@@ -88,7 +88,7 @@ def random_results(count: int, scale: float = 1.0) -> list[Earlier]:
 
 
 def best_after(count: int, earlier: list[Earlier], seed: int) -> float:
-    search = make_search(SPACE, SearchSettings("async", evaluations=count, seed=seed), "min", earlier=earlier)
+    search = make_search(SPACE, SearchSettings("async", evaluations=count, seed=seed), earlier=earlier)
     found = []
     while (trial := search.ask()) is not None:
         found.append(loss_of(trial.params))
@@ -105,7 +105,7 @@ def test_an_earlier_run_saves_trials_whatever_its_scale() -> None:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_tries_the_best_of_earlier_runs_first(strategy: str) -> None:
     earlier = random_results(30)
-    search = make_search(SPACE, SearchSettings(strategy), "min", earlier=earlier)
+    search = make_search(SPACE, SearchSettings(strategy), earlier=earlier)
     asked = [trial.params for trial in (search.ask() for _ in range(4)) if trial is not None]
     assert asked == best_of(earlier, 4)
 

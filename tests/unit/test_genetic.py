@@ -29,7 +29,7 @@ def digits(count: int, elements: int) -> Space:
 
 
 def search(space: Space | None = None, mode: str = "min", **keys: Any) -> GeneticSearch:
-    return GeneticSearch(space or floats(), SearchSettings(**keys), mode)
+    return GeneticSearch(space or floats(), SearchSettings(**keys), [Objective(mode=mode)])
 
 
 def answer(search: GeneticSearch, values: list[float | None]) -> list[Trial]:
@@ -91,19 +91,19 @@ def several(*losses: tuple[float, float], genomes: str = "abcdefghij") -> list[_
 
 
 def test_survivors_are_the_first_by_front_and_crowding() -> None:
-    it = GeneticSearch(floats(), SearchSettings(), "min", (), [SIZE])
+    it = GeneticSearch(floats(), SearchSettings(), [Objective(), SIZE])
     pool = several((11.0, 11.0), (math.inf, math.inf), *FRONT)
     assert [i.losses for i in it._best(pool, 5)] == [FRONT[0], FRONT[1], FRONT[3], FRONT[2], (11.0, 11.0)]
 
 
 def test_a_genome_survives_twice_only_for_want_of_others() -> None:
-    it = GeneticSearch(floats(), SearchSettings(), "min", (), [SIZE])
+    it = GeneticSearch(floats(), SearchSettings(), [Objective(), SIZE])
     pool = several(FRONT[0], FRONT[0], FRONT[1], (11.0, 11.0), genomes="aabc")
     assert [i.genome for i in it._best(pool, 4)] == [("a",), ("b",), ("c",), ("a",)]
 
 
 def test_tournaments_of_several_objectives_go_by_front_and_crowding() -> None:
-    it = GeneticSearch(floats(), SearchSettings(tournsize=200), "min", (), [SIZE])
+    it = GeneticSearch(floats(), SearchSettings(tournsize=200), [Objective(), SIZE])
     winners = it._select(several(*FRONT[2:], (11.0, 11.0), FRONT[0], FRONT[1]), 20, _SELECT)
     assert {winner.losses for winner in winners} == set(FRONT[:2])
 
@@ -113,7 +113,7 @@ def test_a_front_is_found_from_end_to_end(strategy: str, size: int) -> None:
     """It has all x, and the least y."""
     space = parse_space([{"name": n, "type": "float", "lower": 0, "upper": 1} for n in "xy"], "s")
     settings = SearchSettings(strategy=strategy, num_iterations=20, population_size=size)
-    it = GeneticSearch(space, settings, "min", (), [Objective("gain", "max")])
+    it = GeneticSearch(space, settings, [Objective(), Objective("gain", "max")])
     while (trial := it.ask()) is not None:
         x, y = trial.params["x"], trial.params["y"]
         it.tell(Outcome(trial.id, 1, "ok", x + y, {"gain": x - y}))

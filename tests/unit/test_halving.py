@@ -88,7 +88,7 @@ def test_a_training_that_resumes_costs_what_it_adds(resumes: bool, cost: float) 
 
 
 def make(space: Any = SPACE, fidelity: Fidelity = FIDELITY, **keys: Any) -> Search:
-    return make_search(space, SearchSettings(strategy="async", fidelity=fidelity, **keys), "min", ())
+    return make_search(space, SearchSettings(strategy="async", fidelity=fidelity, **keys))
 
 
 def test_gains_are_those_of_each_objective() -> None:
@@ -148,7 +148,7 @@ def test_the_best_go_on_and_keep_their_configuration() -> None:
 def test_several_objectives_go_on_along_the_front() -> None:
     """The first wants x = 0, the second x = 1, both y = 0.6 and many epochs."""
     settings = SearchSettings(strategy="async", fidelity=FIDELITY, evaluations=40)
-    search = make_search(SPACE, settings, "min", (), [Objective("other")])
+    search = make_search(SPACE, settings, [Objective(), Objective("other")])
     running: list[Trial] = []
     whole: list[Trial] = []
     while not search.done or running:

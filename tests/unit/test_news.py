@@ -14,7 +14,7 @@ from workflow.report.news import News
 from workflow.report.tables import Table
 from workflow.rundir import RunDir
 from workflow.state import State
-from workflow.trial import Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial
 
 
 class Heard:
@@ -34,7 +34,7 @@ class Heard:
 
 def news(state: State, heard: Any) -> News:
     campaign: Any = SimpleNamespace(state=state, search=SimpleNamespace(message="", done=True))
-    return News(heard, campaign, Table(("x",), "mse", "min", 4, 2), RunDir(Path("/runs/try")), "local")
+    return News(heard, campaign, Table(("x",), [Objective("mse")], 4, 2), RunDir(Path("/runs/try")), "local")
 
 
 def state(*outcomes: Outcome) -> State:

@@ -52,7 +52,7 @@ def test_asks_are_those_of_the_sampler_alone(sampler: str, mode: str) -> None:
 @pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler"])
 def test_asks_by_several_objectives_are_those_of_the_sampler_alone(sampler: str) -> None:
     settings = SearchSettings("optuna", sampler=sampler, evaluations=30, reevaluate=True)
-    search = OptunaSearch(SPACE, settings, "min", (), [Objective("size", "max")])
+    search = OptunaSearch(SPACE, settings, [Objective(), Objective("size", "max")])
     study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=1), directions=["minimize", "maximize"])
     for trial in drive(search, pending=1):
         plain = study.ask({p.name: distribution(p) for p in SPACE.varying})

@@ -53,7 +53,7 @@ def simulate(durations: Sequence[float], machine: dict[str, Any], settings: Sear
 
     trainings = Listed(durations)
     cluster = Cluster(Machine(**machine), trainings)
-    return run(make_search(SPACE, settings, "min"), cluster), cluster, trainings
+    return run(make_search(SPACE, settings), cluster), cluster, trainings
 
 
 def test_workers_take_the_next_trial_at_once() -> None:
@@ -139,7 +139,7 @@ def test_the_campaigns_own_work_takes_time() -> None:
     from simulated.cluster import Cluster, Machine
 
     cluster = Cluster(Machine(2), Listed([1e-6]), charged=True)
-    run(make_search(SPACE, SearchSettings("random", evaluations=50), "min"), cluster)
+    run(make_search(SPACE, SearchSettings("random", evaluations=50)), cluster)
     assert cluster.busy / cluster.available < 0.5, "the controller needs more than a microsecond for a trial"
 
 

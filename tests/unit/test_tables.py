@@ -30,7 +30,7 @@ from workflow.space_file import parse_space
 from workflow.state import State
 from workflow.trial import FIRST_RERUN, Objective, Outcome, Trial
 
-TABLE = Table(("rate", "optimizer", "warmup"), "val_loss", "min", population_size=3, workers=2)
+TABLE = Table(("rate", "optimizer", "warmup"), [Objective()], population_size=3, workers=2)
 RUN = RunDir(Path("/run"))
 
 
@@ -233,7 +233,7 @@ FOUR = [trial(n, rate=n / 8) for n in range(4)]
 @pytest.mark.parametrize(("mode", "best"), [("min", 2), ("max", 0)])
 def test_best_holds_all_hyperparameters_of_the_best_trial(tmp_path: Path, mode: str, best: int) -> None:
     folded = state(*FOUR, ok(0, 0.9), ok(1, 0.5), ok(2, -0.5), Outcome(3, 1, "failed"))
-    table = Table(TABLE.varying, "pcc", mode, 3, 2)
+    table = Table(TABLE.varying, [Objective("pcc", mode)], 3, 2)
     write_tables(RunDir(tmp_path), table, folded, Search())
     assert json.loads((tmp_path / "best.json").read_text()) == dict(FOUR[best].params)
     found = json.loads((tmp_path / "summary.json").read_text())
@@ -321,7 +321,7 @@ def test_hall_of_fame_holds_the_best_of_each_configuration() -> None:
     values = {0: 0.4, 1: 0.3, 2: 0.1, 3: 0.2, 4: 0.15}
     folded = state(*FOUR, again, *(ok(number, value) for number, value in values.items()))
     for mode, expected in (("min", [2, 4, 3, 0]), ("max", [0, 1, 3, 2])):
-        table = Table(TABLE.varying, "mse", mode, 3, 2)
+        table = Table(TABLE.varying, [Objective("mse", mode)], 3, 2)
         assert [row["trial"] for row in summary(table, folded, Search(), RUN)["hall_of_fame"]] == expected
 
 
@@ -369,7 +369,7 @@ def test_summary_is_strict_json_even_with_nan(tmp_path: Path) -> None:
 
 # -- several objectives ----------------------------------------------------------------------------------------------
 
-SEVERAL = replace(TABLE, further=(Objective("size", "max"),))
+SEVERAL = replace(TABLE, objectives=[Objective(), Objective("size", "max")])
 
 
 def conflicting() -> State:

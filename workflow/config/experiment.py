@@ -38,14 +38,14 @@ versions that knew nothing of them can be resumed."""
 class Experiment:
     """A campaign's definition. ``model.data_dir`` is empty where the run's own data directory is meant.
 
-    ``objective`` decides who wins; ``further`` ones are searched for beside it.
+    The first of the ``objectives`` decides who wins; further ones are searched for beside it.
     """
 
     name: str
     model: Model
     stages: Mapping[StageName, Stage]
     space: Space
-    objective: Objective
+    objectives: tuple[Objective, ...]
     search: SearchSettings
     initial: Sequence[Params] = ()
     max_attempts: int = 3
@@ -53,14 +53,14 @@ class Experiment:
     reuse: tuple[str, ...] = ()
     early_stopping: StoppingSettings | None = None
     warnings: tuple[str, ...] = ()
-    further: tuple[Objective, ...] = ()
     earlier: Sequence[Earlier] = ()
     finalists: FinalistsSettings = field(default_factory=FinalistsSettings)
     notify: NotifySettings | None = None
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        return self.objective, *self.further
+    def objective(self) -> Objective:
+        """The first one."""
+        return self.objectives[0]
 
     @property
     def varying(self) -> tuple[str, ...]:
@@ -69,7 +69,7 @@ class Experiment:
         return searched if self.search.fidelity is None else (*searched, self.search.fidelity.parameter)
 
     def make_search(self) -> Search:
-        return make_search(self.space, self.search, self.objective.mode, self.initial, self.further, self.earlier)
+        return make_search(self.space, self.search, self.objectives, self.initial, self.earlier)
 
     def budgets(self, *, gpus: bool, trials_per_gpu: int) -> Budgets:
         search = self.search
@@ -111,7 +111,7 @@ class Experiment:
         return {
             "space": space, "objective": vars(self.objective), "search": search, "initial": list(self.initial),
             **({"constraints": constraints} if constraints else {}),
-            **({"objectives": list(map(str, self.objectives))} if self.further else {}),
+            **({"objectives": list(map(str, self.objectives))} if len(self.objectives) > 1 else {}),
             **({"warm_start": [result.loss for result in self.earlier]} if self.earlier else {}),
         }  # fmt: skip
 

@@ -49,7 +49,7 @@ def load_experiment(path: Path, overrides: Mapping[str, Any], *, remote: bool = 
     top = _top_section(path, overrides)
     experiment = _read(top, path.stem, remote=remote)
     experiment = _with_earlier_results(experiment)
-    check_first_asks(experiment.space, experiment.search, experiment.further, top.problems)
+    check_first_asks(experiment.space, experiment.search, experiment.objectives, top.problems)
     return experiment
 
 
@@ -69,7 +69,7 @@ def _read(top: Section, default_name: str, *, remote: bool) -> Experiment:
     stages = read_stages(top.section("stages"))
     model = read_model(top.section("model"), stages, remote=remote)
     space = _read_space(top)
-    objective, *further = _read_objectives(top)
+    objectives = _read_objectives(top)
     search = read_search(top.section("search"))
     initial = Section({"initial_population": search.initial_population}, "search", top.problems, top.base)
     search = replace(search, initial_population=initial.path("initial_population"))
@@ -83,18 +83,18 @@ def _read(top: Section, default_name: str, *, remote: bool) -> Experiment:
     if space is not None:
         check_arguments(space, stages, top.problems)
         check_fidelity(search.fidelity, space, top.problems)
-    if search.warm_start and further:
+    if search.warm_start and len(objectives) > 1:
         what_helps = "leave it out, or name one objective"
         top.problems.add("search.warm_start", "does not go with several objectives", what_helps)
     top.problems.raise_if_any()
     assert space is not None and model is not None
-    warnings = (*space.warnings, *_warnings(space, stages, [objective, *further]))
+    warnings = (*space.warnings, *_warnings(space, stages, objectives))
     warnings += tuple(fidelity_warnings(search.fidelity, space))
     warnings += tuple(f"search.{key}: {search.strategy} makes no use of it" for key in search.unused)
     search = with_checkpoints(search, space, stages)
     return Experiment(
-        name, model, stages, space, objective, search, (), max_attempts, same_failures, reuse, early_stopping,
-        warnings, tuple(further), (), finalists, notify,
+        name, model, stages, space, tuple(objectives), search, (), max_attempts, same_failures, reuse, early_stopping,
+        warnings, (), finalists, notify,
     )  # fmt: skip
 
 

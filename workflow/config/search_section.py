@@ -120,17 +120,19 @@ def with_checkpoints(search: SearchSettings, space: Space, stages: Mapping[Stage
     return replace(search, fidelity=replace(search.fidelity, resumes=True))
 
 
-def check_first_asks(space: Space, settings: SearchSettings, further: Sequence[Objective], problems: Problems) -> None:
+def check_first_asks(
+    space: Space, settings: SearchSettings, objectives: Sequence[Objective], problems: Problems
+) -> None:
     """Some samplers refuse a space or several objectives, or miss a package of theirs, only when they are asked, or
     asked after results.
     """
     if settings.strategy != "optuna":
         return
     try:
-        search = make_search(space, settings, "min", (), further)
+        search = make_search(space, settings, objectives)
         for number in range(_FIRST_ASKS):
             if (trial := search.ask()) is not None:
-                metrics = {objective.metric: float(number) for objective in further}
+                metrics = {objective.metric: float(number) for objective in objectives[1:]}
                 search.tell(Outcome(trial.id, 1, "ok", float(number), metrics))
     except SetupError as error:
         what = str(error).removeprefix("search.sampler: ")

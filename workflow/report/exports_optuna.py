@@ -110,7 +110,7 @@ def _state(run: Run, trial: Trial, outcome: Outcome | None) -> tuple[TrialState,
     if outcome.kind == "stopped":
         last = None if run.objectives[1:] else outcome.metrics.get(run.objective.metric)
         return TrialState.PRUNED, None if last is None else [last]
-    values = values_of(outcome, run.objectives[1:])
+    values = values_of(outcome, run.objectives)
     return TrialState.FAIL if values is None else TrialState.COMPLETE, values
 
 

@@ -356,7 +356,7 @@ def pareto(run: Run) -> Figure | None:
     """Values of all objectives, a column each, of the successful trials; None where there is one objective."""
     if not run.objectives[1:]:
         return None
-    values = {t.id: values_of(o, run.objectives[1:]) for t, o in run.ended() if o.kind == "ok"}
+    values = {t.id: values_of(o, run.objectives) for t, o in run.ended() if o.kind == "ok"}
     known = {number: each for number, each in values.items() if each and None not in map(plotted, each)}
     return {
         "metrics": [foreign(str(objective)) for objective in run.objectives],

@@ -102,7 +102,7 @@ class Run:
     @cached_property
     def front(self) -> list[Outcome]:
         """The Pareto front; empty where there is one objective."""
-        return pareto_front(self.state, self.objective.mode, self.objectives[1:]) if self.objectives[1:] else []
+        return pareto_front(self.state, self.objectives)
 
     @property
     def complete(self) -> bool:

@@ -38,7 +38,9 @@ class News:
         """To be called after every change."""
         if self._waits and (outcome := self._success()) is not None:
             self._waits = False
-            text = f"trial {outcome.trial_id} is the first to succeed, {self._table.metric} {outcome.value:.6g}"
+            text = (
+                f"trial {outcome.trial_id} is the first to succeed, {self._table.objective.metric} {outcome.value:.6g}"
+            )
             self._send("first_success", text, {"trial": outcome.trial_id, "value": outcome.value})
 
     @contextmanager
@@ -54,10 +56,10 @@ class News:
         self._send("failure", f"stopped: {reason}", {"reason": reason})
 
     def ended(self) -> None:
-        state, winner = self._campaign.state, winner_of(self._campaign.state, self._table.mode)
+        state, winner = self._campaign.state, winner_of(self._campaign.state, self._table.objective.mode)
         if winner is None:
             return self.failed("no trial succeeded")
-        best = f"best {self._table.metric} {winner.value:.6g} (trial {winner.trial_id})"
+        best = f"best {self._table.objective.metric} {winner.value:.6g} (trial {winner.trial_id})"
         number = counts(state)
         return self._send("end", f"done, {best}, {number['ok']} trials succeeded, {number['failed']} failed", {})
 
@@ -76,8 +78,8 @@ class News:
             "site": self._site,
             "host": socket.gethostname(),
             "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "metric": self._table.metric,
-            "mode": self._table.mode,
+            "metric": self._table.objective.metric,
+            "mode": self._table.objective.mode,
         }
         chosen = {key: known[key] for key in _OF_THE_SUMMARY if known.get(key) not in (None, "")}
         self._notifier.send(event, f"{self._run.name}: {text}", {**about, **chosen, **details})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,8 +29,7 @@ class Table:
     """What the tables need to know of the experiment; ``varying`` names the hyperparameters that are searched."""
 
     varying: tuple[str, ...]
-    metric: str
-    mode: str
+    objectives: Sequence[Objective]
     population_size: int
     workers: int
     arguments: Callable[[Trial, Outcome], Mapping[str, Argument]] = lambda trial, outcome: trial.params
@@ -38,15 +37,19 @@ class Table:
     there: RunDir | None = None
     """The run as the workers see it, if they do so elsewhere."""
     budgets: Budgets = field(default_factory=Budgets)
-    further: tuple[Objective, ...] = ()
 
     @property
-    def objectives(self) -> tuple[Objective, ...]:
-        return Objective(self.metric, self.mode), *self.further
+    def objective(self) -> Objective:
+        """The first one, by which trials are ranked."""
+        return self.objectives[0]
+
+    @property
+    def further(self) -> Sequence[Objective]:
+        return self.objectives[1:]
 
     def front(self, state: State) -> list[Outcome]:
         """Nothing where there is one objective."""
-        return pareto_front(state, self.mode, self.further) if self.further else []
+        return pareto_front(state, self.objectives)
 
     def params(self, state: State, outcome: Outcome) -> dict[str, Argument]:
         """The hyperparameters of an outcome's trial, as its training got them."""
@@ -55,12 +58,12 @@ class Table:
     def values(self, outcome: Outcome) -> dict[str, float]:
         """Those of all objectives by their metrics; none of a trial that failed."""
         names = [objective.metric for objective in self.objectives]
-        return dict(zip(names, values_of(outcome, self.further) or (), strict=False))
+        return dict(zip(names, values_of(outcome, self.objectives) or (), strict=False))
 
 
 def write_tables(run: RunDir, table: Table, state: State, search: Search) -> None:
     """Write all three files, each one at once. Raises SiteError if the disk takes them not."""
-    winner = winner_of(state, table.mode)
+    winner = winner_of(state, table.objective.mode)
     write_text(run.hpo_csv, hpo_csv(table, state))
     if winner is not None:
         write_text(run.best, json.dumps(table.params(state, winner), indent=2) + "\n")
@@ -95,7 +98,7 @@ def hpo_csv(table: Table, state: State) -> str:
 def _row(table: Table, trial: Trial, outcome: Outcome, iteration: int, sample: int) -> list[str]:
     values = cells(trial.params, table.varying)
     result = "" if outcome.value is None else repr(outcome.value)
-    return [f"{iteration:03d}", f"{sample:04d}", *values, table.metric, result, str(round(outcome.seconds))]
+    return [f"{iteration:03d}", f"{sample:04d}", *values, table.objective.metric, result, str(round(outcome.seconds))]
 
 
 def _further_cells(table: Table, outcome: Outcome, on_front: bool) -> list[str]:
@@ -108,14 +111,14 @@ def _further_cells(table: Table, outcome: Outcome, on_front: bool) -> list[str]:
 
 def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str, Any]:
     """Times are in seconds. ``utilization`` is None where no trial ran. ``best_directory`` holds the winner's model."""
-    winner = winner_of(state, table.mode)
+    winner = winner_of(state, table.objective.mode)
     available = table.workers * sum(last - first for first, last in state.spans)
     ended = [*state.outcomes.values(), *state.rerun_outcomes.values()]
     infer = state.stage_outcomes.get("infer")
     scored = infer is not None and winner is not None and infer.trial_id == winner.trial_id and infer.kind == "ok"
     return {
-        "metric": table.metric,
-        "mode": table.mode,
+        "metric": table.objective.metric,
+        "mode": table.objective.mode,
         "best_value": winner.value if winner else None,
         "best_trial": winner.trial_id if winner else None,
         "best_directory": model_directory(table.there or run, winner) if winner else None,
@@ -123,7 +126,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "test_scores": dict(infer.metrics) if infer is not None and scored else None,
         "hall_of_fame": [
             {"trial": o.trial_id, "value": o.value, "params": table.params(state, o)}
-            for o in hall_of_fame(state, table.mode, _HALL_OF_FAME)
+            for o in hall_of_fame(state, table.objective.mode, _HALL_OF_FAME)
         ],
         **_front_data(table, state),
         **_finals_data(table, state, run),
@@ -153,14 +156,14 @@ def _finals_data(table: Table, state: State, run: RunDir) -> dict[str, Any]:
 
     ``optimism`` is by how much the search's best value is better than the mean of the winner's re-runs.
     """
-    ranked, found = finalists_of(state, table.mode), best(state, table.mode)
+    ranked, found = finalists_of(state, table.objective.mode), best(state, table.objective.mode)
     if not ranked or found is None or found.value is None:
         return {}
     return {
         "search_best_trial": found.trial_id,
         "search_best_value": found.value,
         "finalists": [_finalist_data(finalist, table.there or run) for finalist in ranked],
-        "optimism": optimism(ranked, found.value, table.mode),
+        "optimism": optimism(ranked, found.value, table.objective.mode),
     }
 
 
@@ -175,7 +178,7 @@ def _finalist_data(finalist: Finalist, run: RunDir) -> dict[str, Any]:
 
 def finals_lines(table: Table, state: State) -> list[str]:
     """The finalists, the winner first, for the terminal; nothing until they have been trained again."""
-    ranked, found = finalists_of(state, table.mode), best(state, table.mode)
+    ranked, found = finalists_of(state, table.objective.mode), best(state, table.objective.mode)
     if not ranked or found is None or found.value is None:
         return []
     lines = ["finalist       search  mean of re-runs          std  failed"]
@@ -183,7 +186,7 @@ def finals_lines(table: Table, state: State) -> list[str]:
         numbers = (finalist.outcome.value, finalist.mean, finalist.std)
         search, mean, std = ("-" if number is None else f"{number:.6g}" for number in numbers)
         lines.append(f"{finalist.outcome.trial_id:>8} {search:>12} {mean:>16} {std:>12} {finalist.failed:>7}")
-    gap = optimism(ranked, found.value, table.mode)
+    gap = optimism(ranked, found.value, table.objective.mode)
     if gap is not None:
         lines.append(f"optimism: the search's best, {found.value:.6g}, is {gap:.2g} better than the winner's mean")
     return lines

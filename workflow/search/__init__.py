@@ -29,18 +29,18 @@ __all__ = [
 
 
 def make_search(
-    space: Space, settings: SearchSettings, mode: str, initial: Sequence[Params] = (),
-    further: Sequence[Objective] = (), earlier: Sequence[Earlier] = (),
+    space: Space, settings: SearchSettings, objectives: Sequence[Objective] = (Objective(),),
+    initial: Sequence[Params] = (), earlier: Sequence[Earlier] = (),
 ) -> Search:  # fmt: skip
     """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own.
 
-    ``mode``, 'min' or 'max', is that of the first objective, an outcome's value; ``further`` ones are among its
-    metrics. The best of ``earlier`` runs come after ``initial``.
+    The first of the ``objectives`` is an outcome's value, further ones are among its metrics. The best of ``earlier``
+    runs come after ``initial``.
 
     >>> from workflow.space_file import parse_space
     >>> from workflow.trial import Outcome
     >>> space = parse_space([{"name": "x", "type": "float", "lower": -1, "upper": 1}], "an example")
-    >>> search = make_search(space, SearchSettings(strategy="async", evaluations=20), "min")
+    >>> search = make_search(space, SearchSettings(strategy="async", evaluations=20))
     >>> losses = []
     >>> while (trial := search.ask()) is not None:
     ...     losses.append(trial.params["x"] ** 2)
@@ -50,13 +50,13 @@ def make_search(
     """
     initial = first_configurations(space, settings, [*initial, *best_of(earlier, settings.from_earlier_runs)])
     if settings.strategy == "random":
-        return RandomSearch(space, settings, mode, initial)
+        return RandomSearch(space, settings, objectives, initial)
     if settings.strategy == "async":
         from workflow.search.asynchronous import AsyncSearch  # with scipy, which other strategies need not wait for
 
-        return AsyncSearch(space, settings, mode, initial, further, earlier=earlier)
+        return AsyncSearch(space, settings, objectives, initial, earlier=earlier)
     if settings.strategy == "optuna":
         from workflow.search.optuna_search import OptunaSearch  # with Optuna, an extra
 
-        return OptunaSearch(space, settings, mode, initial, further)
-    return GeneticSearch(space, settings, mode, initial, further)
+        return OptunaSearch(space, settings, objectives, initial)
+    return GeneticSearch(space, settings, objectives, initial)

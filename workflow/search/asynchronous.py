@@ -149,7 +149,7 @@ class AsyncSearch(SteadySearch):
         self._genomes: dict[int, Genome] = {}
         self._rows: dict[int, Rows] = {}
         self._pending: dict[int, _Training] = {}
-        self._ended = _Results(1 + len(self.further), len(self._cube.parameters))
+        self._ended = _Results(len(self.objectives), len(self._cube.parameters))
         self._successes = 0
 
     def _columns(self) -> Iterator[_Column]:
@@ -185,7 +185,7 @@ class AsyncSearch(SteadySearch):
     def tell(self, outcome: Outcome) -> None:
         training = self._pending.pop(outcome.trial_id, None)
         if training is not None:
-            losses = losses_of(outcome, self.mode, self.further)
+            losses = losses_of(outcome, self.objectives)
             seconds = outcome.seconds if outcome.kind == "ok" else 0.0
             self._ended.append(training, losses, seconds, self._rows[training.config_id])
             self._successes += math.isfinite(losses[0])
@@ -257,7 +257,7 @@ class AsyncSearch(SteadySearch):
 
     def _contenders(self, losses: Array) -> Indices:
         """The results among which the elite is: of all only where a configuration has several, or several losses."""
-        if self.further or self._fidelity or self.settings.reevaluate:
+        if len(self.objectives) > 1 or self._fidelity or self.settings.reevaluate:
             return np.arange(len(losses))
         return smallest(losses[:, 0], self.settings.population_size)
 
@@ -299,7 +299,7 @@ class AsyncSearch(SteadySearch):
 
     def _scalar(self, losses: Array) -> Array:
         """One loss for each row; of several objectives in the weighting of the ask that is due."""
-        if not self.further:
+        if len(self.objectives) == 1:
             return losses[:, 0]
         weights = keyed_rng(self.settings.seed, self._free_id, _WEIGHTS).dirichlet(np.ones(losses.shape[1]))
         return tchebycheff(losses, weights)

@@ -94,22 +94,23 @@ def first_configurations(space: Space, settings: SearchSettings, initial: Sequen
     return [space.params(genome) for genome in genomes[: settings.population_size]]
 
 
-def losses_of(outcome: Outcome, mode: str, further: Sequence[Objective] = ()) -> tuple[float, ...]:
+def losses_of(outcome: Outcome, objectives: Sequence[Objective]) -> tuple[float, ...]:
     """What is to be minimised, a number for each objective; infinity in all, which ranks last, for a failed trial.
 
-    The first objective is the outcome's value, by ``mode``; ``further`` ones are among its metrics. What is larger than
-    LARGEST_LOSS counts as that.
+    What is larger than LARGEST_LOSS counts as that.
     """
-    values = values_of(outcome, further)
+    values = values_of(outcome, objectives)
     if values is None:
-        return (math.inf,) * (1 + len(further))
-    modes = (mode, *(objective.mode for objective in further))
+        return (math.inf,) * len(objectives)
     bounded = (min(max(value, -LARGEST_LOSS), LARGEST_LOSS) for value in values)
-    return tuple(value if each == "min" else -value for value, each in zip(bounded, modes, strict=True))
+    return tuple(objective.loss(value) for objective, value in zip(objectives, bounded, strict=True))
 
 
-def values_of(outcome: Outcome, further: Sequence[Objective]) -> tuple[float, ...] | None:
-    """The values of all objectives, the first one first; None for a trial that failed, or lacks one."""
-    found = [outcome.value, *(outcome.metrics.get(objective.metric) for objective in further)]
+def values_of(outcome: Outcome, objectives: Sequence[Objective]) -> tuple[float, ...] | None:
+    """The values of all objectives; None for a trial that failed, or lacks one.
+
+    The first one is the outcome's value, whatever its metric is called; further ones are among its metrics.
+    """
+    found = [outcome.value, *(outcome.metrics.get(objective.metric) for objective in objectives[1:])]
     values = tuple(value for value in found if value is not None)
     return values if outcome.kind == "ok" and len(values) == len(found) else None

@@ -77,8 +77,8 @@ class GenerationStatistics:
 class GeneticSearch:
     """The strategies ``simple`` and ``mu_plus_lambda``.
 
-    ``initial`` are configurations that take the first places of the initial population. ``mode``, 'min' or 'max', is
-    that of the first objective; ``further`` ones are among the metrics. ``statistics`` holds one entry a finished
+    The first of the ``objectives`` is an outcome's value, further ones are among its metrics. ``initial`` are
+    configurations that take the first places of the initial population. ``statistics`` holds one entry a finished
     generation.
 
     A generation may run all at once, and is over when each of its trials has been told of:
@@ -95,9 +95,8 @@ class GeneticSearch:
 
     space: Space
     settings: SearchSettings
-    mode: str = "min"
+    objectives: Sequence[Objective] = (Objective(),)
     initial: Sequence[Params] = ()
-    further: Sequence[Objective] = ()
 
     repeatable = True
 
@@ -151,7 +150,7 @@ class GeneticSearch:
 
     def _learn(self, outcome: Outcome) -> None:
         individual = self._running.pop(outcome.trial_id)
-        individual.evaluation.losses = losses_of(outcome, self.mode, self.further)
+        individual.evaluation.losses = losses_of(outcome, self.objectives)
         self._settle()
 
     def _replay(self) -> None:
@@ -220,12 +219,13 @@ class GeneticSearch:
         else:
             survivors = self.settings.population_size - self.settings.offspring
             pool = self._population + self._offspring
-            self._population = self._best(pool, survivors) if self.further else self._select(pool, survivors, _SURVIVE)
+            several = len(self.objectives) > 1
+            self._population = self._best(pool, survivors) if several else self._select(pool, survivors, _SURVIVE)
         self.statistics.append(self._describe())
 
     def _describe(self) -> GenerationStatistics:
-        sign = 1.0 if self.mode == "min" else -1.0
-        values = [sign * i.fitness for i in self._population if math.isfinite(i.fitness)] or [math.nan]
+        value = self.objectives[0].loss  # of a loss: the sign is its own inverse
+        values = [value(i.fitness) for i in self._population if math.isfinite(i.fitness)] or [math.nan]
         average, deviation = float(np.mean(values)), float(np.std(values))
         return GenerationStatistics(self.generation, self._evaluated, average, deviation, min(values), max(values))
 

@@ -56,7 +56,7 @@ class OptunaSearch(SteadySearch):
         super().__post_init__()
         _silence()
         self._distributions = {p.name: distribution(p) for p in self.space.varying}
-        modes = (self.mode, *(objective.mode for objective in self.further))
+        modes = [objective.mode for objective in self.objectives]
         directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes]
         sampler = make_sampler(self.settings, self.settings.seed)
         self._study = optuna.create_study(sampler=sampler, directions=directions)
@@ -115,7 +115,7 @@ class OptunaSearch(SteadySearch):
 
     def _tell_study(self, number: int, outcome: Outcome) -> None:
         with self._explained():
-            values = values_of(outcome, self.further)
+            values = values_of(outcome, self.objectives)
             state = TrialState.FAIL if values is None else TrialState.COMPLETE
             self._study.tell(number, values, state)
 

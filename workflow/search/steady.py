@@ -25,7 +25,7 @@ class SteadySearch(ABC):
     """A strategy says what to try (``_suggest``), and hears of trials (``_added``) and of their outcomes (``tell``).
 
     ``initial`` are configurations that are asked for first. A configuration is asked for twice only with
-    ``reevaluate``. ``mode``, 'min' or 'max', is that of the first objective; ``further`` ones are among the metrics.
+    ``reevaluate``. The first of the ``objectives`` is an outcome's value, further ones are among its metrics.
 
     A strategy that goes through a finite space from its beginning:
 
@@ -47,9 +47,8 @@ class SteadySearch(ABC):
 
     space: Space
     settings: SearchSettings
-    mode: str = "min"
+    objectives: Sequence[Objective] = (Objective(),)
     initial: Sequence[Params] = ()
-    further: Sequence[Objective] = ()
 
     repeatable = False
 

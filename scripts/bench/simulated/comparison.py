@@ -112,7 +112,7 @@ class Comparison:
     def _trainings(self, search: str, seed: int, hours: float) -> list[Ended]:
         """Those of a campaign with so many hours of workers."""
         cluster = Cluster(Machine(WORKERS), Trainings(self.model, seed))
-        found = make_search(self.campaign.space, replace(SEARCHES[search], seed=seed), "min")
+        found = make_search(self.campaign.space, replace(SEARCHES[search], seed=seed))
         return ended(run(found, cluster, Budgets(hours, gpus=False)))
 
     def reached(self, trainings: Iterable[Ended], target: str) -> float | None:

@@ -90,7 +90,7 @@ def _run(comparison: Comparison, search: str, workers: int, fails: bool) -> Cell
     trainings = Trainings(comparison.model, seed=1)
     cluster = Cluster(machine(campaign, workers, fails), trainings, charged=True)
     begin = time.process_time()
-    state = run(make_search(campaign.space, settings(search, workers), "min"), cluster)
+    state = run(make_search(campaign.space, settings(search, workers)), cluster)
     seconds = time.process_time() - begin
     durations = [outcome.seconds for _, outcome in sorted(state.outcomes.items())]
     ends = map(sum, zip(list_schedule(durations, workers), durations, strict=True))
@@ -124,7 +124,7 @@ def largest(workers: int, trials: int) -> str:
     """What a campaign of random search costs its controller."""
     campaign = published.read("igtd-ccle-large")
     cluster = Cluster(Machine(workers), Trainings(Model(campaign, "kernel"), seed=1))
-    search = make_search(campaign.space, SearchSettings("random", evaluations=trials), "min")
+    search = make_search(campaign.space, SearchSettings("random", evaluations=trials))
     begin, begin_wall = time.process_time(), time.monotonic()
     state = run(search, cluster)
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

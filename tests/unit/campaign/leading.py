@@ -24,7 +24,7 @@ from workflow.search import Search, SearchSettings, make_search
 from workflow.space_file import parse_space
 from workflow.state import Record, State
 from workflow.stopping import EarlyStopping, StoppingSettings
-from workflow.trial import FINAL_KINDS, Outcome, Trial
+from workflow.trial import FINAL_KINDS, Objective, Outcome, Trial
 
 SPACE = parse_space(
     [
@@ -40,7 +40,7 @@ SETTINGS = SearchSettings("mu_plus_lambda", num_iterations=4, population_size=8)
 ASYNC = SearchSettings(strategy="async", evaluations=20)
 OPTUNA = replace(ASYNC, strategy="optuna")
 PLAN = Plan(preprocess=True, infer=True, mode="min")
-TABLE = Table(("rate", "layers", "dropout", "warmup"), "val_loss", "min", SETTINGS.population_size, 3)
+TABLE = Table(("rate", "layers", "dropout", "warmup"), [Objective()], SETTINGS.population_size, 3)
 
 Key = tuple[str, int, int]
 """Stage, trial (-1 for preprocess) and attempt."""
@@ -327,7 +327,7 @@ def lead(
     try:
         first = journal.state.header is None
         journal.append(campaign_record({}, {}) if first else {"type": "resumed"})
-        search = search or make_search(SPACE, settings, plan.mode)
+        search = search or make_search(SPACE, settings, [Objective(mode=plan.mode)])
         rule = EarlyStopping(early, "val_loss", plan.mode) if early is not None else None
         campaign = Campaign(plan, HonestSearch(search, site), journal, site, site, rule)
         campaign.run()

@@ -401,7 +401,7 @@ def test_drained_campaign_that_is_complete_is_done(path: Path) -> None:
 def test_interrupt_during_preprocess_trains_nothing(path: Path) -> None:
     site = Site(path)
     journal = Journal(path)
-    campaign = Campaign(PLAN, make_search(SPACE, SETTINGS, "min"), journal, site, site)
+    campaign = Campaign(PLAN, make_search(SPACE, SETTINGS), journal, site, site)
     site.say = lambda text: campaign.interrupt(now=False)
     with pytest.raises(Interrupted):
         campaign.run()

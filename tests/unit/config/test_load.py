@@ -193,7 +193,7 @@ def test_several_objectives(tmp_path: Path) -> None:
     assert experiment.objective == Objective("pcc", "max")
     assert experiment.objectives == (experiment.objective, Objective("walltime", "min"))
     assert experiment.warnings == ()
-    assert experiment.make_search().further == experiment.further
+    assert experiment.make_search().objectives == experiment.objectives
 
 
 def test_one_objective_of_a_list_equals_objective(tmp_path: Path) -> None:
