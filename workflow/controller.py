@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -63,8 +63,8 @@ def control(
     lock = RunLock(run.lock)
     lock.acquire(progress.say)
     try:
-        journal = _open_journal(experiment, site, run, progress)
-        try:
+        with closing(_open_journal(run, progress)) as journal:
+            _check_definition(experiment, site, run, journal)
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
             runner = StageRunner(site, experiment, run, lock, end=end, say=progress.say)
@@ -73,25 +73,27 @@ def control(
             with Notifier(experiment.notify, progress.say) as notifier:
                 lead = _Lead(experiment, site, run, runner, journal, progress)
                 return lead.to_the_end(about, notifier)
-        finally:
-            journal.close()
     finally:
         lock.release()
 
 
-def _open_journal(experiment: Experiment, site: Site, run: RunDir, progress: Progress) -> Journal:
+def _open_journal(run: RunDir, progress: Progress) -> Journal:
     try:
         journal = Journal(run.journal, progress.tally.apply)
     except OSError as error:
         raise SiteError(f"{run.journal}: cannot be opened ({error.strerror}); mend it, then resume") from error
     for note in journal.notes:
         print(f"warning: {note}", file=sys.stderr)
+    return journal
+
+
+def _check_definition(experiment: Experiment, site: Site, run: RunDir, journal: Journal) -> None:
+    """Refuse to resume a run with another definition than it was begun with."""
     header = journal.state.header
     before = header["fingerprint"] if header is not None else _definition_on_disk(site, run)
     if before is not None:
         found = list(differences(before, experiment.fingerprint()))
         if found:
-            journal.close()
             changes = "\n    ".join(found)
             raise InputError(
                 f"{run.journal}: the run was begun with another definition:\n    {changes}\n"
@@ -100,7 +102,6 @@ def _open_journal(experiment: Experiment, site: Site, run: RunDir, progress: Pro
         _check_budget(experiment, journal)
     if header is None and journal.state.trials:
         print(f"warning: {run.journal}: its first record is gone; the definition is taken as it is", file=sys.stderr)
-    return journal
 
 
 def _definition_on_disk(site: Site, run: RunDir) -> dict[str, Any] | None:
@@ -137,7 +138,6 @@ def _check_budget(experiment: Experiment, journal: Journal) -> None:
     """A budget may grow; one below what was asked already is refused before anything starts."""
     reached = max((trial.generation or 0 for trial in journal.state.trials.values()), default=0)
     if reached > experiment.search.num_iterations and experiment.search.strategy not in WITHOUT_GENERATIONS:
-        journal.close()
         raise InputError(
             f"search.num_iterations: {experiment.search.num_iterations} is below generation {reached}, "
             f"which the run has begun\n    -> write at least {reached}"

@@ -60,6 +60,10 @@ def kill_after(controller: subprocess.Popen[str], seconds: float) -> None:
     controller.communicate()
 
 
+def grows_beyond(file: Path, size: int) -> bool:
+    return eventually(lambda: file.exists() and file.stat().st_size > size, 60)
+
+
 def test_controller_killed_at_random_moments_on_htex(workflow: Workflow, unbroken: Path) -> None:
     moments = random.Random(20)
     run = workflow.directory / "run"
@@ -77,13 +81,15 @@ def test_journal_cut_at_a_random_byte_of_its_last_line(workflow: Workflow, unbro
     moments = random.Random(7)
     run = workflow.directory / "run"
     begin = ["--site", "local-threads", "--experiment", workflow.experiment(search=SEARCH), "--output", run]
+    file, data = run / "journal.jsonl", b""
     for _ in range(CUTS):
-        arguments = ["--resume", run] if run.exists() else [*begin, "--set", slow(workflow)]
-        kill_after(workflow.start(*arguments), moments.uniform(1.5, 4))
-        data = (run / "journal.jsonl").read_bytes()
+        controller = workflow.start(*(["--resume", run] if data else [*begin, "--set", slow(workflow)]))
+        assert grows_beyond(file, len(data))
+        kill_after(controller, moments.uniform(0.1, 2.5))
+        data = file.read_bytes()
         last = data.rstrip(b"\n").rfind(b"\n") + 1
-        if data:  # else it was killed before it wrote anything
-            (run / "journal.jsonl").write_bytes(data[: moments.randrange(last + 1, len(data))])
+        data = data[: moments.randrange(last + 1, len(data))]
+        file.write_bytes(data)
     done = workflow.run("--resume", run, *FASTER)
     assert done.returncode == 0, done.stdout
     assert "torn" in done.stdout
