@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from workflow.errors import listing
-from workflow.trial import Outcome
+from workflow.trial import Outcome, loss_of
 
 if TYPE_CHECKING:  # status uses budgets, and must not wait for numpy
     from workflow.search import Search
@@ -89,7 +89,7 @@ class Budgets:
     def meets_target(self, value: float) -> bool:
         if self.target is None:
             return False
-        return value <= self.target if self.mode == "min" else value >= self.target
+        return loss_of(value, self.mode) <= loss_of(self.target, self.mode)
 
     def cut(self, search: Search, state: State) -> str:
         """Which one ended the search before it was done; empty if it was, and while no budget has been reached."""

@@ -88,7 +88,7 @@ def _open_journal(run: RunDir, progress: Progress) -> Journal:
 
 
 def _check_definition(experiment: Experiment, site: Site, run: RunDir, journal: Journal) -> None:
-    """Refuse to resume a run with another definition than it was begun with."""
+    """Refuse to resume a run by another definition, or below what it has asked for; warn where it cannot be told."""
     header = journal.state.header
     before = header["fingerprint"] if header is not None else _definition_on_disk(site, run)
     if before is not None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from workflow.trial import FIRST_RERUN, Outcome, Params, Trial, Value
+from workflow.trial import FIRST_RERUN, Outcome, Params, Trial, Value, loss_of
 
 SEED_ARGUMENTS = ("rng_seed", "seed", "random_seed")
 """Names by which models take a seed: one that the experiment gives to trainings is known to be taken."""
@@ -112,11 +112,10 @@ class Finalist:
 
 def rank(finalists: Iterable[Finalist], mode: str) -> list[Finalist]:
     """By the mean of their re-runs, behind all with fewer that failed; as they are where none has succeeded."""
-    sign = 1.0 if mode == "min" else -1.0
 
     def key(finalist: Finalist) -> tuple[bool, int, float]:
         mean = finalist.mean
-        return mean is None, finalist.failed, math.inf if mean is None else sign * mean
+        return mean is None, finalist.failed, math.inf if mean is None else loss_of(mean, mode)
 
     return sorted(finalists, key=key)
 
@@ -126,7 +125,7 @@ def optimism(ranked: Sequence[Finalist], search_best: float, mode: str) -> float
     mean = ranked[0].mean if ranked else None
     if mean is None:
         return None
-    return mean - search_best if mode == "min" else search_best - mean
+    return loss_of(mean, mode) - loss_of(search_best, mode)
 
 
 def doubt(ranked: Sequence[Finalist]) -> str:

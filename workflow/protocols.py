@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from workflow.durations import Expectation
+from workflow.rundir import RunDir
 from workflow.stages import StageName
 from workflow.state import Record
 from workflow.trial import Outcome, Trial
@@ -115,11 +116,15 @@ class Backend(Protocol):
     An attempt is known by its directory on this machine; what its supervisor leaves comes to lie there.
     """
 
+    @property
+    def there(self) -> RunDir:
+        """The run as workers see it."""
+
     def open(self) -> None:
         """Begin, on the main thread. Raises SiteError; ``close`` is due all the same."""
 
-    def close(self, may_end: Callable[[], bool]) -> None:
-        """End all that can be ended, once what was asked to stop has had its time, or ``may_end`` says no more."""
+    def close(self, wait: Callable[[], bool]) -> None:
+        """End all that can be ended. What was asked to stop has its time for that, as long as ``wait`` says so."""
 
     # -- stages
 
@@ -141,7 +146,7 @@ class Backend(Protocol):
         """As ``attempt.ask_to_stop``; nothing where what runs cannot be reached."""
 
     def remains(self, running: int) -> str:
-        """What may go on after the end of so many stages that run, for the user; empty if nothing can."""
+        """What may go on after the end, at which so many stages ran, for the user; empty if nothing can."""
 
     # -- workers
 

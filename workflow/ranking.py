@@ -9,7 +9,7 @@ from workflow.finals import Finalist, rank
 from workflow.search import losses_of
 from workflow.search.pareto import is_non_dominated
 from workflow.state import State
-from workflow.trial import Objective, Outcome, Trial
+from workflow.trial import Objective, Outcome, Trial, loss_of
 
 
 def hall_of_fame(state: State, mode: str, size: int) -> list[Outcome]:
@@ -28,10 +28,9 @@ def best(state: State, mode: str) -> Outcome | None:
 
 def _losses(state: State, mode: str) -> Iterator[tuple[float, int]]:
     """The loss and the id of each trial that succeeded."""
-    sign = 1.0 if mode == "min" else -1.0
     for outcome in state.outcomes.values():
         if outcome.kind == "ok" and outcome.value is not None and outcome.trial_id in state.trials:
-            yield sign * outcome.value, outcome.trial_id
+            yield loss_of(outcome.value, mode), outcome.trial_id
 
 
 def finalists_of(state: State, mode: str) -> list[Finalist]:

@@ -75,7 +75,8 @@ class StageRunner:
         self.end = end
         self.say = say
         self.run = run
-        self.there = site.endpoint.run(run) if site.endpoint else run
+        self._backend = _backend(site, experiment, run, lock, end, say)
+        self.there = self._backend.there
         """The run as the workers see it."""
         self.lock = lock
         self.experiment = experiment
@@ -89,7 +90,6 @@ class StageRunner:
         self._left = 0
         """How many ran at the end."""
         self._logs = RunningLogs(_finder(experiment, say), site.poll)
-        self._backend = _backend(site, experiment, run, lock, end, say)
         self._collector = ThreadPoolExecutor(_COLLECTORS, "collect")
         self._reuse: Reuse | None = None
 
@@ -130,7 +130,7 @@ class StageRunner:
         """Stop what runs and end every process of the site, waiting for a limited time."""
         self._left = len(self._running)
         self.stop()
-        self._backend.close(lambda: bool(self._running) and not self.failure())
+        self._backend.close(wait=lambda: bool(self._running) and not self.failure())
         self._collector.shutdown(wait=False, cancel_futures=True)
         self._logs.close()
 
@@ -159,13 +159,13 @@ class StageRunner:
         return self._submit(command, winner.id, attempt, f"trial {winner.id}: infer, attempt {attempt}")
 
     def hold(self) -> None:
-        """Keep stages that wait at the workers' door from starting; their outcomes come as ``deferred``."""
+        """Keep stages from starting that wait at the door of workers within reach; their outcomes are ``deferred``."""
         for sent in list(self._running.values()):
             if not has_begun(sent.directory):
                 self._backend.ask_to_stop(sent.directory)
 
     def stop(self) -> None:
-        """Ask every running stage to stop; their outcomes come as ``lost``."""
+        """Ask every running stage within reach to stop; their outcomes come as ``lost``."""
         for sent in list(self._running.values()):
             self._backend.ask_to_stop(sent.directory)
 
@@ -181,13 +181,15 @@ class StageRunner:
         if failed := self.lock.lost or self._backend.failure():
             return failed
         why = self._backend.no_trial_fits
-        return "" if why and any(has_begun(sent.directory) for sent in list(self._running.values())) else why
+        if why and any(has_begun(sent.directory) for sent in list(self._running.values())):
+            return ""  # which shows the contrary, or may
+        return why
 
     def inputs(self, record: Record) -> str | None:
         place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self.experiment.space.constants, place, self._data)
         own = [self.run.path, *map(Path, written)]
-        binds = () if self.site.endpoint else self.pipeline.binds
+        binds = self.pipeline.binds if self.there == self.run else ()  # those of another disk cannot be read
         self._reuse = reuse_of(self.experiment, record, self.site.options, map(Path, read), own, binds)
         return self._reuse.digest
 
@@ -387,5 +389,4 @@ def _backend(
         return ClusterBackend(site, run, lock, end, say)
     from workflow.globus.backend import GlobusBackend  # whose SDK takes its time
 
-    own_data = [] if experiment.model.data_dir else [site.endpoint.run(run).data]
-    return GlobusBackend(site.name, site.endpoint, run, own_data)
+    return GlobusBackend(site.name, site.endpoint, run, own_data=not experiment.model.data_dir)

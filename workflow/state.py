@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from workflow.trial import Outcome, Trial, is_rerun
+from workflow.trial import Outcome, Trial, is_rerun, loss_of
 
 Record = dict[str, Any]
 
@@ -232,4 +232,4 @@ def _shared(data: Any) -> Any:
 
 def _order(outcome: Outcome, mode: str) -> tuple[float, int]:
     assert outcome.value is not None, "only such are compared"
-    return (outcome.value if mode == "min" else -outcome.value), outcome.trial_id
+    return loss_of(outcome.value, mode), outcome.trial_id

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from workflow.errors import Problems, did_you_mean, show
-from workflow.trial import Curve
+from workflow.trial import Curve, loss_of
 
 RULES = ("median", "percentile")
 _GROUPS = ("step", "value")
@@ -108,13 +108,13 @@ class EarlyStopping:
     def __init__(self, settings: StoppingSettings, metric: str, mode: str) -> None:
         self.settings = settings
         self.metric = metric
-        self._sign = 1.0 if mode == "min" else -1.0
+        self._mode = mode
         self._histories: dict[int, _History] = {}
 
     def note(self, trial_id: int, step: int, value: float) -> _History:
         """Take a value after which the trial is not to be judged, since a later one is known."""
         history = self._histories.setdefault(trial_id, _History())
-        history.add(step, self._sign * value)
+        history.add(step, loss_of(value, self._mode))
         return history
 
     def report(self, trial_id: int, step: int, value: float) -> str:
@@ -144,9 +144,9 @@ class EarlyStopping:
         return found
 
     def _evidence(self, best: float, step: int, threshold: float, count: int) -> str:
-        shown = f"{self._sign * best:.6g}" if math.isfinite(best) else "nan"
+        shown = f"{loss_of(best, self._mode):.6g}" if math.isfinite(best) else "nan"
         what = "median" if self.settings.rule == "median" else f"{self.settings.percentile:g} % percentile"
-        than = f"the {what} {self._sign * threshold:.6g} of {count} trials"
+        than = f"the {what} {loss_of(threshold, self._mode):.6g} of {count} trials"
         return f"{self.metric} {shown} at best by step {step} is worse than {than}"
 
 

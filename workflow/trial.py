@@ -69,16 +69,17 @@ class Trial:
         return cls(**{**data, "parents": tuple(data["parents"])})
 
 
+def loss_of(value: float, mode: str) -> float:
+    """What is to be minimised of a metric that is to be, or to be maximised; or the value that a loss stands for."""
+    return value if mode == "min" else -value
+
+
 @dataclass(frozen=True)
 class Objective:
     """A metric that is searched for, by its name in the model's scores, and 'min' or 'max'."""
 
     metric: str = "val_loss"
     mode: str = "min"
-
-    def loss(self, value: float) -> float:
-        """What is to be minimised."""
-        return value if self.mode == "min" else -value
 
     def __str__(self) -> str:
         """As experiment files have it in a list of several."""

@@ -187,7 +187,7 @@ def test_a_resume_may_move_to_another_site(finished: Workflow) -> None:
 
 
 def test_a_second_controller_is_refused_while_the_first_lives(workflow: Workflow) -> None:
-    experiment = workflow.experiment(space=toy_space(sleep=1), search=SHORT)
+    experiment = workflow.experiment(space=toy_space(sleep=4), search={**SHORT, "num_iterations": 1})
     first = workflow.start("--site", "local-threads", "--experiment", experiment, "--output", "run")
     assert eventually((workflow.directory / "run/journal.jsonl").exists, 30)
     second = workflow.run("--resume", "run")

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
+from parsl.dataflow.dflow import DataFlowKernel
+from parsl.jobs.states import JobState
 
 from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
@@ -304,6 +306,28 @@ def test_a_file_in_the_place_of_parsls_directory_is_a_site_error(runner: StageRu
     runner.run.parsl.touch()
     with pytest.raises(SiteError, match="parsl: cannot be made"), runner:
         pass
+
+
+def test_a_start_that_fails_half_way_leaves_no_process(runner: StageRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parsl's own clean-up ends nothing then: its kernel was never made."""
+    started: list[Any] = []
+
+    def fails(kernel: DataFlowKernel, executors: Any) -> None:
+        add(kernel, executors)
+        started.extend(executors)
+        raise RuntimeError("no more")
+
+    add = DataFlowKernel.add_executors
+    monkeypatch.setattr(DataFlowKernel, "add_executors", fails)
+    site = load_site(find_site("local"), {})
+    starting = StageRunner(site, runner.experiment, runner.run, runner.lock)
+    with pytest.raises(SiteError, match="Parsl cannot start: no more"), starting:
+        pass
+    (executor,) = started
+    assert executor.interchange_proc.wait(10) is not None
+    time.sleep(2)  # Parsl's own thread looks every second whether blocks are to be submitted
+    states = [job["status"].state for job in executor.provider.resources.values()]
+    assert set(states) <= {JobState.CANCELLED}
 
 
 def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: StageRunner, tmp_path: Path) -> None:

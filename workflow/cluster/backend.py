@@ -15,11 +15,10 @@ from parsl.config import Config
 from workflow.attempt import ask_to_stop
 from workflow.cluster.apps import command_app, command_line
 from workflow.cluster.batch import clock
-from workflow.cluster.executors import LABEL, WatchedExecutor, parsl_config
+from workflow.cluster.executors import WatchedExecutor, parsl_config
 from workflow.cluster.kernel import Kernel
 from workflow.cluster.parsl_log import quietly
 from workflow.cluster.pools import Pools
-from workflow.cluster.providers import Steady
 from workflow.disk import with_remedy
 from workflow.durations import LONGER
 from workflow.errors import one_line
@@ -39,6 +38,7 @@ class ClusterBackend:
 
     def __init__(self, site: Site, run: RunDir, lock: RunLock, end: float | None, say: Callable[[str], None]) -> None:
         self.site = site
+        self.there = run
         self.lock = lock
         self.end = end
         self.say = say
@@ -46,22 +46,21 @@ class ClusterBackend:
         self._pools = Pools(site, say)
 
     def open(self) -> None:
-        flow = self._kernel.start(self._config)
-        executor = flow.executors[LABEL]
-        self._pools.executor = executor if isinstance(executor, WatchedExecutor) else None
-        self._app = command_app(self.site, flow)
+        self._app = command_app(self.site, self._kernel.start(self._config))
 
     def _config(self, directory: Path) -> Config:
         config = parsl_config(self.site, self.lock, directory, self.end, self.say)
-        if isinstance(provider := getattr(config.executors[0], "provider", None), Steady):
-            provider.clear()
+        (executor,) = config.executors
+        self._pools.executor = executor if isinstance(executor, WatchedExecutor) else None
+        if self._pools.provider is not None:
+            self._pools.provider.clear()
         return config
 
-    def close(self, may_end: Callable[[], bool]) -> None:
+    def close(self, wait: Callable[[], bool]) -> None:
         if self._pools.provider is not None:
             self._pools.provider.closing.set()
         deadline = time.monotonic() + self.site.grace + 2 * self.site.poll + 1
-        while may_end() and time.monotonic() < deadline:
+        while wait() and time.monotonic() < deadline:
             time.sleep(0.05)
         self._kernel.clean_up()
         self._end_blocks()
@@ -71,11 +70,11 @@ class ClusterBackend:
         """Cancel them, whatever Parsl has done."""
         executor, provider = self._pools.executor, self._pools.provider
         if executor is not None:
+            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
+                executor.interchange_proc.kill()  # without which Parsl submits no further block
             quietly(lambda: executor.provider.cancel(list(executor.provider.resources)))
             if provider is not None:
                 quietly(provider.clear)
-            if executor.interchange_proc is not None and executor.interchange_proc.poll() is None:
-                executor.interchange_proc.kill()
 
     def order(self, spec: contract.Spec) -> str:
         return command_line(spec)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from parsl.config import Config
@@ -21,8 +21,8 @@ _CLEAN_UP_TIMEOUT = 30.0
 class Kernel:
     """Parsl for one run on a site; it keeps its files in ``directory``, with the log of ``packages``."""
 
-    def __init__(self, site: str, directory: Path, packages: Iterable[str] = ("parsl",)) -> None:
-        self.site = site
+    def __init__(self, site_name: str, directory: Path, packages: tuple[str, ...] = ("parsl",)) -> None:
+        self.site_name = site_name
         self.directory = directory
         self.flow: DataFlowKernel | None = None
         """Parsl's; None before the start."""
@@ -41,9 +41,9 @@ class Kernel:
             alias, self._alias = plain_alias(self.directory)
             self.flow = DataFlowKernel(configure(alias))
         except SiteError as error:
-            raise SiteError(f"site {self.site}: {error}") from error
+            raise SiteError(f"site {self.site_name}: {error}") from error
         except Exception as error:
-            said = f"site {self.site}: Parsl cannot start: {error}; see {self.directory}"
+            said = f"site {self.site_name}: Parsl cannot start: {error}; see {self.directory}"
             raise SiteError(with_remedy(said)) from error
         return self.flow
 

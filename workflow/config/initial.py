@@ -15,7 +15,7 @@ from workflow.parameters import Constant
 from workflow.rundir import RunDir
 from workflow.search import Earlier
 from workflow.space import Genome, Space
-from workflow.trial import Objective, Params, Value
+from workflow.trial import Objective, Params, Value, loss_of
 
 _SOURCE = "earlier run"
 """A column that no hyperparameter can be mistaken for: names hold no blank."""
@@ -75,7 +75,7 @@ def _read_results(path: Path, space: Space, mode: str, number: int) -> tuple[lis
     """Those of one run or file, the ``number``th."""
     from_run = is_there(path, directory=True)
     file = RunDir(path).hpo_csv if from_run else path
-    sign = 1.0 if (objective_of(path)[1] if from_run else mode) == "min" else -1.0
+    mode = objective_of(path)[1] if from_run else mode
     problems = Problems(f"search.warm_start: {file}")
     rows = read_csv(file, problems)
     missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
@@ -89,8 +89,8 @@ def _read_results(path: Path, space: Space, mode: str, number: int) -> tuple[lis
     for row in known:
         source = row.get(_SOURCE) or ""
         if (params := _read_row(row, space, outside)) is not None:
-            loss = sign * float(row["result"])
-            found.append(Earlier(params, loss, int(source) if source.isdecimal() else number))
+            result = loss_of(float(row["result"]), mode)
+            found.append(Earlier(params, result, int(source) if source.isdecimal() else number))
     warnings = [] if known else [f"search.warm_start: {file}: none of {len(rows)} trials has a result"]
     if left_out := len(known) - len(found):
         warnings.append(f"search.warm_start: {file}: {left_out} of {len(known)} results are outside the space")
@@ -109,8 +109,8 @@ def _whole_trainings(run: Path, rows: Sequence[dict[str, Any]]) -> Sequence[dict
 
 def write_earlier(path: Path, space: Space, mode: str, earlier: Sequence[Earlier]) -> None:
     """The CSV that ``read_earlier`` reads back to the same results."""
-    names, sign = [p.name for p in space.varying], 1.0 if mode == "min" else -1.0
-    rows = [[*cells(params, names), repr(sign * loss), str(source)] for params, loss, source in earlier]
+    names = [p.name for p in space.varying]
+    rows = [[*cells(e.params, names), repr(loss_of(e.loss, mode)), str(e.source)] for e in earlier]
     lines = map(csv_line, [[*names, "result", _SOURCE], *rows])
     path.write_text("".join(lines), encoding="utf-8", newline="")
 
@@ -167,11 +167,10 @@ def read_csv(file: Path, problems: Problems) -> list[dict[str, Any]]:
 
 
 def _best_first(rows: list[dict[str, Any]], mode: str, problems: Problems) -> list[dict[str, Any]]:
-    sign = 1.0 if mode == "min" else -1.0
     ranked = []
     for row in rows:
         try:
-            ranked.append((sign * float(row["result"]), row["_line"], row))
+            ranked.append((loss_of(float(row["result"]), mode), row["_line"], row))
         except ValueError:
             problems.add(f"line {row['_line']}: result", f"{show(row['result'])} is not a number", "mend or clear it")
     problems.raise_if_any()

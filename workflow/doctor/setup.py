@@ -17,7 +17,7 @@ from workflow.config.strict import is_there
 from workflow.doctor.findings import Finding, probe
 from workflow.doctor.site import examine_site
 from workflow.durations import LONGER
-from workflow.errors import listing, printable
+from workflow.errors import listing, one_line, printable
 from workflow.globus.endpoint import INSTALL_SDK, Endpoint, sdk_trouble
 from workflow.image import ImageError, read_image
 from workflow.rundir import RunDir
@@ -115,7 +115,7 @@ def _login() -> Finding:
         if not login_missing():
             return Finding("pass", "login", "somebody is logged in to Globus here")
     except Exception as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        text = one_line(error, 300)
         return Finding("warn", "login", f"whether somebody is logged in to Globus cannot be told: {text}", LOG_IN)
     return Finding("fail", "login", "nobody is logged in to Globus here", LOG_IN)
 

@@ -34,7 +34,7 @@ from workflow.cluster.apps import check_length
 from workflow.cluster.executors import LABEL, config_of
 from workflow.cluster.kernel import Kernel
 from workflow.disk import write_text
-from workflow.errors import one_line, printable
+from workflow.errors import printable
 from workflow.globus import remote
 from workflow.globus.endpoint import Endpoint
 from workflow.globus.service import connect
@@ -79,16 +79,16 @@ class NotDelivered(Exception):
 class GlobusBackend:
     """A Globus Compute endpoint, as ``protocols.Backend`` says.
 
-    ``make`` names directories there that stages expect to find. An attempt counts as lost once its deadline has passed;
-    a result that comes later is ignored.
+    ``own_data`` tells that stages expect to find the run's own data directory. An attempt counts as lost once its
+    deadline has passed; a result that comes later is ignored.
     """
 
-    def __init__(self, site: str, endpoint: Endpoint, run: RunDir, make: Iterable[Path]) -> None:
+    def __init__(self, site_name: str, endpoint: Endpoint, run: RunDir, *, own_data: bool) -> None:
         self.endpoint = endpoint
         self.run = run
         self.there = endpoint.run(run)
-        self._make = list(map(str, make))
-        self._kernel = Kernel(site, run.parsl, packages=("parsl", "globus_compute_sdk"))
+        self._make = [str(self.there.data)] if own_data else []
+        self._kernel = Kernel(site_name, run.parsl, packages=("parsl", "globus_compute_sdk"))
         self._couriers = ThreadPoolExecutor(_COURIERS, "courier")
         self._remote, self._supervisor = inspect.getsource(remote), supervisor_files()
         self._due: dict[Future[None], float] = {}
@@ -111,10 +111,12 @@ class GlobusBackend:
         self._executor = connect(self.endpoint)
         return config_of(GlobusComputeExecutor(self._executor, label=LABEL), directory)
 
-    def close(self, may_end: Callable[[], bool]) -> None:
+    def close(self, wait: Callable[[], bool]) -> None:
         """What runs there was not told to stop: nothing is waited for."""
         self._closed.set()
         self._kernel.clean_up()
+        if self._kernel.flow is None and self._executor is not None:  # a start that failed: Parsl has not ended it
+            self._executor.shutdown(wait=False, cancel_futures=True)
         self._couriers.shutdown(wait=False, cancel_futures=True)
         self._kernel.close()
 
@@ -222,7 +224,7 @@ class GlobusBackend:
         return self._troubles.pop(directory, "")
 
     def reason(self, directory: Path, error: BaseException) -> str:
-        return str(error) if isinstance(error, NotDelivered) else one_line(error)
+        return str(error)
 
     def _evidence(self, error: Exception) -> str:
         """One line of what went wrong with a task."""

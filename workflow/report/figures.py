@@ -17,7 +17,7 @@ from workflow.report.markup import foreign
 from workflow.report.units import Unit, charge, cost_unit, plotted, time_unit
 from workflow.search import values_of
 from workflow.space import Space
-from workflow.trial import Outcome, Trial, is_rerun, spoken
+from workflow.trial import Outcome, Trial, is_rerun, loss_of, spoken
 
 Kind = Literal["ok", "below", "stopped", "failed", "lost", "rerun", "stage"]
 KIND_NAMES: dict[Kind, str] = {
@@ -102,7 +102,7 @@ def incumbents(run: Run, outcomes: Iterable[Outcome]) -> list[int]:
 
 
 def _is_better(run: Run, value: float, other: float) -> bool:
-    return value < other if run.objective.mode == "min" else value > other
+    return loss_of(value, run.objective.mode) < loss_of(other, run.objective.mode)
 
 
 def _spent(run: Run) -> Mapping[int, float]:
@@ -167,8 +167,7 @@ class Influence:
 
 def influence(run: Run, axes: Sequence[Axis]) -> Influence:
     ended = [(trial, o) for trial, o in run.ended() if o.kind == "ok" and plotted(o.value) is not None]
-    sign = 1.0 if run.objective.mode == "min" else -1.0
-    losses = np.array([sign * (outcome.value or 0.0) for _, outcome in ended])
+    losses = np.array([loss_of(outcome.value or 0.0, run.objective.mode) for _, outcome in ended])
     columns = {axis: axis.units([axis.place(t.params.get(axis.name)) for t, _ in ended]) for axis in axes}
     varied = [axis for axis, column in columns.items() if len(column) and np.ptp(column) > 0]
     fixed = tuple(axis.name for axis in axes if axis not in varied)

@@ -45,6 +45,7 @@ class Table:
 
     @property
     def further(self) -> Sequence[Objective]:
+        """Those beside it."""
         return self.objectives[1:]
 
     def front(self, state: State) -> list[Outcome]:

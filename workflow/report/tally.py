@@ -16,7 +16,7 @@ from workflow.budgets import Budgets
 from workflow.errors import shortened
 from workflow.finals import Finalist, rank
 from workflow.state import Record
-from workflow.trial import FINAL_KINDS, Outcome, is_rerun
+from workflow.trial import FINAL_KINDS, Outcome, is_rerun, loss_of
 
 _LATEST = 64
 """Trainings of which the median tells how long the next one is expected to take."""
@@ -319,7 +319,7 @@ class Tally:
             self.best = trial, value
 
     def _rank(self, trial: int, value: float) -> tuple[float, int]:
-        return (value if self.outline.mode == "min" else -value), trial
+        return loss_of(value, self.outline.mode), trial
 
     def _retract(self, record: Record, at: float) -> None:
         for trial in record["trials"]:

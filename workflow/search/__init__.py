@@ -34,8 +34,8 @@ def make_search(
 ) -> Search:  # fmt: skip
     """The search that ``settings.strategy`` names; ``initial`` are configurations to evaluate before any of its own.
 
-    The first of the ``objectives`` is an outcome's value, further ones are among its metrics. The best of ``earlier``
-    runs come after ``initial``.
+    The first of the ``objectives`` is an outcome's value, by default to be minimised; further ones are among its
+    metrics. The best of ``earlier`` runs come after ``initial``.
 
     >>> from workflow.space_file import parse_space
     >>> from workflow.trial import Outcome

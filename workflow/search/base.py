@@ -11,7 +11,7 @@ import numpy as np
 
 from workflow.search.settings import SearchSettings
 from workflow.space import Space
-from workflow.trial import Objective, Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial, loss_of
 
 MODES = ("min", "max")
 
@@ -103,7 +103,7 @@ def losses_of(outcome: Outcome, objectives: Sequence[Objective]) -> tuple[float,
     if values is None:
         return (math.inf,) * len(objectives)
     bounded = (min(max(value, -LARGEST_LOSS), LARGEST_LOSS) for value in values)
-    return tuple(objective.loss(value) for objective, value in zip(objectives, bounded, strict=True))
+    return tuple(loss_of(value, objective.mode) for objective, value in zip(objectives, bounded, strict=True))
 
 
 def values_of(outcome: Outcome, objectives: Sequence[Objective]) -> tuple[float, ...] | None:

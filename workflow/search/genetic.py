@@ -24,7 +24,7 @@ from workflow.search.pareto import ranks
 from workflow.search.settings import SearchSettings
 from workflow.search.variation import Variation
 from workflow.space import Genome, Space
-from workflow.trial import Objective, Outcome, Params, Trial
+from workflow.trial import Objective, Outcome, Params, Trial, loss_of
 
 # What a random draw is for: the second part of its key, after the generation.
 _INITIAL, _SELECT, _CROSS, _MUTATE, _VARY, _SURVIVE = range(6)
@@ -224,8 +224,8 @@ class GeneticSearch:
         self.statistics.append(self._describe())
 
     def _describe(self) -> GenerationStatistics:
-        value = self.objectives[0].loss  # of a loss: the sign is its own inverse
-        values = [value(i.fitness) for i in self._population if math.isfinite(i.fitness)] or [math.nan]
+        mode = self.objectives[0].mode
+        values = [loss_of(i.fitness, mode) for i in self._population if math.isfinite(i.fitness)] or [math.nan]
         average, deviation = float(np.mean(values)), float(np.std(values))
         return GenerationStatistics(self.generation, self._evaluated, average, deviation, min(values), max(values))
 

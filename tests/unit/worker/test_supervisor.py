@@ -305,8 +305,8 @@ def test_stop_file_may_say_why(bench: Bench) -> None:
 
 
 def test_stop_file_does_not_stop_what_has_ended_by_itself(bench: Bench) -> None:
-    """Its file and its end are seen at the same look."""
-    result = bench.run(*bash("echo hopeless > .workflow-stop; exit 3"), poll=0.2)
+    """Its file and its end come between two looks."""
+    result = bench.run(*bash("sleep 1; echo hopeless > .workflow-stop; exit 3"), poll=10)
     assert (result["ended_by"], result["exit_code"]) == ("exit", 3)
 
 
