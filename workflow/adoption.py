@@ -61,7 +61,8 @@ class Adoption:
         found = {*self._state.outcomes, *self._state.rerun_outcomes, *self._on_disk}
         orphans = sorted(number for number in found if not self._is_known(number))
         if orphans:
-            reason = f"the journal has lost the hyperparameters of {listing(map(spoken, orphans))}: they run anew"
+            lost = f"the journal has lost the hyperparameters of {listing(map(spoken, orphans))}"
+            reason = f"{lost}: those that are still needed run anew"
             self.journal.append({"type": "retracted", "trials": orphans, "signature": reason, "reason": reason})
             self.say(reason)
 

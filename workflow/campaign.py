@@ -374,6 +374,8 @@ class Campaign:
         left = [trial for trial in reruns if not self.state.outcome_of(trial.id)]
         if not left:
             return
+        if self.draining:
+            raise Interrupted
         finalists = {trial.parents for trial in reruns}
         self.observer.say(f"train the best {len(finalists)} again, {len(left)} trainings with other seeds")
         for queue in (self.waiting, self.set_back, self.parked):

@@ -191,9 +191,10 @@ class _Lead:
         self.progress.say(self._first_line)
         try:
             with news.of_failure():
-                with _signals(self.campaign, self.progress), self.runner, self.progress:
+                with _signals(self.campaign, self.progress):
                     _begin(self.journal, self.experiment, {**about, "outline": self._outline.to_json()})
-                    self.campaign.run()
+                    with self.runner, self.progress:
+                        self.campaign.run()
                 self.writer.write(self.campaign)
         except (Interrupted, WorkflowError) as error:
             return self._end_early(error)

@@ -135,5 +135,6 @@ def doubt(ranked: Sequence[Finalist]) -> str:
         return f"no re-run succeeded, so the search's best stays the winner; the first one: {ended[0].evidence}"
     alike = [finalist for finalist in ranked if {*finalist.values} == {finalist.outcome.value}]
     if ended and len(alike) == len(ranked):
-        return "every re-run gave the value that the search had found: the model seems to make no use of the seed"
+        gave = "every re-run that succeeded gave the value that the search had found"
+        return f"{gave}: the model seems to make no use of the seed"
     return ""

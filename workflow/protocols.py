@@ -113,7 +113,10 @@ class Runner(Protocol):
 class Backend(Protocol):
     """Where commands of stages run: ``cluster.backend`` and ``globus.backend`` have it.
 
-    An attempt is known by its directory on this machine; what its supervisor leaves comes to lie there.
+    An attempt is known by its directory on this machine; what its supervisor leaves comes to lie there. More stages are
+    sent than there are workers: the queue is the backend's. It starts a supervisor as ``cluster.apps.command_line`` has
+    it, from a thread that outlives it (the kernel ends it with its parent), and shows it its GPUs, by the site's mask
+    or as ``worker.pool`` does by ``contract.BLOCK``.
     """
 
     @property

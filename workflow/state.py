@@ -117,7 +117,7 @@ class State:
         _FOLDS[kind](self, record)
         self.ended = kind == "ended" and bool(record["complete"])
         self.elapsed += max(0.0, at - self._last) if self._last is not None else 0.0
-        self._last = at
+        self._last = at if kind != "ended" else None
 
     def _apply_start(self, record: Record) -> None:
         """Of a controller; the time since the last one ended doesn't count."""
@@ -158,6 +158,9 @@ class State:
 
     def _apply_retracted(self, record: Record) -> None:
         self.broken.add(record["signature"])
+        infer = self.stage_outcomes.get("infer")
+        if infer is not None and infer.trial_id in record["trials"]:  # with a model that no longer is the trial's
+            del self.stage_outcomes["infer"]
         for trial_id in record["trials"]:
             self._outcomes(trial_id).pop(trial_id, None)
             self.lost.pop(trial_id, None)

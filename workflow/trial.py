@@ -45,11 +45,16 @@ GREATER_IS_BETTER = frozenset(
 """Metrics that are to be maximised, by the names that models give them."""
 
 
+def likely_mode(metric: str) -> str:
+    """Whether greater is better, by a metric's name: all that a table tells of it."""
+    return "max" if metric in GREATER_IS_BETTER else "min"
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One configuration at one fidelity.
 
-    ``params`` holds every hyperparameter of the space, constants included. ``generation`` counts from 1
+    ``params`` holds every hyperparameter that exists in it, constants included. ``generation`` counts from 1
     and is None for searches without generations. ``parents`` are trial ids. Trials of one configuration
     share ``config_id``, the id of the first of them.
     """

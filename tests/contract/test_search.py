@@ -8,7 +8,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,19 @@ def outcome_of(trial: Trial, objective: Values) -> Outcome:
         return Outcome(trial.id, 1, "failed")
     size = value if abs(value) > 1e10 else math.copysign(number(replace(trial, params={"of": trial.params})), value)
     return Outcome(trial.id, 1, "ok", value, {"size": size})
+
+
+OTHERWISE: dict[str, Any] = {
+    "num_iterations": 5, "population_size": 7, "offspring_proportion": 0.9, "mut_prob": 0.3, "cx_prob": 0.0,
+    "mut_indpb": 1.0, "cx_indpb": 1.0, "tournsize": 1, "seed": 2,
+}  # fmt: skip
+"""Another value of each setting of the genetic algorithm."""
+
+OTHERS = {
+    "strategy", "reevaluate", "evaluations", "initial_population", "sampler", "sampler_options", "gpu_hours",
+    "wall_time", "target", "fidelity", "cost_aware", "warm_start",
+}  # fmt: skip
+"""Settings of other searches, of all, or of the campaign, which have tests of their own."""
 
 
 @dataclass
@@ -394,6 +407,18 @@ def test_end_is_done_with_none_for_ever(strategy: str) -> None:
     assert search.done
     assert [search.ask() for _ in range(3)] == [None] * 3
     assert search.message == ""
+
+
+@pytest.mark.parametrize("key", OTHERWISE)
+@pytest.mark.parametrize("strategy", ["simple", "mu_plus_lambda"])
+def test_each_setting_of_the_genetic_algorithm_does_something(strategy: str, key: str) -> None:
+    usual = {"num_iterations": 6, "population_size": 12}
+    changes = drive(make(strategy, **{**usual, key: OTHERWISE[key]})) != drive(make(strategy, **usual))
+    assert changes == ((strategy, key) != ("simple", "offspring_proportion"))
+
+
+def test_each_setting_is_known_to_some_test() -> None:
+    assert {each.name for each in fields(SearchSettings)} == OTHERWISE.keys() | OTHERS
 
 
 @each_generational

@@ -33,6 +33,7 @@ from workflow.search import SearchSettings
 from workflow.site import Site
 from workflow.space_file import TYPES, parse_space
 from workflow.stopping import StoppingSettings
+from workflow.trial import Objective
 
 README = (ROOT / "README.md").read_text()
 
@@ -129,7 +130,7 @@ def test_the_notebooks_lines_run_and_an_old_study_comes_back(tmp_path: Path, mon
     journal = JournalStorage(JournalFileBackend("runs/demo/optuna.log"))
     optuna.copy_study(from_study_name="demo", from_storage=journal, to_storage="sqlite:///old.db", to_study_name="old")
     exec(old, {})
-    found, warnings = read_earlier([tmp_path / "old.csv"], parse_space(SPACE, ""), "min")
+    found, warnings = read_earlier([tmp_path / "old.csv"], parse_space(SPACE, ""), Objective())
     trials = names["run"].trials
     assert [(result.params, result.loss) for result in found] == [(trials[0].params, 0.5), (trials[3].params, 0.25)]
     assert warnings == []

@@ -197,6 +197,17 @@ def test_a_second_controller_is_refused_while_the_first_lives(workflow: Workflow
     assert first.returncode == 0, output
 
 
+def test_a_controller_that_cannot_start_says_that_it_began(workflow: Workflow) -> None:
+    """Else the time since the one before it would count as work."""
+    run = workflow.directory / "run"
+    assert run_threads(workflow, search=SHORT).returncode == 0
+    shutil.rmtree(run / "parsl")
+    (run / "parsl").touch()
+    done = workflow.run("--resume", "run", "--set", "search.num_iterations=3")
+    assert done.returncode == 3 and "parsl: cannot be made" in done.stdout, done.stdout
+    assert [record["type"] for record in journal(run)][-2:] == ["resumed", "ended"]
+
+
 def test_a_full_disk_stops_the_run_and_room_resumes_it(workflow: Workflow) -> None:
     disk = workflow.directory / "disk"
     experiment = workflow.experiment(search={"num_iterations": 4, "population_size": 8})

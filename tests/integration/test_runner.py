@@ -17,14 +17,17 @@ from typing import Any
 
 import pytest
 import yaml
+from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors import ThreadPoolExecutor
 from parsl.jobs.states import JobState
 
 from tests.conftest import RESULT, small_disk, toy_experiment
 from workflow import runner as module
 from workflow.attempt import log_excerpt, result_of
 from workflow.cluster.backend import ClusterBackend
-from workflow.cluster.executors import parsl_config
+from workflow.cluster.executors import config_of, parsl_config
+from workflow.cluster.kernel import Kernel
 from workflow.cluster.parsl_log import log_to
 from workflow.config.load import load_experiment
 from workflow.errors import SiteError
@@ -328,6 +331,27 @@ def test_a_start_that_fails_half_way_leaves_no_process(runner: StageRunner, monk
     time.sleep(2)  # Parsl's own thread looks every second whether blocks are to be submitted
     states = [job["status"].state for job in executor.provider.resources.values()]
     assert set(states) <= {JobState.CANCELLED}
+
+
+def test_other_names_of_a_runs_directory_go_with_the_next_controller(tmp_path: Path) -> None:
+    """Parsl's commands carry no blanks; one that is killed leaves its name behind."""
+    directory = tmp_path / "a run"
+
+    def began() -> tuple[Kernel, Path]:
+        kernel, names = Kernel("here", directory), []
+
+        def configure(name: Path) -> Config:
+            names.append(name)
+            return config_of(ThreadPoolExecutor(), name)
+
+        kernel.start(configure)
+        kernel.clean_up()
+        return kernel, names[0]
+
+    (_, left), (kernel, name) = began(), began()
+    assert left != name and left.readlink() == name.readlink() == directory
+    kernel.close()
+    assert not left.parent.exists() and not name.parent.exists()
 
 
 def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: StageRunner, tmp_path: Path) -> None:

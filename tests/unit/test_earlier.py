@@ -10,12 +10,12 @@ import pytest
 
 from tests.conftest import ROOT
 from workflow import load_run
-from workflow.config.initial import read_earlier, read_initial, write_earlier
+from workflow.config.initial import read_earlier, read_initial, searched_by, write_earlier
 from workflow.errors import InputError
 from workflow.search import STRATEGIES, Earlier, SearchSettings, best_of, make_search
 from workflow.search.earlier import beside, in_spreads, typical
 from workflow.space_file import load_space, parse_space
-from workflow.trial import Outcome, Params
+from workflow.trial import Objective, Outcome, Params
 
 SPACE = parse_space(
     [
@@ -124,11 +124,30 @@ def write(path: Path, *rows: str) -> Path:
 def test_results_are_read_and_written(tmp_path: Path, mode: str, sign: int) -> None:
     one = write(tmp_path / "one.csv", "001,0000,0.25,0.5,a,val_loss,3.5,9", "001,0001,0.5,0.5,b,val_loss,,9")
     other = write(tmp_path / "other.csv", "001,0000,0.75,0.5,b,val_loss,0.1,9")
-    found, warnings = read_earlier([one, other], SPACE, mode)
+    found, warnings = read_earlier([one, other], SPACE, Objective(mode=mode))
     assert found == [Earlier(params(0.25), sign * 3.5, 0), Earlier(params(0.75, kind="b"), sign * 0.1, 1)]
     assert warnings == []
     write_earlier(tmp_path / "kept.csv", SPACE, mode, found)
-    assert read_earlier([tmp_path / "kept.csv"], SPACE, mode) == (found, [])
+    assert read_earlier([tmp_path / "kept.csv"], SPACE, Objective(mode=mode)) == (found, [])
+
+
+def test_results_of_another_metric_are_ranked_as_theirs(tmp_path: Path) -> None:
+    """By the run in which a table lies, or else by the metric's name; a table of one's own metric as oneself."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "experiment.yaml").write_text("objective: {metric: speed, mode: max}\n")
+    (run / "journal.jsonl").touch()
+    rows = ["1,0,0.25,0.5,a,{0},3,9", "1,1,0.5,0.5,b,{0},2,9"]
+    tables = {
+        run / "hpo.csv": ("speed", -3.0), tmp_path / "hpo.csv": ("speed", 3.0), tmp_path / "r2.csv": ("r2", -3.0),
+    }  # fmt: skip
+    for path, (metric, loss) in tables.items():
+        write(path, *(row.format(metric) for row in rows))
+        found, warnings = read_earlier([path], SPACE, Objective("val_loss", "min"))
+        assert (found[0].loss, warnings) == (loss, [])
+    assert searched_by(run, Objective()) == searched_by(run / "hpo.csv", Objective()) == Objective("speed", "max")
+    assert searched_by(tmp_path / "r2.csv", Objective()) == Objective("r2", "max")
+    assert searched_by(tmp_path / "r2.csv", Objective("r2", "min")) == Objective("r2", "min")
 
 
 def test_results_outside_the_space_are_left_out_and_told(tmp_path: Path) -> None:
@@ -139,7 +158,7 @@ def test_results_outside_the_space_are_left_out_and_told(tmp_path: Path) -> None
         "1,2,0,0,z,l,1,9",
         "1,3,0,0,a,l,nan,9",
     )
-    found, (warning,) = read_earlier([path], SPACE, "min")
+    found, (warning,) = read_earlier([path], SPACE, Objective())
     assert [result.params for result in found] == [params(0.25)]
     assert warning == f"search.warm_start: {path}: 2 of 3 results are outside the space"
 
@@ -148,14 +167,17 @@ def test_results_that_are_not_allowed_are_left_out_and_told(tmp_path: Path) -> N
     entries = [{"name": name, "type": "float", "lower": 0, "upper": 1} for name in "xy"]
     space = parse_space([{**entries[0], "constraint": "x < y"}, entries[1]], "s")
     path = write(tmp_path / "hpo.csv", "1,0,0.25,0.5,a,loss,3.5,9", "1,1,0.75,0.5,a,loss,1,9")
-    found, (warning,) = read_earlier([path], space, "min")
+    found, (warning,) = read_earlier([path], space, Objective())
     assert found == [Earlier({"x": 0.25, "y": 0.5}, 3.5, 0)]
     assert warning == f"search.warm_start: {path}: 1 of 2 results are outside the space"
 
 
 def test_a_run_without_results_is_told(tmp_path: Path) -> None:
     path = write(tmp_path / "hpo.csv", "1,0,0.25,0.5,a,loss,,9", "1,1,0.75,0.5,a,loss,nan,9")
-    assert read_earlier([path], SPACE, "min") == ([], [f"search.warm_start: {path}: none of 2 trials has a result"])
+    assert read_earlier([path], SPACE, Objective()) == (
+        [],
+        [f"search.warm_start: {path}: none of 2 trials has a result"],
+    )
 
 
 def test_of_a_run_with_a_fidelity_whole_trainings_are_taken(tmp_path: Path) -> None:
@@ -164,7 +186,7 @@ def test_of_a_run_with_a_fidelity_whole_trainings_are_taken(tmp_path: Path) -> N
     (tmp_path / "experiment.yaml").write_text(experiment)
     rows = ["epochs,x,y,kind,result", "3,0.1,0.5,a,1.0", "9,0.2,0.5,a,2.0", "9,0.3,0.5,b,3.0"]
     (tmp_path / "hpo.csv").write_text("\n".join(rows))
-    found, warnings = read_earlier([tmp_path], SPACE, "min")
+    found, warnings = read_earlier([tmp_path], SPACE, Objective())
     assert ([(each.params["x"], each.loss) for each in found], warnings) == ([(0.2, 2.0), (0.3, 3.0)], [])
 
 
@@ -172,10 +194,10 @@ def test_a_hyperparameter_may_be_called_source(tmp_path: Path) -> None:
     space = parse_space([{"name": "source", "type": "int", "lower": 0, "upper": 9}], "s")
     path = tmp_path / "hpo.csv"
     path.write_text("source,result\n7,0.5\n3,0.75\n")
-    found, _ = read_earlier([path], space, "min")
+    found, _ = read_earlier([path], space, Objective())
     assert found == [Earlier({"source": 7}, 0.5, 0), Earlier({"source": 3}, 0.75, 0)]
     write_earlier(tmp_path / "kept.csv", space, "min", found)
-    assert read_earlier([tmp_path / "kept.csv"], space, "min") == (found, [])
+    assert read_earlier([tmp_path / "kept.csv"], space, Objective()) == (found, [])
 
 
 @pytest.mark.parametrize(
@@ -191,7 +213,7 @@ def test_files_without_results_are_refused(tmp_path: Path, text: str, expected: 
     path = tmp_path / "hpo.csv"
     path.write_text(text)
     with pytest.raises(InputError) as caught:
-        read_earlier([path], SPACE, "min")
+        read_earlier([path], SPACE, Objective())
     assert str(caught.value).startswith(f"search.warm_start: {path}: {expected}\n    -> ")
 
 
@@ -203,7 +225,7 @@ GRAPHDRP, UNO = (ROOT / "tests" / "data" / "halloffame" / f"{name}-ccle-medium.c
 @pytest.mark.parametrize(("table", "value"), [(GRAPHDRP, 0.004803418647497892), (UNO, 0.004607167472318877)])
 def test_campaigns_of_the_reference_are_earlier_runs(table: Path, value: float) -> None:
     space, run = load_space(table.with_suffix(".space.json")), load_run(table)
-    found, warnings = read_earlier([table], space, "min")
+    found, warnings = read_earlier([table], space, Objective())
     assert (len(found), warnings, len(run.trials)) == (40, [], 40)
     assert run.best is not None and min(result.loss for result in found) == run.best.value == value
     assert best_of(found, 1) == [space.complete(run.trials[run.best.trial_id].params)]
@@ -212,6 +234,6 @@ def test_campaigns_of_the_reference_are_earlier_runs(table: Path, value: float) 
 
 def test_of_a_campaign_in_another_space_what_fits_is_taken() -> None:
     space = load_space(UNO.with_suffix(".space.json"))
-    found, (warning,) = read_earlier([GRAPHDRP, UNO], space, "min")
+    found, (warning,) = read_earlier([GRAPHDRP, UNO], space, Objective())
     assert warning.endswith("graphdrp-ccle-medium.csv: 38 of 40 results are outside the space")
     assert [result.source for result in found] == [0] * 2 + [1] * 40

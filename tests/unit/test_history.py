@@ -10,6 +10,7 @@ import pytest
 from tests.recorded import asked, begun, ended, recorded
 from workflow import load_run
 from workflow.errors import InputError
+from workflow.report.page import page
 from workflow.trial import Outcome, Trial
 
 REFERENCE = """iteration,sample,batch_size,learning_rate,metric,result,walltime
@@ -43,6 +44,18 @@ def test_a_table_of_several_objectives_tells_the_front(tmp_path: Path) -> None:
     run = load_run(table(tmp_path, text))
     assert list(map(str, run.objectives)) == ["mse min", "scc max"]
     assert [outcome.trial_id for outcome in run.front] == [0]
+
+
+def test_a_table_in_its_run_is_read_by_what_the_run_was_searched_for(tmp_path: Path) -> None:
+    run = recorded(tmp_path / "run", [], [], objective=["speed max", "r2 min"])
+    text = "iteration,sample,x,metric,result,walltime,result_r2,pareto\n1,0,1,speed,1.0,1,5,0\n1,1,2,speed,2.0,1,4,1\n"
+    inside, moved = load_run(table(run, text)), load_run(table(tmp_path, text))
+    assert [str(objective) for objective in inside.objectives] == ["speed max", "r2 min"]
+    assert [outcome.trial_id for outcome in inside.front] == [1] and not inside.is_mode_guessed
+    assert [str(objective) for objective in moved.objectives] == ["speed min", "r2 max"]
+    assert moved.is_mode_guessed
+    assert "nor whether more is better: speed min is taken by its name" in page([moved])
+    assert "nor whether" not in page([inside])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.records import FINGERPRINT, HEADER, asked, attempt, lost, outcome, stage
+from workflow.report.tally import Tally
 from workflow.state import Record, State
 
 
@@ -77,6 +78,23 @@ def test_elapsed_leaves_out_the_time_without_a_controller() -> None:
     for at, record in times:
         state.apply({"at": at, **record})
     assert state.elapsed == 12.0
+
+
+def test_elapsed_leaves_out_the_time_before_a_controller_that_could_not_start() -> None:
+    """Such a one only said so, in older versions."""
+    broken: Record = {"type": "ended", "complete": False, "reason": "the site failed"}
+    for found in (State(), Tally()):
+        for at, record in [(100, HEADER), (103, asked(0)), (110, broken), (5000, broken), (9000, {"type": "resumed"})]:
+            found.apply({"at": at, **record})
+        assert found.elapsed == 10.0
+
+
+def test_inference_with_a_model_that_was_taken_back_counts_no_more() -> None:
+    """Another configuration may get the number, and win."""
+    records = [HEADER, asked(5), outcome(5), stage("infer", 1, "ok", 5)]
+    back: Record = {"type": "retracted", "signature": "", "reason": ""}
+    assert "infer" in fold(*records, {**back, "trials": [4]}).stage_outcomes
+    assert "infer" not in fold(*records, {**back, "trials": [5]}).stage_outcomes
 
 
 def test_stage_outcomes_are_the_last_ones() -> None:

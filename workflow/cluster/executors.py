@@ -46,6 +46,8 @@ LABEL = "workers"
 _COMMAND_TIMEOUT = 30.0
 _UNREGISTERED_BLOCKS = 3
 
+_ALIAS = "run"
+
 REGISTRATION_WARNING, REGISTRATION_PATIENCE = 120.0, 900.0
 """Seconds for which a block runs without a worker until the user hears of it, and until it is cancelled."""
 
@@ -374,7 +376,15 @@ def plain_alias(directory: Path) -> tuple[Path, Path | None]:
     for place in filter(is_plain, (Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))):
         with contextlib.suppress(OSError):
             holder = Path(tempfile.mkdtemp(prefix="workflow-", dir=place))
-            alias = holder / "run"
+            alias = holder / _ALIAS
             alias.symlink_to(directory, target_is_directory=True)
             return alias, holder
     raise SiteError(f"{directory}: Parsl needs a path without blanks and the like, and /tmp takes none")
+
+
+def leads_to(holder: Path, directory: Path) -> bool:
+    """Whether a temporary directory is one that ``plain_alias`` has made for this one."""
+    try:
+        return (holder / _ALIAS).readlink() == directory
+    except OSError:
+        return False

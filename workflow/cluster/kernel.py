@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 from parsl.config import Config
 from parsl.dataflow.dflow import DataFlowKernel
 
-from workflow.cluster.executors import plain_alias
+from workflow.cluster.executors import leads_to, plain_alias
 from workflow.cluster.parsl_log import log_to, quietly
 from workflow.disk import make_directory, with_remedy
 from workflow.errors import SiteError
@@ -28,7 +29,8 @@ class Kernel:
         """Parsl's; None before the start."""
         self._packages = packages
         self._end_log: Callable[[], None] = lambda: None
-        self._alias: Path | None = None
+        self._aliases = directory / "aliases"
+        """Names where directories with another name of this one lie: a killed controller's are removed by the next."""
 
     def start(self, configure: Callable[[Path], Config]) -> DataFlowKernel:
         """Parsl by the configuration for its directory, of which ``configure`` gets a name that Parsl can carry.
@@ -38,7 +40,10 @@ class Kernel:
         make_directory(self.directory)
         self._end_log = log_to(self.directory / "parsl.log", self._packages)
         try:
-            alias, self._alias = plain_alias(self.directory)
+            alias, holder = plain_alias(self.directory)
+            if holder is not None:
+                with self._aliases.open("a") as file:
+                    file.write(f"{holder}\n")
             self.flow = DataFlowKernel(configure(alias))
         except SiteError as error:
             raise SiteError(f"site {self.site_name}: {error}") from error
@@ -55,7 +60,10 @@ class Kernel:
             cleaner.join(_CLEAN_UP_TIMEOUT)
 
     def close(self) -> None:
-        """Take the log and the directory's other name away."""
+        """Take the log and the directory's other names away."""
         self._end_log()
-        if self._alias is not None:
-            shutil.rmtree(self._alias, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for holder in map(Path, self._aliases.read_text().splitlines()):
+                if leads_to(holder, self.directory):
+                    shutil.rmtree(holder, ignore_errors=True)
+            self._aliases.unlink()

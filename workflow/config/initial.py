@@ -15,7 +15,7 @@ from workflow.parameters import Constant
 from workflow.rundir import RunDir
 from workflow.search import Earlier
 from workflow.space import Genome, Space
-from workflow.trial import Objective, Params, Value, loss_of
+from workflow.trial import Objective, Params, Value, likely_mode, loss_of
 
 _SOURCE = "earlier run"
 """A column that no hyperparameter can be mistaken for: names hold no blank."""
@@ -32,7 +32,7 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
     problems = Problems(str(file))
     rows = read_csv(file, problems)
     if from_run:
-        _, mode = objective_of(path)
+        mode = objectives_of(path)[0].mode
         rows = _best_first([row for row in rows if row.get("result")], mode, problems)
     missing = [p.name for p in space.varying if rows and p.name not in rows[0]]
     if missing:
@@ -55,34 +55,33 @@ def read_initial(path: Path, space: Space, size: int) -> list[Params]:
     return list(chosen.values())[:size]
 
 
-def read_earlier(paths: Sequence[Path], space: Space, mode: str) -> tuple[list[Earlier], list[str]]:
+def read_earlier(paths: Sequence[Path], space: Space, objective: Objective) -> tuple[list[Earlier], list[str]]:
     """Results of earlier runs, by their directories or as CSV files, and warnings of those that were left out.
 
     Those are the ones outside the space: an earlier run may have searched another one. A column that ``write_earlier``
-    has added tells the runs of a file apart. ``mode`` is what files mean by a better result; a run has its own. Raises
+    has added tells the runs of a file apart. ``objective`` is this experiment's (see ``searched_by``). Raises
     InputError for a file that lacks a hyperparameter or results.
     """
     found: list[Earlier] = []
     warnings: list[str] = []
     for number, path in enumerate(paths):
-        results, left_out = _read_results(path, space, mode, number)
+        results, left_out = _read_results(path, space, objective, number)
         found += results
         warnings += left_out
     return found, warnings
 
 
-def _read_results(path: Path, space: Space, mode: str, number: int) -> tuple[list[Earlier], list[str]]:
+def _read_results(path: Path, space: Space, objective: Objective, number: int) -> tuple[list[Earlier], list[str]]:
     """Those of one run or file, the ``number``th."""
-    from_run = is_there(path, directory=True)
-    file = RunDir(path).hpo_csv if from_run else path
-    mode = objective_of(path)[1] if from_run else mode
+    run, mode = run_of(path), searched_by(path, objective).mode
+    file = RunDir(run).hpo_csv if run is not None else path
     problems = Problems(f"search.warm_start: {file}")
     rows = read_csv(file, problems)
     missing = [name for name in (*(p.name for p in space.varying), "result") if rows and name not in rows[0]]
     if missing or not rows:
         what = f"has no column {listing(missing)}" if missing else "has no row"
         problems.fail("header" if missing else "", what, "name runs that have searched these hyperparameters")
-    whole = _whole_trainings(path, rows) if from_run else rows
+    whole = _whole_trainings(run, rows) if run is not None else rows
     ranked = _best_first([row for row in whole if row["result"]], "min", problems)
     known = sorted((row for row in ranked if math.isfinite(float(row["result"]))), key=lambda row: int(row["_line"]))
     found, outside = [], Problems(str(file))
@@ -134,10 +133,26 @@ def _read_row(row: Mapping[str, Any], space: Space, problems: Problems) -> Param
     return None if found else params
 
 
-def objective_of(path: Path) -> tuple[str, str]:
-    """Metric and mode of an earlier run's directory, those of its first objective. Raises InputError."""
-    first = objectives_of(path)[0]
-    return first.metric, first.mode
+def run_of(path: Path) -> Path | None:
+    """The directory of the run that is meant, by itself or by its hpo.csv; None for another file."""
+    if is_there(path, directory=True):
+        return path
+    run = RunDir(path.parent)
+    return run.path if path == run.hpo_csv and is_there(run.journal) else None
+
+
+def searched_by(path: Path, own: Objective) -> Objective:
+    """What a run, or a file with results, was searched for. Raises InputError.
+
+    A run says so itself. A file that is of another metric than ``own`` tells no mode: that goes by the metric's name.
+    """
+    if (run := run_of(path)) is not None:
+        return objectives_of(run)[0]
+    metrics = {metric for row in read_csv(path, Problems(str(path))) if (metric := row.get("metric"))}
+    if len(metrics) != 1 or own.metric in metrics:
+        return own
+    (metric,) = metrics
+    return Objective(metric, likely_mode(metric))
 
 
 def objectives_of(path: Path) -> tuple[Objective, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from workflow.arguments import Argument, fragile
 from workflow.config.experiment import Experiment
-from workflow.config.initial import objective_of, read_earlier, read_initial
+from workflow.config.initial import read_earlier, read_initial, searched_by
 from workflow.config.model_section import OPTION_NAME, check_arguments, read_model, read_stages
 from workflow.config.notify import read_notify
 from workflow.config.search_section import (
@@ -22,7 +22,7 @@ from workflow.config.search_section import (
     use_own_names,
     with_checkpoints,
 )
-from workflow.config.strict import Section, apply_overrides, is_there, read_yaml
+from workflow.config.strict import Section, apply_overrides, read_yaml
 from workflow.errors import InputError, Problems, listing
 from workflow.finals import SEED_ARGUMENTS, FinalistsSettings
 from workflow.rundir import RunDir
@@ -105,8 +105,11 @@ def _with_earlier_results(experiment: Experiment) -> Experiment:
     if search.initial_population:
         file = Path(search.initial_population)
         initial = read_initial(file, space, search.population_size)
-        warnings += _objective_warning(file, experiment.objective)
-    earlier, left_out = read_earlier(list(map(Path, search.warm_start)), space, experiment.objective.mode)
+        warnings += _objective_warning("initial_population", file, experiment.objective)
+    files = list(map(Path, search.warm_start))
+    earlier, left_out = read_earlier(files, space, experiment.objective)
+    for file in files:
+        warnings += _objective_warning("warm_start", file, experiment.objective)
     return replace(experiment, initial=initial, earlier=earlier, warnings=(*warnings, *left_out))
 
 
@@ -226,12 +229,11 @@ def _check_seed_argument(section: Section, name: str | None, searched: Sequence[
         section.problems.add(section.at("seed_argument"), f"{name!r} is searched", f"{remedy}, no hyperparameter")
 
 
-def _objective_warning(initial: Path, objective: Objective) -> tuple[str, ...]:
-    if not is_there(initial, directory=True) or objective_of(initial) == (objective.metric, objective.mode):
-        return ()
-    metric, mode = objective_of(initial)
-    was, now = f"{metric} ({mode})", f"{objective.metric} ({objective.mode})"
-    return (f"search.initial_population: {initial} searched {was}, this experiment {now}: its best may not be yours",)
+def _objective_warning(key: str, earlier: Path, own: Objective) -> tuple[str, ...]:
+    found = searched_by(earlier, own)
+    was, now = f"{found.metric} ({found.mode})", f"{own.metric} ({own.mode})"
+    text = f"search.{key}: {earlier} searched {was}, this experiment {now}: its best may not be yours"
+    return () if found == own else (text,)
 
 
 def _warnings(space: Space, stages: Mapping[StageName, Stage], objectives: Sequence[Objective]) -> list[str]:

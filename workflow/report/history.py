@@ -13,22 +13,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from workflow.config.initial import objectives_of, read_csv
+from workflow.config.initial import objectives_of, read_csv, run_of
 from workflow.config.strict import is_there, read_yaml
 from workflow.errors import InputError, Problems, listing
 from workflow.journal import Follower
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
-from workflow.result_table import RESULT, further_column, further_metrics, is_own
+from workflow.result_table import further_column, further_metrics, is_own
 from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
 from workflow.space_file import load_space
 from workflow.state import Record, State
-from workflow.trial import GREATER_IS_BETTER, Kind, Objective, Outcome, Trial, Value
+from workflow.trial import Kind, Objective, Outcome, Trial, Value, likely_mode
 
 _NUMBER = r"[0-9]{1,18}"
 """What an integer of data frames can hold."""
+
+_NEEDED = ("metric", "result", "walltime")
+"""Columns of every table of the form of ``hpo.csv``: those of older versions and of the Swift/T system have no more."""
 
 _LONGEST = 1e10
 """Seconds: three centuries, which every clock knows."""
@@ -93,6 +96,11 @@ class Run:
     def outcomes(self) -> Mapping[int, Outcome]:
         """The final outcome of each trial that has one."""
         return self.state.outcomes
+
+    @property
+    def is_mode_guessed(self) -> bool:
+        """Whether it is by the metrics' names that their values are to be minimised or maximised."""
+        return not self.has_clock and run_of(self.path) is None
 
     @cached_property
     def best(self) -> Outcome | None:
@@ -239,13 +247,13 @@ def _load_table(path: Path) -> Run:
     problems = Problems(str(path))
     rows = read_csv(path, problems)
     header = [name for name in (rows[0] if rows else ()) if name not in (None, "_line")]
-    missing = [name for name in RESULT if rows and name not in header]
+    missing = [name for name in _NEEDED if rows and name not in header]
     if missing or not rows:
         what = f"has no column {listing(missing)}" if missing else "has no row"
         problems.fail("header" if missing else "", what, "give a run's directory or its hpo.csv")
     further = further_metrics(header)
     metric = _metric_of(rows, problems)
-    objectives = tuple(Objective(name, "max" if name in GREATER_IS_BETTER else "min") for name in (metric, *further))
+    objectives = _objectives(path, (metric, *further))
     names = tuple(name for name in header if not is_own(name))
     state, first = State(ended=True), dict[tuple[tuple[str, Value], ...], int]()
     values = {name: _values([row[name] or "" for row in rows]) for name in names}
@@ -262,6 +270,13 @@ def _load_table(path: Path) -> Run:
     problems.raise_if_any()
     state.seconds = state.charged = sum(outcome.seconds for outcome in state.outcomes.values())
     return Run(path, path.stem, objectives, names, state, list(state.outcomes.values()))
+
+
+def _objectives(table: Path, metrics: Sequence[str]) -> tuple[Objective, ...]:
+    """Those of the run in which a table lies, as that knows them; of another table by the metrics' names."""
+    run = run_of(table)
+    known = {objective.metric: objective for objective in (objectives_of(run) if run is not None else ())}
+    return tuple(known.get(metric, Objective(metric, likely_mode(metric))) for metric in metrics)
 
 
 def _metric_of(rows: Sequence[Mapping[str, Any]], problems: Problems) -> str:

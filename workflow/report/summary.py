@@ -58,7 +58,9 @@ def _when(run: Run) -> str:
 
 def _state(run: Run) -> str:
     if not run.has_clock:
-        return "Read from a table, which tells neither when nor where its trials ran."
+        told = "Read from a table, which tells neither when nor where its trials ran"
+        guessed = f", nor whether more is better: {run.objective} is taken by its name" if run.is_mode_guessed else ""
+        return f"{told}{guessed}."
     lost = damage(run.damaged)
     return " ".join(filter(None, [_progress(run), f"{lost}." if lost else ""]))
 

@@ -204,7 +204,7 @@ class Tally:
         self.ended = kind == "ended" and bool(record["complete"])
         self.elapsed += max(0.0, at - self._previous) if self._previous is not None else 0.0
         self.began = at if self.began is None else self.began
-        self.last = self._previous = at
+        self.last, self._previous = at, at if kind != "ended" else None
 
     def _begin(self, record: Record, at: float) -> None:
         self.outline, mode = Outline.of(record) if _tells(record) else self.outline, self.outline.mode

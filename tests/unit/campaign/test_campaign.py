@@ -253,6 +253,14 @@ def test_interrupted_in_the_finals(path: Path) -> None:
     assert sorted(reruns_started(site)) == list(range(6))
 
 
+def test_interrupted_before_the_finals_begins_none(path: Path) -> None:
+    site = Site(path)
+    site.hook = lambda campaign: campaign.interrupt(now=False) if campaign.search.done else None
+    with pytest.raises(Interrupted):
+        lead(site, FINALS, SMALL)
+    assert not reruns_started(site) and not any("again" in line for line in site.said)
+
+
 def test_an_allocation_that_ends_in_the_finals(path: Path) -> None:
     site = Site(path, time_is_up_at=8)
     with pytest.raises(OutOfTime):
