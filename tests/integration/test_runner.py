@@ -216,7 +216,8 @@ def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: Sta
     finally:
         process.kill()
         process.wait()
-    assert seconds_of_recovery(runner) < 0.3, "it is known to be dead"
+    runner.site = replace(runner.site, patience=60.0)
+    assert seconds_of_recovery(runner) < 10.0, "it is known to be dead"
 
 
 def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: StageRunner) -> None:
@@ -238,7 +239,8 @@ def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: StageRunner
     assert heard == ["waiting for 1 attempts that may still run to end, or to fall silent"]
     runner.lock.path.touch()
     os.utime(beat, (time.time() - 100,) * 2)
-    assert seconds_of_recovery(runner) < 0.5, "it has been silent for long"
+    runner.site = replace(runner.site, patience=60.0)
+    assert seconds_of_recovery(runner) < 10.0, "it has been silent for long"
 
 
 def test_a_failure_on_a_full_disk_is_not_adopted(runner: StageRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -282,8 +282,8 @@ def test_any_text_is_an_expression_or_refused(text: str) -> None:
 )
 def test_the_longest_expressions_take_no_time(text: str) -> None:
     assert len(text) <= LONGEST
-    before = time.perf_counter()
+    before = time.process_time()
     constraint = parse(text)
     for _ in range(100):
         constraint.holds(PARAMS)
-    assert time.perf_counter() - before < 1
+    assert time.process_time() - before < 1

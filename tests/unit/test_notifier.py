@@ -123,9 +123,8 @@ def test_a_server_that_hangs_delays_nothing(hook: Hook) -> None:
     hook.answers.clear()
     said: list[str] = []
     with Notifier(NotifySettings(webhook="HOOK"), said.append) as notifier:
-        began = time.monotonic()
         notifier.send("end", "", {})
-        assert time.monotonic() - began < 0.4
+        assert said == []
     assert said == ["warning: notify.webhook: end was not delivered: the server did not answer (TimeoutError)"]
 
 
