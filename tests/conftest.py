@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -31,6 +32,11 @@ RESULT = {
     "scores": {"val_scores.json": '{"mse": 0.5}'}, "result_lines": [], "log_tail": "",
 }  # fmt: skip
 """What a supervisor writes of a training that ended well."""
+
+
+for number, handler in ((signal.SIGHUP, lambda *_: None), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # by nohup or a shell's &: what the tests start would inherit that
+        signal.signal(number, handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
