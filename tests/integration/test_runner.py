@@ -350,10 +350,13 @@ def test_other_names_of_a_runs_directory_go_with_the_next_controller(tmp_path: P
         kernel.clean_up()
         return kernel, names[0]
 
-    (_, left), (kernel, name) = began(), began()
-    assert left != name and left.readlink() == name.readlink() == directory
+    (_, left), (hung, second), (kernel, name) = began(), began(), began()
+    assert len({left, second, name}) == 3 and left.readlink() == name.readlink() == directory
+    hung.close()
+    assert [each.parent.exists() for each in (left, second, name)] == [False, False, True], "its successor runs"
+    assert (directory / "aliases").read_text() == f"{name.parent}\n"
     kernel.close()
-    assert not left.parent.exists() and not name.parent.exists()
+    assert not name.parent.exists() and (directory / "aliases").read_text() == ""
 
 
 def test_blocks_that_find_no_room_on_the_disk_say_what_helps(runner: StageRunner, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ class Kernel:
         self._packages = packages
         self._end_log: Callable[[], None] = lambda: None
         self._aliases = directory / "aliases"
-        """Names where directories with another name of this one lie: a killed controller's are removed by the next."""
+        """Names the temporary directories with other names of this one, for the next controller if one is killed."""
+        self._holders: list[Path] = []
+        """Those of this controller and the ones before it: a later one's are not its to remove."""
 
     def start(self, configure: Callable[[Path], Config]) -> DataFlowKernel:
         """Parsl by the configuration for its directory, of which ``configure`` gets a name that Parsl can carry.
@@ -40,8 +42,11 @@ class Kernel:
         make_directory(self.directory)
         self._end_log = log_to(self.directory / "parsl.log", self._packages)
         try:
+            if self._aliases.exists():
+                self._holders += map(Path, self._aliases.read_text().splitlines())
             alias, holder = plain_alias(self.directory)
             if holder is not None:
+                self._holders.append(holder)
                 with self._aliases.open("a") as file:
                     file.write(f"{holder}\n")
             self.flow = DataFlowKernel(configure(alias))
@@ -62,8 +67,10 @@ class Kernel:
     def close(self) -> None:
         """Take the log and the directory's other names away."""
         self._end_log()
-        with contextlib.suppress(OSError):
-            for holder in map(Path, self._aliases.read_text().splitlines()):
-                if leads_to(holder, self.directory):
-                    shutil.rmtree(holder, ignore_errors=True)
-            self._aliases.unlink()
+        for holder in self._holders:
+            if leads_to(holder, self.directory):
+                shutil.rmtree(holder, ignore_errors=True)
+        if self._holders:
+            with contextlib.suppress(OSError):
+                named = self._aliases.read_text().splitlines(keepends=True)
+                self._aliases.write_text("".join(line for line in named if Path(line.rstrip()) not in self._holders))
