@@ -44,11 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.parent.name != "slurm", item.path.name != "test_parsl.py"))
 
 
-def toy_space(sleep: float = 0.0) -> list[dict[str, Any]]:
+def toy_space(sleep: float = 0.0, together: int = 1) -> list[dict[str, Any]]:
+    """``sleep`` is in seconds; none of the first ``together`` trials ends before all of them have begun."""
     return [
         {"name": "x", "type": "float", "lower": 0, "upper": 1},
         {"name": "y", "type": "float", "lower": 0, "upper": 1},
         {"name": "sleep", "type": "constant", "value": sleep},
+        {"name": "together", "type": "constant", "value": together},
         {"name": "model_outdir", "type": "constant", "value": "/nowhere/shared"},
     ]
 

@@ -20,7 +20,7 @@ SITE: dict[str, Any] = {
 
 def on_pbs(workflow: Workflow, *settings: str) -> list[str]:
     (workflow.directory / "fake.yaml").write_text(yaml.safe_dump(SITE))
-    workflow.experiment(space=toy_space(1.0), search={"strategy": "random", "evaluations": 24})
+    workflow.experiment(space=toy_space(1.0, together=8), search={"strategy": "random", "evaluations": 24})
     changes = [word for setting in settings for word in ("--set", setting)]
     return ["--site", "fake.yaml", "--experiment", "experiment.yaml", "--output", "run", *changes]
 

@@ -35,10 +35,12 @@ def on_slurm(workflow: Workflow, slurm: SlurmLab, monkeypatch: pytest.MonkeyPatc
     return workflow
 
 
-def campaign(workflow: Workflow, image: Path | None = None, trials: int = 24, sleep: float = 1.0) -> list[str]:
-    """The options of a campaign of ``trials`` random trials, which sleep before they end."""
+def campaign(
+    workflow: Workflow, image: Path | None = None, trials: int = 24, sleep: float = 1.0, together: int = 1
+) -> list[str]:
+    """The options of a campaign of ``trials`` random trials, of which the first ``together`` run at the same time."""
     model = {"model": {"image": str(image)}} if image else {}
-    workflow.experiment(space=toy_space(sleep), search={"strategy": "random", "evaluations": trials}, **model)
+    workflow.experiment(space=toy_space(sleep, together), search={"strategy": "random", "evaluations": trials}, **model)
     return ["--site", "lab.yaml", "--experiment", "experiment.yaml", "--output", "run"]
 
 
@@ -82,7 +84,7 @@ def check_nothing_left(workflow: Workflow, slurm: SlurmLab) -> None:
 
 
 def test_trials_have_a_gpu_each_through_slurm(on_slurm: Workflow, slurm: SlurmLab, toy_image: Path) -> None:
-    done = on_slurm.run(*campaign(on_slurm, toy_image, sleep=2.0))
+    done = on_slurm.run(*campaign(on_slurm, toy_image, together=8))
     assert done.returncode == 0, done.stdout
     check_all_done(on_slurm)
     assert {(result["host"], result["gpu"]) for result in attempts(on_slurm)} == ALL_GPUS
@@ -94,7 +96,7 @@ def test_trials_through_torques_commands(on_slurm: Workflow, slurm: SlurmLab) ->
     site = {key: value for key, value in SITE.items() if key != "scheduler"}
     torque = {**site, "scheduler": "torque", "launcher": "srun", "walltime": "5m"}
     (on_slurm.directory / "lab.yaml").write_text(yaml.safe_dump(torque))
-    done = on_slurm.run(*campaign(on_slurm))
+    done = on_slurm.run(*campaign(on_slurm, together=8))
     assert done.returncode == 0, done.stdout
     check_all_done(on_slurm)
     assert {(result["host"], result["gpu"]) for result in attempts(on_slurm)} == ALL_GPUS
@@ -103,7 +105,7 @@ def test_trials_through_torques_commands(on_slurm: Workflow, slurm: SlurmLab) ->
 
 def test_a_campaign_inside_one_job(on_slurm: Workflow, slurm: SlurmLab, toy_image: Path) -> None:
     """The controller runs on the job's first node, the trials on both."""
-    options = campaign(on_slurm, toy_image)
+    options = campaign(on_slurm, toy_image, together=8)
     done = on_slurm.run(*options, "--nodes", "2", "--walltime", "5m", module="workflow.submit")
     assert done.returncode == 0 and "Submitted batch job" in done.stdout, done.stdout
     slurm.wait_idle(60)
@@ -118,7 +120,7 @@ def test_gpus_of_others_are_left_alone(on_slurm: Workflow, slurm: SlurmLab) -> N
     """On n1 a job holds GPUs 0 and 1; a block there gets the other two, which is fewer than the site says."""
     slurm.run("sbatch", "--nodelist=n1", "--gpus-per-node=2", "--output=/dev/null", "--wrap=sleep 300")
     assert eventually(lambda: [job.state for job in slurm.jobs()] == ["RUNNING"], 20)
-    trials = campaign(on_slurm, trials=16, sleep=2)
+    trials = campaign(on_slurm, trials=16, together=6)
     done = on_slurm.run(*trials, "--set", "site.gpus=2", "--set", "site.max_blocks=3")
     assert done.returncode == 0, done.stdout
     check_all_done(on_slurm, 16)
