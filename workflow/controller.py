@@ -73,6 +73,8 @@ def control(
             with Notifier(experiment.notify, progress.say) as notifier:
                 lead = _Lead(experiment, site, run, runner, journal, progress)
                 return lead.to_the_end(about, notifier)
+    except KeyboardInterrupt as error:  # where the campaign isn't there yet that hears of signals: an image is read
+        raise KeyboardInterrupt(_resume_hint(run)) from error
     finally:
         lock.release()
 

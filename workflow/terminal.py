@@ -24,11 +24,11 @@ def run_command(command: Callable[[], int]) -> int:
     except WorkflowError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         # Python kills itself at its exit, whatever the code, if the interrupt has passed through the exec() of a text,
         # as a dataclass has. The next one makes it forget that.
         exec("")
-        print("interrupted", file=sys.stderr)
+        print("; ".join(["interrupted", *map(str, error.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:  # nobody reads any more
         return EXIT_DONE

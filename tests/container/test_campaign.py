@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -192,3 +194,26 @@ def test_an_image_that_goes_away_costs_no_trial(workflow: Workflow, toy_image: P
     done = workflow.run("--resume", "run")
     assert done.returncode == 0, done.stdout
     assert json.loads((run / "summary.json").read_text())["trials"]["ok"] == 20
+
+
+def test_an_interrupt_while_the_image_is_read_tells_how_to_go_on(workflow: Workflow, toy_image: Path) -> None:
+    """The run is there by then, its campaign is not. Zeros at an image's end take their time."""
+    image = workflow.directory / "model.sif"
+    shutil.copy(toy_image, image)
+    size = image.stat().st_size
+    os.truncate(image, 1 << 40)
+    experiment = workflow.experiment(
+        model=in_image(image), space=toy_space(), search={"strategy": "random", "evaluations": 2}
+    )
+    controller = workflow.start("--site", "local-threads", "--experiment", experiment, "--output", "run")
+    try:
+        assert eventually(lambda: (workflow.directory / "run/journal.jsonl").exists(), 60)
+        controller.terminate()
+        output, _ = controller.communicate(timeout=60)
+    finally:
+        os.truncate(image, size)
+    assert (controller.returncode, output.splitlines()[-1]) == (
+        130, f"interrupted; resume with: python -m workflow.run --resume {workflow.directory}/run",
+    ), output  # fmt: skip
+    done = workflow.run("--resume", "run")
+    assert done.returncode == 0, done.stdout

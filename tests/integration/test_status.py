@@ -141,7 +141,8 @@ def test_what_is_no_run_is_bad_input(tmp_path: Path, make: Any, problem: str) ->
 
 def test_a_run_that_nobody_has_begun_is_shown_as_such(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(json.dumps(toy_experiment()))
-    assert "no controller has begun it yet" in command("status", tmp_path).stdout
+    told = command("status", tmp_path).stdout
+    assert f"no controller has begun it yet\nresume with: python -m workflow.run --resume {tmp_path}\n" in told
 
 
 def test_runs_lists_what_can_be_read(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from workflow.trial import Params
 Condition = Literal["new", "running", "interrupted", "stale", "ended"]
 """``new``: no controller has begun it; ``stale``: its controller is gone without a word."""
 
-_RESUMABLE = ("interrupted", "stale")
+_RESUMABLE = ("new", "interrupted", "stale")
 
 _POINTS = 120
 """Of the course of the best value."""
@@ -139,8 +139,8 @@ class Snapshot:
     """``history`` is the best value after equal numbers of trials, from the first success on.
 
     ``winner`` is None until the finalists' re-runs have decided, or where there are none: then the search's best wins.
-    ``resume`` is the command that goes on with what was interrupted. ``damaged`` lines of the journal could not be
-    read.
+    ``resume`` is the command that goes on with what was interrupted or has not begun. ``damaged`` lines of the journal
+    could not be read.
     """
 
     name: str
