@@ -18,10 +18,13 @@ from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
 from workflow.runtimes import Bind, Options
 from workflow.stages import PATH_NAMES
-from workflow.state import State
+from workflow.state import Record, State
 from workflow.trial import Outcome, Params, Trial, spoken
 
 Key = str
+
+REUSED = 0
+"""The attempt of an outcome that was taken from an earlier run."""
 
 MOST_FILES = 2000
 """Files of a bind's source up to which it is known by its contents; it may be a whole file system."""
@@ -36,11 +39,11 @@ class Memo:
         self.different: list[str] = []
         """Runs with another model, data or arguments: nothing of theirs can be reused."""
         for run in map(RunDir, map(Path, runs)):
-            state = _state(run)
-            if inputs is None or state.inputs != inputs:
+            past = _past(run)
+            if inputs is None or inputs not in past.inputs:
                 self.different.append(str(run.path))
             else:
-                self._take(run, state)
+                self._take(run, past, inputs)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -52,15 +55,37 @@ class Memo:
             return None
         return replace(known, trial_id=trial.id)
 
-    def _take(self, run: RunDir, state: State) -> None:
-        for trial in (*state.trials.values(), *state.reruns.values()):
-            outcome = state.outcome_of(trial.id)
-            if outcome is None or outcome.kind != "ok":
+    def _take(self, run: RunDir, past: _Past, inputs: str) -> None:
+        for trial in (*past.state.trials.values(), *past.state.reruns.values()):
+            outcome = past.state.outcome_of(trial.id)
+            if outcome is None or outcome.kind != "ok" or past.inputs_of(outcome) != inputs:
                 continue
             source = outcome.source or str(run.trial_attempt(trial.id, outcome.attempt))
             evidence = f"reused from {run.path}, {spoken(trial.id)}"
-            reused = Outcome(trial.id, 0, "ok", outcome.value, outcome.metrics, evidence=evidence, source=source)
+            reused = Outcome(trial.id, REUSED, "ok", outcome.value, outcome.metrics, evidence=evidence, source=source)
             self._found.setdefault(_key(trial.params, trial.fidelity), reused)
+
+
+class _Past:
+    """What a run's journal comes to, and which inputs each attempt had: they may change where a run is resumed."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.inputs: set[str] = set()
+        self._began: dict[tuple[int | str, int], str | None] = {}
+
+    def apply(self, record: Record) -> None:
+        self.state.apply(record)
+        if self.state.inputs is not None:
+            self.inputs.add(self.state.inputs)
+        if record["type"] == "attempt":
+            self._began[record["trial"], record["attempt"]] = self.state.inputs
+        elif record["type"] == "outcome" and record["outcome"]["attempt"] == REUSED:
+            self._began[record["outcome"]["trial_id"], REUSED] = self.state.inputs
+
+    def inputs_of(self, outcome: Outcome) -> str | None:
+        """None where the record of its beginning is gone."""
+        return self._began.get((outcome.trial_id, outcome.attempt))
 
 
 @dataclass(frozen=True)
@@ -157,9 +182,9 @@ def _key(params: Params, fidelity: float | None) -> Key:
     return json.dumps([sorted(kept.items()), fidelity])
 
 
-def _state(run: RunDir) -> State:
+def _past(run: RunDir) -> _Past:
     try:
-        return Follower(run.journal, State).look()
+        return Follower(run.journal, _Past).look()
     except OSError as error:
         what = f"{run.path} is no run that can be read ({error.strerror})"
         problems = Problems("reuse")

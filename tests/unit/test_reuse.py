@@ -25,6 +25,7 @@ def test_reruns_of_earlier_runs_are_reused_as_its_trials_are(tmp_path: Path) -> 
         {"type": "inputs", "digest": "same"},
         {"type": "asked", "trial": searched.to_json()},
         {"type": "finals", "reruns": [again.to_json()]},
+        *({"type": "attempt", "trial": t.id, "attempt": 2} for t in (searched, again)),
         *({"type": "outcome", "outcome": Outcome(t.id, 2, "ok", 0.5).to_json()} for t in (searched, again)),
     )
     journal.close()
@@ -37,6 +38,36 @@ def test_reruns_of_earlier_runs_are_reused_as_its_trials_are(tmp_path: Path) -> 
     assert found.evidence.endswith("re-run 0")
     assert memo.find(Trial(3, 3, {"x": 1, "seed": 6})) is None
     assert memo.find(Trial(3, 3, {"x": 1})) is not None
+
+
+@pytest.mark.parametrize("inputs, reused", [("before", [0, 1, 4]), ("after", [2, 3]), ("never", [])])
+def test_results_are_reused_by_what_they_came_from(tmp_path: Path, inputs: str, reused: list[int]) -> None:
+    """Also where a resume has changed it in mid-run; trial 1 ended after that and had begun before, 3 was reused."""
+    run, trials = RunDir(tmp_path), [Trial(n, n, {"x": n}) for n in range(5)]
+
+    def ended(number: int, attempt: int = 1) -> dict[str, object]:
+        source = "" if attempt else str(tmp_path)
+        return {"type": "outcome", "outcome": Outcome(number, attempt, "ok", 0.5, source=source).to_json()}
+
+    journal = Journal(run.journal)
+    journal.append(
+        *({"type": "asked", "trial": trial.to_json()} for trial in trials),
+        {"type": "inputs", "digest": "before"},
+        *({"type": "attempt", "trial": number, "attempt": 1} for number in (0, 1)),
+        ended(0),
+        {"type": "inputs", "digest": "after"},
+        {"type": "attempt", "trial": 2, "attempt": 1},
+        ended(1), ended(2), ended(3, attempt=0),
+        {"type": "inputs", "digest": "before"},
+        {"type": "attempt", "trial": 4, "attempt": 1},
+        ended(4),
+    )  # fmt: skip
+    journal.close()
+    for trial in trials:
+        run.trial_attempt(trial.id, 1).mkdir(parents=True)
+    memo = Memo((str(tmp_path),), inputs)
+    assert [trial.id for trial in trials if memo.find(trial) is not None] == reused
+    assert bool(memo.different) == (not reused)
 
 
 def read(path: Path, *written: Path) -> Source:
