@@ -28,6 +28,10 @@ from workflow.trial import NO_TRIAL, Outcome, Trial, is_rerun, spoken
 
 _TICK = 0.5
 
+_OTHER_INPUTS = """\
+warning: what trainings get beside their hyperparameters (the model, its data and arguments, variables, binds) is not
+what the results so far came from: later ones may not compare with them"""
+
 
 class Observer(Protocol):
     """Hears of what changed; for the live view and the tables."""
@@ -140,9 +144,11 @@ class Campaign:
     # -- resuming ------------------------------------------------------------------------------------------------
 
     def _note_inputs(self) -> None:
-        digest = self.runner.inputs(self.state.latest)
-        if digest != self.state.inputs:
+        digest, before = self.runner.inputs(self.state.latest), self.state.inputs
+        if digest != before:
             self.journal.append({"type": "inputs", "digest": digest})
+            if None not in (digest, before) and any(o.kind == "ok" for o in self.state.outcomes.values()):
+                self.observer.say(_OTHER_INPUTS)
         for note in self.runner.notes:
             self.observer.say(note)
 

@@ -67,7 +67,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line; a reader that went away (a closed pipe or terminal, a full disk) must not end a campaign."""
-        if self.quiet:
+        if self.quiet and not text.startswith("warning: "):
             return
         try:
             self.console.print(text, markup=False, soft_wrap=True)

@@ -110,6 +110,7 @@ class Site:
         self.memo: dict[Any, Outcome] = {}
         self.expected: dict[int, Expectation | None] = {}
         self.told: dict[int, list[tuple[int, float]]] = {}
+        self.digest: str | None = "digest"
 
     def event(self) -> None:
         self.events += 1
@@ -130,7 +131,7 @@ class Site:
         return len(self.hosts)
 
     def inputs(self, record: Record) -> str | None:
-        return "digest"
+        return self.digest
 
     @property
     def notes(self) -> list[str]:

@@ -515,6 +515,21 @@ def test_finished_campaign_runs_nothing_at_a_resume(path: Path) -> None:
     assert again.ended
 
 
+def test_a_resume_with_other_arguments_is_warned_of(path: Path) -> None:
+    def resumed(evaluations: int, digest: str | None) -> str:
+        site = Site(path)
+        site.digest = digest
+        lead(site, PLAN, replace(SETTINGS, strategy="random", evaluations=evaluations))
+        return "\n".join(site.said)
+
+    told = "is not\nwhat the results so far came from"
+    assert told not in resumed(2, "digest")
+    assert told not in resumed(4, "digest")
+    assert told in resumed(6, "another")
+    assert told not in resumed(8, "another")
+    assert told not in resumed(10, None), "nobody knows"
+
+
 def test_resume_trains_on_the_preprocessed_data(path: Path) -> None:
     site = Site(path, faults={("preprocess", -1, 1): lost()}, hook=interrupt_after(3, now=False))
     with pytest.raises(Interrupted):
