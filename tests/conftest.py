@@ -44,13 +44,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path.parent.name != "slurm", item.path.name != "test_parsl.py"))
 
 
-def toy_space(sleep: float = 0.0, together: int = 1) -> list[dict[str, Any]]:
-    """``sleep`` is in seconds; none of the first ``together`` trials ends before all of them have begun."""
+def toy_space(sleep: float = 0.0, together: int = 1, until: Path | str = "") -> list[dict[str, Any]]:
+    """``sleep`` is in seconds; none of the first ``together`` trials ends before all of them have begun, none at all
+    before there is the file ``until``."""
     return [
         {"name": "x", "type": "float", "lower": 0, "upper": 1},
         {"name": "y", "type": "float", "lower": 0, "upper": 1},
         {"name": "sleep", "type": "constant", "value": sleep},
         {"name": "together", "type": "constant", "value": together},
+        *([{"name": "until", "type": "constant", "value": str(until)}] if until else []),
         {"name": "model_outdir", "type": "constant", "value": "/nowhere/shared"},
     ]
 
@@ -120,7 +122,7 @@ class Workflow:
     def managers(self) -> list[psutil.Process]:
         """Parsl's pools, without the shells and watchers around them."""
         found = self.named("process_worker_pool.py")
-        return [p for p in found if "supervise.py" not in command_line(p) and "bash" not in command_line(p)[:10]]
+        return [p for p in found if "worker/pool.py" not in command_line(p) and "bash" not in command_line(p)[:10]]
 
     def interchanges(self) -> list[psutil.Process]:
         return self.named("HTEX interchange")

@@ -1515,7 +1515,7 @@ class FakePbs:
         found: dict[str, Attributes] = self._control("jobs")
         return found
 
-    def until(self, job: str, state: str, seconds: float = 10) -> Attributes:
+    def until(self, job: str, state: str, seconds: float = 60) -> Attributes:
         """Waits for a state and returns the attributes then."""
         deadline = time.monotonic() + seconds
         while (found := self.jobs()[job])["job_state"] != state:

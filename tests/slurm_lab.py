@@ -178,7 +178,7 @@ class SlurmLab:
         if noticed:
             self.run("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=crash")
 
-    def restart(self, node: str, timeout: float = 30) -> None:
+    def restart(self, node: str, timeout: float = 60) -> None:
         """Boots the node, crashed or not; returns when the controller, if one runs, has it in its service."""
         self._kill(node)
         booted = int(time.time())
@@ -207,7 +207,7 @@ class SlurmLab:
             raise LabError(f"slurmctld has not ended in {timeout:g} s; {cell.tail()}")
         self._kill("ctl")
 
-    def start_controller(self, timeout: float = 30) -> None:
+    def start_controller(self, timeout: float = 60) -> None:
         """Starts slurmctld on the state that it has saved, if any."""
         self._start("ctl", "slurmctld", "-D", "-f", self.env["SLURM_CONF"])
         self._wait("ctl", lambda: "is UP" in self.run("scontrol", "ping"), timeout)
@@ -270,7 +270,7 @@ class SlurmLab:
         options += [f"--socket={run / 'munge.socket'}", "--origin=127.0.0.1"]
         # force: the directories above are private, which is as it should be where only root is a client.
         self._start("munged", "munged", "--foreground", "--force", *options)
-        self._wait("munged", (run / "munge.socket").exists, 10)
+        self._wait("munged", (run / "munge.socket").exists, 60)
 
     def _start_node(self, node: str) -> None:
         self._start(node, "slurmd", "-D", "-N", node, "-f", self.env["SLURM_CONF"])
@@ -294,7 +294,7 @@ class SlurmLab:
             raise LabError(f"{name} is not running (running: {', '.join(self._cells) or 'nothing'})")
         return self._cells[name]
 
-    def _wait_registered(self, node: str, since: float = 0, timeout: float = 30) -> None:
+    def _wait_registered(self, node: str, since: float = 0, timeout: float = 60) -> None:
         def registered() -> bool:
             fields = self._node_fields(node)
             started = fields["SlurmdStartTime"]
@@ -393,7 +393,7 @@ class _Cell:
                 start_new_session=True,  # a Ctrl-C for the tests is not one for the daemon
             )
         self._init = self._namespace = 0
-        if not eventually(self._find_init, 10):
+        if not eventually(self._find_init, 60):
             self._unshare.kill()
             raise LabError(f"{name} does not start; {self.tail()}")
 
@@ -417,7 +417,7 @@ class _Cell:
     def signal_all(self, number: signal.Signals) -> None:
         """Again and again: what is about to be stopped may still fork."""
         stopped = number == signal.SIGSTOP
-        if not eventually(lambda: self._signal_once(number, stopped), 10):
+        if not eventually(lambda: self._signal_once(number, stopped), 60):
             raise LabError(f"processes {self.pids()} do not take {number.name}")
 
     def _signal_once(self, number: signal.Signals, stopped: bool) -> bool:

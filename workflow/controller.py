@@ -7,7 +7,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from types import FrameType
 from typing import Any
@@ -63,7 +63,7 @@ def control(
     lock = RunLock(run.lock)
     lock.acquire(progress.say)
     try:
-        with closing(_open_journal(run, progress)) as journal:
+        with closing(_open_journal(run, lock, progress)) as journal:
             _check_definition(experiment, site, run, journal)
             about = _provenance(experiment, site, journal, progress, accept_image=accept_image)
             _keep_definition(experiment, site, run)
@@ -79,9 +79,9 @@ def control(
         lock.release()
 
 
-def _open_journal(run: RunDir, progress: Progress) -> Journal:
+def _open_journal(run: RunDir, lock: RunLock, progress: Progress) -> Journal:
     try:
-        journal = Journal(run.journal, progress.tally.apply)
+        journal = Journal(run.journal, progress.tally.apply, lock.check)
     except OSError as error:
         raise SiteError(f"{run.journal}: cannot be opened ({error.strerror}); mend it, then resume") from error
     for note in journal.notes:
@@ -177,7 +177,7 @@ class _Lead:
             experiment.varying, experiment.objectives, experiment.search.population_size, site.capacity,
             runner.arguments, runner.there, self.budgets,
         )  # fmt: skip
-        self.writer = _TableWriter(run, self.table)
+        self.writer = _TableWriter(run, self.table, journal.lost)
 
     def to_the_end(self, about: dict[str, Any], notifier: Notifier) -> int:
         """Run the campaign, ``about`` which its first record tells; returns the exit code. Raises WorkflowError."""
@@ -254,9 +254,12 @@ def _resume_hint(run: RunDir) -> str:
 
 
 class _TableWriter:
-    def __init__(self, run: RunDir, table: Table) -> None:
+    """``lost`` tells why the run no longer is this controller's."""
+
+    def __init__(self, run: RunDir, table: Table, lost: Callable[[], str]) -> None:
         self.run = run
         self.table = table
+        self.lost = lost
         self._next = time.monotonic() + _TABLES_INTERVAL
 
     def now_and_then(self, campaign: Campaign) -> None:
@@ -267,8 +270,8 @@ class _TableWriter:
             self._next = time.monotonic() + max(_TABLES_INTERVAL, 100 * (time.monotonic() - start))
 
     def write(self, campaign: Campaign) -> None:
-        if self.run.gone:
-            raise SiteError(self.run.gone)
+        if reason := self.run.gone or self.lost():
+            raise SiteError(reason)
         write_tables(self.run, self.table, campaign.state, campaign.search)
 
 

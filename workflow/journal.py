@@ -42,14 +42,17 @@ class Journal:
     >>> directory.cleanup()
     """
 
-    def __init__(self, path: Path, hear: Callable[[Record], None] = lambda record: None) -> None:
+    def __init__(
+        self, path: Path, hear: Callable[[Record], None] = lambda record: None, lost: Callable[[], str] = lambda: ""
+    ) -> None:
         """Open or create ``path``, replay it, and repair a torn end.
 
-        ``hear`` is called with each valid record, those of the past included. Raises InputError for a journal of a
-        newer version.
+        ``hear`` is called with each valid record, those of the past included. ``lost`` tells why the run no longer is
+        this process's, empty while it is. Raises InputError for a journal of a newer version.
         """
         self.path = path
         self.hear = hear
+        self.lost = lost
         self.state = State()
         self.notes: list[str] = []
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
@@ -58,7 +61,8 @@ class Journal:
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write records to the disk, then fold them in.
 
-        Raises SiteError if the disk takes them not; the journal is then as it was before.
+        Raises SiteError if the disk takes them not, or the run is another controller's by now; the journal is then as
+        it was before.
         """
         now = time.time()
         lines = [_seal({"type": record["type"], "at": now, **record}) for record in records]
@@ -66,6 +70,8 @@ class Journal:
         status = os.fstat(self._file)
         if not status.st_nlink or not self._is_in_place(status):
             raise SiteError(f"{self.path}: is gone: the run's directory was deleted or moved while it was led")
+        if reason := self.lost():
+            raise SiteError(reason)
         try:
             _write_all(self._file, data)
             os.fsync(self._file)

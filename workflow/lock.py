@@ -67,7 +67,7 @@ class RunLock:
         """Why the run no longer belongs to this controller that holds it, by its file; empty while it does."""
         owner = _read(self.path)
         if self._thread is not None and (owner is None or (owner and owner.get("nonce") != self.nonce)):
-            gone = f"{self.path} is gone: was its run deleted or moved?"
+            gone = f"{self.path} is gone: its run was deleted or moved, or another controller has led it since"
             self.lost = gone if owner is None else f"{_named(owner)} took the run over"
         return self.lost
 

@@ -73,8 +73,8 @@ def test_a_timeout_ends_all_that_a_training_started(workflow: Workflow, toy_imag
     assert done.returncode == 4, done.stdout
     for (attempt,) in results(workflow.directory / "run").values():
         assert attempt["ended_by"] == "timeout after 2 s"
-        assert attempt["ended"] - attempt["started"] < 5
-    assert not workflow.processes()
+        assert attempt["ended"] - attempt["started"] < 20
+    assert eventually(lambda: not workflow.processes(), 20), workflow.processes()
 
 
 def test_the_older_contract(workflow: Workflow, toy_image: Path) -> None:

@@ -70,10 +70,10 @@ class Globus:
         path.write_text(yaml.safe_dump(data))
         return path
 
-    def experiment(self, sleep: float = 0.0, timeout: float = 20, **changes: Any) -> Path:
+    def experiment(self, sleep: float = 0.0, timeout: float = 20, until: Path | str = "", **changes: Any) -> Path:
         stages = {name: {"timeout": timeout} for name in ("preprocess", "train", "infer")}
         data = toy_experiment(
-            model={"scripts": str(self.there / "toy")}, stages=stages, space=toy_space(sleep),
+            model={"scripts": str(self.there / "toy")}, stages=stages, space=toy_space(sleep, until=until),
             search={"strategy": "random", "evaluations": 8}, **changes,
         )  # fmt: skip
         path = self.here / "experiment.yaml"

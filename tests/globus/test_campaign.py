@@ -54,16 +54,16 @@ def test_what_is_lost_never_comes_or_comes_late_runs_again(stand_in: Globus) -> 
     On a busy machine others may wait too long, too: that must not make them fail.
     """
     first = stand_in.remote_run / "trials/0000/attempt-1"
-    stand_in.prepare(task_1=str(first / ".workflow-heartbeat"), task_2="never", task_3=14)
+    stand_in.prepare(task_1=str(first / ".workflow-heartbeat"), task_2="never", task_3=60)
     stand_in.start_endpoint()
-    site = stand_in.site(queue_timeout=7, workers=4)
-    arguments = ("--site", site, "--experiment", stand_in.experiment(sleep=1.5, timeout=6, max_attempts=20))
+    site = stand_in.site(queue_timeout=15, workers=4)
+    arguments = ("--site", site, "--experiment", stand_in.experiment(sleep=5, timeout=15, max_attempts=20))
     code, output = stand_in.run(*arguments, margin=0.5)
     assert code == 0, output
     lost = {o["trial_id"]: o for o in reversed(outcomes(stand_in)) if o["kind"] == "lost"}
     assert {0, 1, 2} <= lost.keys() and {o["cause"] for o in lost.values()} == {"infrastructure"}
     assert "WorkerLost: Task failure due to loss of worker" in lost[0]["evidence"]
-    assert f"endpoint {ENDPOINT}: no answer within queue_timeout (7 s)" in lost[1]["evidence"]
+    assert f"endpoint {ENDPOINT}: no answer within queue_timeout (15 s)" in lost[1]["evidence"]
     assert "no answer" in lost[2]["evidence"]
     ok = {o["trial_id"]: o["attempt"] for o in outcomes(stand_in) if o["kind"] == "ok"}
     assert sorted(ok) == list(range(8)) and ok[1] > 1 and ok[2] > 1
@@ -97,12 +97,14 @@ def test_the_end_does_not_wait_for_what_cannot_be_stopped(stand_in: Globus) -> N
 def test_what_ended_while_no_controller_lived_is_adopted(stand_in: Globus) -> None:
     stand_in.prepare()
     stand_in.start_endpoint()
-    arguments = ("--site", stand_in.site(), "--experiment", stand_in.experiment(sleep=2))
+    go = stand_in.spool / "go"
+    arguments = ("--site", stand_in.site(), "--experiment", stand_in.experiment(until=go, timeout=90))
     process = stand_in.controller("--output", stand_in.here / "toy-run", *arguments)
     trials = stand_in.remote_run / "trials"
     assert eventually((trials / "0001" / "attempt-1" / ".workflow-heartbeat").exists, 60)
     process.kill()
     process.wait()
+    go.touch()
     left = [trials / name / "attempt-1" / "result.json" for name in ("0000", "0001", "0002")]
     assert eventually(lambda: all(path.exists() for path in left), 60)
     assert not results(stand_in.here / "toy-run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_a_failure_is_a_result(tmp_path: Path) -> None:
 
 def test_a_task_that_comes_too_late_does_not_begin(tmp_path: Path) -> None:
     reply = run(tmp_path, "true", start_by=time.time() - 5)
-    assert reply["result"] is None and reply["why"] == "it reached a worker 5 s too late"
+    assert reply["result"] is None and re.fullmatch(r"it reached a worker \d+ s too late", reply["why"])
     assert not (tmp_path / "run").exists()
 
 

@@ -13,7 +13,7 @@ from tests.conftest import Workflow, journal
 DEEDS = {
     "works": "true",
     "exits": "echo loading data; echo 'ValueError: no drug 7' >&2; exit 3",
-    "hangs": "trap '' TERM; while echo busy; do sleep 1; done",
+    "hangs": "trap '' TERM; while echo busy; do sleep 0.1; done",
     "is_silent": "echo epoch 1; sleep 60",
     "has_no_metric": "rm val_scores.json",
     "has_nan": "echo '{\"mse\": NaN}' > val_scores.json",
@@ -26,8 +26,8 @@ DEEDS = {
 EXPECTED = {
     "works": ("ok", "", ""),
     "exits": ("failed", "model", "exit code 3; last line: ValueError: no drug 7"),
-    "hangs": ("failed", "model", "timeout after 3 s; last line: busy"),
-    "is_silent": ("failed", "model", "stalled: no output for 1.5 s; last line: epoch 1"),
+    "hangs": ("failed", "model", "timeout after 16 s; last line: busy"),
+    "is_silent": ("failed", "model", "stalled: no output for 8 s; last line: epoch 1"),
     "has_no_metric": ("failed", "model", "neither val_scores.json nor an IMPROVE_RESULT line of this attempt has it"),
     "has_nan": ("failed", "model", "nan"),
     "has_garbage": ("failed", "model", "val_scores.json is not JSON"),
@@ -53,7 +53,7 @@ def test_every_failure_is_told_as_what_it_is(workflow: Workflow) -> None:
     (workflow.directory / "initial.csv").write_text("deed\n" + "\n".join(DEEDS) + "\n")
     experiment = workflow.experiment(
         model=model(workflow.directory, train),
-        stages={"train": {"timeout": "3s", "stall_timeout": "1.5s"}},
+        stages={"train": {"timeout": "16s", "stall_timeout": "8s"}},
         space=[{"name": "deed", "type": "categorical", "element_type": "string", "values": list(DEEDS)}],
         search={
             "strategy": "random", "evaluations": len(DEEDS), "population_size": 99, "initial_population": "initial.csv",

@@ -6,6 +6,7 @@ import errno
 import json
 import logging
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -90,9 +91,9 @@ def test_intermediate_values_of_running_trials_are_told_once(watching: StageRunn
     assert list(watching.intermediate()) == [(0, [(1, 0.5)])]
     with first.open("a") as file:
         file.write("ss 0.25\nepoch 3 val_loss 0.125\n")
-    time.sleep(0.1)
+    watching._logs._next_look = 0.0  # a first look that took some milliseconds would put it off
     assert list(watching.intermediate()) == [(0, [(2, 0.25), (3, 0.125)])]
-    time.sleep(0.1)
+    watching._logs._next_look = 0.0
     assert list(watching.intermediate()) == []
 
 
@@ -210,9 +211,9 @@ def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: Sta
     process = subprocess.Popen(["sleep", "100"])
     try:
         leave_beat(runner, 0, **identity(process.pid))
-        killer = threading.Timer(1.2, process.kill)
-        killer.start()
-        assert 1.0 < seconds_of_recovery(runner) < 10.0
+        threading.Timer(1.2, process.kill).start()
+        seconds_of_recovery(runner)
+        assert process.wait(0) == -signal.SIGKILL
     finally:
         process.kill()
         process.wait()
@@ -220,22 +221,28 @@ def test_a_supervisor_on_this_host_is_waited_for_as_long_as_it_lives(runner: Sta
     assert seconds_of_recovery(runner) < 10.0, "it is known to be dead"
 
 
-def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(runner: StageRunner) -> None:
+def test_a_supervisor_elsewhere_is_waited_for_while_it_beats(
+    runner: StageRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock of its own: it beats for 4 s."""
     runner.site = replace(runner.site, patience=1.0)
     heard: list[str] = []
     runner.say = heard.append
     beat = leave_beat(runner, 0, host="elsewhere", pid=1) / HEARTBEAT
-    beating = threading.Event()
+    clock = 0.0
 
-    def beat_on() -> None:
-        while not beating.wait(0.2):
-            os.utime(beat)
+    def sleep(seconds: float) -> None:
+        nonlocal clock
+        clock += seconds
+        if clock < 4.0:
+            os.utime(beat, (clock, clock))
 
-    thread = threading.Thread(target=beat_on)
-    thread.start()
-    threading.Timer(4.0, beating.set).start()
-    assert 4.5 < seconds_of_recovery(runner) < 15.0
-    thread.join()
+    with monkeypatch.context() as context:
+        fake = SimpleNamespace(monotonic=lambda: clock, sleep=sleep, time=time.time)
+        context.setattr("workflow.attempt.time", fake)
+        context.setattr("workflow.runner.time", fake)
+        seconds_of_recovery(runner)
+    assert 4.5 < clock < 6.0
     assert heard == ["waiting for 1 attempts that may still run to end, or to fall silent"]
     runner.lock.path.touch()
     os.utime(beat, (time.time() - 100,) * 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,9 @@ SITE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def on_pbs(workflow: Workflow, *settings: str) -> list[str]:
+def on_pbs(workflow: Workflow, *settings: str, until: Path | str = "") -> list[str]:
     (workflow.directory / "fake.yaml").write_text(yaml.safe_dump(SITE))
-    workflow.experiment(space=toy_space(1.0, together=8), search={"strategy": "random", "evaluations": 24})
+    workflow.experiment(space=toy_space(1.0, together=8, until=until), search={"strategy": "random", "evaluations": 24})
     changes = [word for setting in settings for word in ("--set", setting)]
     return ["--site", "fake.yaml", "--experiment", "experiment.yaml", "--output", "run", *changes]
 
@@ -50,12 +51,13 @@ def test_a_campaign(workflow: Workflow, pbs: FakePbs, settings: tuple[str, ...])
 
 
 def test_a_block_that_is_deleted_is_replaced_while_qstat_fails(workflow: Workflow, pbs: FakePbs) -> None:
-    controller = workflow.start(*on_pbs(workflow))
-    run = workflow.directory / "run"
-    assert eventually(lambda: run.exists() and len(results(run)) >= 8, 60)
+    run, go = workflow.directory / "run", workflow.directory / "go"
+    controller = workflow.start(*on_pbs(workflow, until=go))
+    assert eventually(lambda: len(list(run.glob("trials/*/*/argv.json"))) >= 8, 60)
     pbs.fail_next("qstat", 3, 255, "qstat: cannot connect to server login1 (errno=111)")
     job = next(name for name, about in pbs.jobs().items() if about["job_state"] == "R")
     subprocess.run(["qdel", job], check=True)
+    go.touch()
     output, _ = controller.communicate(timeout=120)
     assert controller.returncode == 0, output
     check_all_done(workflow, pbs)

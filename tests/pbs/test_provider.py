@@ -68,7 +68,7 @@ def states(provider: SteadyPBS, *jobs: str) -> list[str]:
 class TestStatus:
     """A job is over when PBS says so, and at no other time."""
 
-    @settings("pbs", [{"poll": 5}], indirect=True)
+    @settings("pbs", [{"poll": 50}], indirect=True)
     def test_from_the_queue_to_the_end(self, pbs: FakePbs, provider: SteadyPBS) -> None:
         pbs.schedule(False)
         job = submit(provider, WAITS)
@@ -117,7 +117,7 @@ class TestStatus:
         jobs = [submit(provider, WAITS), submit(provider, LONG, 1)]
         assert states(provider, *jobs) == ["RUNNING", "RUNNING"]
         (pbs.home / "go").touch()
-        assert eventually(lambda: jobs[0] not in pbs.jobs(), 5)
+        assert eventually(lambda: jobs[0] not in pbs.jobs(), 60)
         assert states(provider, *jobs) == ["COMPLETED", "RUNNING"]
 
     def test_the_history_says_nothing_of_a_job(self, pbs: FakePbs, provider: SteadyPBS) -> None:
@@ -227,7 +227,7 @@ class TestCancel:
         assert pbs.until(jobs[0], "F")["Exit_status"] == "271"
         pbs.until(jobs[2], "F")
 
-    @settings("pbs", [{"poll": 5}], indirect=True)
+    @settings("pbs", [{"poll": 50}], indirect=True)
     def test_a_job_that_is_ending(self, pbs: FakePbs, provider: SteadyPBS) -> None:
         """It is no longer to be cancelled, and still to be asked for."""
         jobs = [submit(provider, "true"), submit(provider, LONG, 1)]

@@ -18,4 +18,4 @@ def test_tables_of_a_run_that_is_gone_say_so(tmp_path: Path) -> None:
     """Whoever notices it first."""
     table = Table(("x",), [Objective("val_loss")], population_size=4, workers=2)
     with pytest.raises(SiteError, match="is gone: it was deleted or moved"):
-        _TableWriter(RunDir(tmp_path / "moved"), table).write(cast(Any, None))
+        _TableWriter(RunDir(tmp_path / "moved"), table, lambda: "").write(cast(Any, None))

@@ -71,8 +71,8 @@ def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hook]:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_TIMEOUT", 0.5)
-    monkeypatch.setattr(module, "_PATIENCE", 5.0)
+    monkeypatch.setattr(module, "_TIMEOUT", 20.0)
+    monkeypatch.setattr(module, "_PATIENCE", 30.0)
 
 
 def send(settings: NotifySettings | None, *events: str) -> list[str]:
@@ -119,7 +119,8 @@ def test_a_server_that_refuses_is_told_once(hook: Hook, status: int) -> None:
     assert [path for path, *_ in hook.got] == ["/sEcReT"] * 2
 
 
-def test_a_server_that_hangs_delays_nothing(hook: Hook) -> None:
+def test_a_server_that_hangs_delays_nothing(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_TIMEOUT", 3.0)
     hook.answers.clear()
     said: list[str] = []
     with Notifier(NotifySettings(webhook="HOOK"), said.append) as notifier:
@@ -155,20 +156,20 @@ def test_a_command_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None
     pids = tmp_path / "pids"
     text = "import os, subprocess, sys, time; child = subprocess.Popen(['sleep', '60']); "
     text += "open(sys.argv[1], 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(60)"
-    module._TIMEOUT = 3.0
+    module._TIMEOUT = 6.0
     (warning,) = send(script(text, str(pids)), "end")
-    assert "it took longer than 3 s" in warning
+    assert "it took longer than 6 s" in warning
     assert eventually(lambda: not any(map(_is_alive, pids.read_text().split())), 10)
 
 
 def test_the_end_waits_for_a_limited_time(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_TIMEOUT", 30.0)
-    monkeypatch.setattr(module, "_PATIENCE", 0.3)
+    monkeypatch.setattr(module, "_PATIENCE", 3.0)
     hook.answers.clear()
     began = time.monotonic()
     settings = NotifySettings((sys.executable, "-c", "import time; time.sleep(60)"), "HOOK")
     assert send(settings, "end", "failure") == []
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
     children = psutil.Process(os.getpid()).children(recursive=True)
     assert eventually(lambda: not any("time.sleep(60)" in " ".join(_words(child)) for child in children), 10)
 

@@ -1,7 +1,7 @@
 """A model without a model: notes its arguments, sleeps, and scores a smooth function of its hyperparameters.
 
 ``toy.py STAGE ARGUMENTS``, as the interface scripts are called. The option ``--sleep`` is in seconds; with
-``--together`` a trial first waits until so many of its run's have begun, for a minute at most.
+``--together`` a trial first waits until so many of its run's have begun, with ``--until`` for a file.
 """
 
 import json
@@ -22,12 +22,19 @@ def main(stage: str, argv: list[str]) -> None:
         return
     if stage == "train":
         meet(directory.parents[1], int(options.get("together", 1)))
+    wait_for(options.get("until", ""))
     time.sleep(float(options.get("sleep", 0)))
     if stage == "infer":
         (directory / "test_scores.json").write_text('{"mse": 0.5}')
         return
     x, y = float(options.get("x", 0)), float(options.get("y", 0))
     (directory / "val_scores.json").write_text(json.dumps({"mse": (x - 0.3) ** 2 + (y - 0.6) ** 2, "size": x}))
+
+
+def wait_for(file: str) -> None:
+    deadline = time.monotonic() + 100
+    while file and not Path(file).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
 
 
 def meet(trials: Path, together: int) -> None:

@@ -20,7 +20,7 @@ POOL = ROOT / "workflow" / "worker" / "pool.py"
 MARKER = "SUPERVISE_TEST_MARKER"
 MASKS = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK")
 POLL, GRACE = 0.05, 0.2
-SLACK = 1.0
+SLACK = 15.0
 """Seconds, beyond time-out and grace, within which a tree has to be gone."""
 SOON = 20.0
 """Seconds that only a failure uses up."""
@@ -139,6 +139,7 @@ def python(code: str) -> tuple[str, ...]:
 # Children in sessions of their own, of which one daemonized; all of them ignore TERM. "ready" appears last.
 STUBBORN = """
 import os, signal, time
+begun, begins = os.pipe()
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
     signal.signal(number, signal.SIG_IGN)
 def child(depth):
@@ -148,10 +149,13 @@ def child(depth):
             child(depth - 1)
         if depth == 1:
             os._exit(0)
+        if not depth:
+            os.write(begins, b"x")
         time.sleep(600)
 for _ in range(2):
     child(3)
-time.sleep(0.1)
+for _ in range(2):
+    os.read(begun, 1)
 open("ready", "w").close()
 time.sleep(600)
 """

@@ -9,7 +9,7 @@ from tests.unit.worker.stage_bench import Bench, bash
 
 NVIDIA_SMI = """#!/bin/bash
 case $1 in
-    *compute-apps*) [ -f pids ] && cat pids ; exit 0 ;;
+    *compute-apps*) [ -f pids ] && cat pids && echo >> pids.seen ; exit 0 ;;
     *) printf 'GPU-a, 0, NVIDIA A100-SXM4-40GB\\nGPU-b, 1, NVIDIA A100-SXM4-40GB\\n' ;;
 esac
 """
@@ -27,7 +27,8 @@ def with_nvidia_smi(bench: Bench, tmp_path: Path, text: str) -> dict[str, str]:
 def test_gpus_that_a_training_uses_are_seen(bench: Bench, tmp_path: Path) -> None:
     """By process: GPU 0 has one of somebody else."""
     worker = with_nvidia_smi(bench, tmp_path, NVIDIA_SMI)
-    stage = bash('(echo "1, GPU-a"; echo "$$, GPU-b") > new; mv new pids; sleep 2.5')
+    until_seen = "while [ $(cat pids.seen 2>/dev/null | wc -l) -lt 2 ]; do sleep 0.1; done"
+    stage = bash(f'(echo "1, GPU-a"; echo "$$, GPU-b") > new; mv new pids; {until_seen}; sleep 0.5')
     used = bench.run(*stage, worker=worker, watch_gpus=True)["gpus_used"]
     assert used["gpus"] == [{"uuid": "GPU-b", "index": "1", "name": "NVIDIA A100-SXM4-40GB"}]
     assert used["looks"] >= 2 and used["error"] == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import time
@@ -110,21 +111,19 @@ def test_result_says_who_ended_where_and_why(bench: Bench) -> None:
 
 
 def test_a_silent_stage_is_stopped(bench: Bench) -> None:
-    result = bench.run(*bash("for i in 1 2 3 4 5; do echo $i; sleep 0.2; done; sleep 60"), stall_timeout=1.5)
-    assert result["ended_by"] == "stalled: no output for 1.5 s"
+    result = bench.run(*bash("for i in 1 2 3 4 5; do echo $i; sleep 0.2; done; sleep 60"), stall_timeout=5)
+    assert result["ended_by"] == "stalled: no output for 5 s"
     assert result["log_tail"] == "1\n2\n3\n4\n5\n"
 
 
 def test_a_stage_that_speaks_goes_on(bench: Bench) -> None:
-    assert (
-        bench.run(*bash("for i in 1 2 3 4 5 6; do echo $i; sleep 0.5; done"), stall_timeout=2.0)["ended_by"] == "exit"
-    )
+    assert bench.run(*bash("for i in {1..60}; do echo $i; sleep 0.1; done"), stall_timeout=5)["ended_by"] == "exit"
 
 
 def test_a_host_to_be_avoided_hands_the_task_back_after_a_while(bench: Bench) -> None:
     start = time.monotonic()
     result = bench.run(*bash("touch started"), avoid=["elsewhere", socket.gethostname()], avoid_delay=0.5)
-    assert 0.5 < time.monotonic() - start < 5
+    assert 0.5 < time.monotonic() - start < SOON
     assert result["ended_by"].startswith("stopped before it started: it failed on")
     assert not (bench.directory / "started").exists()
     assert bench.run(*bash("touch started"), avoid=["elsewhere"], avoid_delay=60.0)["ended_by"] == "exit"
@@ -328,7 +327,8 @@ def test_stage_that_obeys_ends_before_the_grace_does(bench: Bench) -> None:
 
 def test_term_is_sent_a_second_time(bench: Bench) -> None:
     """Some runtimes lose the first one while they start."""
-    process = bench.start(*bash(f"trap 'echo TERM' TERM; {WAIT}"), grace=0.8)
+    twice = "trap 'echo TERM; [ -e once ] && exit; touch once' TERM"
+    process = bench.start(*bash(f"{twice}; {WAIT}"), grace=8)
     stop(bench)
     assert bench.wait(process)["log_tail"].count("TERM") == 2
 
@@ -353,7 +353,7 @@ def test_a_stage_gets_the_temporary_directory_of_its_node(bench: Bench) -> None:
 def test_a_training_that_takes_longer_than_its_block_has_is_handed_back(bench: Bench, measured: bool) -> None:
     worker = in_pool(0, "0", end=time.time() + 60, started=time.time() - 3540, drain="there")
     result = bench.run(*bash("touch started"), worker=worker, expected={"seconds": 120.0, "measured": measured})
-    assert result["ended_by"].startswith("stopped before it started: its block ends in 5")
+    assert re.match(r"stopped before it started: its block ends in \d+ s", result["ended_by"])
     assert result["block_ends"] and result["block"]["drain"] == "there"
     assert not (bench.directory / "started").exists()
     outcome = judge(result, "train", ["mse"], 7, 1)
@@ -378,7 +378,7 @@ def test_what_fits_or_fits_nowhere_better_is_started(
 
 def test_a_stage_ends_before_its_block_does(bench: Bench) -> None:
     """The scheduler's own kill would leave no result."""
-    result = bench.run(*bash("sleep 60"), worker=in_pool(0, "0", end=time.time() + 6.0))
+    result = bench.run(*bash("sleep 60"), worker=in_pool(0, "0", end=time.time() + 13.0))
     assert result["ended_by"] == "stopped: its block ends"
     outcome = judge(result, "train", ["mse"], 7, 1)
     assert (outcome.kind, outcome.cause) == ("lost", "walltime")
