@@ -175,6 +175,7 @@ def test_the_command_can_be_copied(browser: Browser, report: Path) -> None:
     reader.page.get_by_role("button", name="Copy").click()
     reader.page.get_by_text("Copied").wait_for()
     assert "/attempt-1/command.sh" in reader.page.evaluate("navigator.clipboard.readText()")
+    assert "over the model that is there" in reader.page.locator("body").inner_text()
 
 
 def test_paper_shows_every_plot_in_ink(browser: Browser, report: Path) -> None:

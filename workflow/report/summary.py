@@ -26,6 +26,8 @@ _HALL_OF_FAME = 10
 _WIDEST = 40
 """Characters of a value in a table of many columns."""
 
+_OVERWRITES = "It trains in the trial's own directory, over the model that is there: to keep that, copy it first."
+
 
 def title(run: Run) -> str:
     return foreign(str(run.experiment.get("name") or run.name))
@@ -171,7 +173,7 @@ def _reproduction(run: Run, best: Outcome) -> Html:
     directory = Path(run.directory_of(best))
     script = logs.command(directory)
     line = f"bash {shlex.quote(printable(str(directory / contract.COMMAND)))}"
-    parts = [element("h3", "Run it again"), _copyable(line)]
+    parts = [element("h3", "Run it again"), _copyable(line), element("p", _OVERWRITES, class_="note")]
     if script:
         whole = element("pre", element("code", script))
         parts.append(element("details", element("summary", "What the script runs"), whole))
