@@ -124,7 +124,7 @@ class Campaign:
     def run(self) -> None:
         """Run to the end.
 
-        Raises Interrupted, SiteError or SetupError; in each case the journal holds all that is needed to go on.
+        Raises Interrupted or WorkflowError; in each case the journal holds all that is needed to go on.
         """
         for node, why in self.state.shunned.items():
             self.nodes.shunned[node] = why

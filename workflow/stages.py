@@ -20,7 +20,10 @@ STAGES: tuple[StageName, ...] = ("preprocess", "train", "infer")
 
 
 OUTPUT_DIRS = ("model_outdir", "output_dir", "infer_outdir")
-"""Parameters that always become the attempt's own directory, so that no two trials share one."""
+"""Parameters that become the attempt's own directory, so that no two trials share one.
+
+Not in preprocess where ``ml_data_outdir`` is given.
+"""
 
 # improvelib renamed its directories in 2024; a model knows the old names or the new ones.
 _NEW_NAMES = frozenset({"input_dir", "output_dir", "input_data_dir", "input_model_dir"})

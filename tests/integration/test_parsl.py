@@ -21,7 +21,7 @@ from parsl.jobs.states import JobState, JobStatus
 from parsl.serialize import serialize
 
 from tests.conftest import MARKER, ROOT, Workflow, eventually, journal, results, toy_space, without_walltime
-from workflow.cluster.apps import _by_value
+from workflow.cluster.apps import _by_value, check_length
 from workflow.cluster.executors import (
     _WITHOUT_LOGGING_ERRORS,
     SubmissionGate,
@@ -30,6 +30,7 @@ from workflow.cluster.executors import (
     plain_alias,
     stop_at_unregistered_blocks,
 )
+from workflow.errors import InputError
 from workflow.lock import RunLock
 from workflow.site import load_site
 
@@ -346,6 +347,12 @@ def test_blocks_that_never_register_end_the_site_but_crashed_ones_do_not() -> No
     missing = {str(n): JobStatus(JobState.MISSING, message="no python") for n in range(5, 8)}
     stop_at_unregistered_blocks(executor, {**crashed, **missing})
     assert "no python" in str(found[0])
+
+
+def test_a_command_line_is_limited_in_bytes() -> None:
+    check_length("train", "a" * 120_000)
+    with pytest.raises(InputError, match="its command line has 130000 bytes"):
+        check_length("train", "é" * 65_000)
 
 
 TWO_NODES = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import shlex
 import sys
 import threading
@@ -46,10 +47,10 @@ def command_line(spec: contract.Spec) -> str:
 
 def check_length(title: str, line: str) -> None:
     """Raises InputError for a command line that is too long for Linux."""
-    if len(line) > _MAX_COMMAND:
+    size = len(os.fsencode(line))
+    if size > _MAX_COMMAND:
         raise InputError(
-            f"{title}: its command line has {len(line)} characters\n"
-            f"    -> stay below {_MAX_COMMAND}: pass large values as a file"
+            f"{title}: its command line has {size} bytes\n    -> stay below {_MAX_COMMAND}: pass large values as a file"
         )
 
 
