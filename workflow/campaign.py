@@ -29,8 +29,8 @@ from workflow.trial import NO_TRIAL, Outcome, Trial, is_rerun, spoken
 _TICK = 0.5
 
 _OTHER_INPUTS = """\
-warning: what trainings get beside their hyperparameters (the model, its data and arguments, variables, binds) is not
-what the results so far came from: later ones may not compare with them"""
+warning: what trainings get beside their hyperparameters (data, arguments, variables, binds) is not what the results so
+far came from: later ones may not compare with them"""
 
 
 class Observer(Protocol):
@@ -144,11 +144,12 @@ class Campaign:
     # -- resuming ------------------------------------------------------------------------------------------------
 
     def _note_inputs(self) -> None:
-        digest, before = self.runner.inputs(self.state.latest), self.state.inputs
-        if digest != before:
-            self.journal.append({"type": "inputs", "digest": digest})
-            if None not in (digest, before) and any(o.kind == "ok" for o in self.state.outcomes.values()):
-                self.observer.say(_OTHER_INPUTS)
+        inputs, before = self.runner.inputs(self.state.latest), self.state.inputs
+        if inputs != before:
+            self.journal.append({"type": "inputs", **inputs._asdict()})
+        is_known = inputs.given is not None and before.given is not None
+        if is_known and inputs.given != before.given and any(o.kind == "ok" for o in self.state.outcomes.values()):
+            self.observer.say(_OTHER_INPUTS)
         for note in self.runner.notes:
             self.observer.say(note)
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from workflow.durations import Expectation
 from workflow.rundir import RunDir
 from workflow.stages import StageName
-from workflow.state import Record
+from workflow.state import Inputs, Record
 from workflow.trial import Outcome, Trial
 from workflow.worker import contract
 
@@ -96,8 +96,8 @@ class Runner(Protocol):
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         """Final outcomes that earlier attempts have left, once they have all ended."""
 
-    def inputs(self, record: Record) -> str | None:
-        """A digest of what decides about trainings, by the record of this controller's start. After ``prepared``."""
+    def inputs(self, record: Record) -> Inputs:
+        """What decides about trainings, by the record of this controller's start. After ``prepared``."""
 
     def recall(self, trial: Trial) -> Outcome | None:
         """An earlier run's outcome for this trial, where the user asked for that. After ``inputs``."""

@@ -18,7 +18,7 @@ from workflow.provenance import files_digest, holds_more_files, model_digest
 from workflow.rundir import RunDir
 from workflow.runtimes import Bind, Options
 from workflow.stages import PATH_NAMES
-from workflow.state import Record, State
+from workflow.state import Inputs, Record, State
 from workflow.trial import Outcome, Params, Trial, spoken
 
 Key = str
@@ -34,7 +34,7 @@ class Memo:
     """Successful outcomes of earlier runs by all that decides about them."""
 
     def __init__(self, runs: tuple[str, ...], inputs: str | None) -> None:
-        """``inputs`` is what ``inputs_digest`` says of this run. Raises InputError for a directory that is no run."""
+        """``inputs`` is the digest of this run's. Raises InputError for a directory that is no run."""
         self._found: dict[Key, Outcome] = {}
         self.different: list[str] = []
         """Runs with another model, data or arguments: nothing of theirs can be reused."""
@@ -76,12 +76,13 @@ class _Past:
 
     def apply(self, record: Record) -> None:
         self.state.apply(record)
-        if self.state.inputs is not None:
-            self.inputs.add(self.state.inputs)
+        digest = self.state.inputs.digest
+        if digest is not None:
+            self.inputs.add(digest)
         if record["type"] == "attempt":
-            self._began[record["trial"], record["attempt"]] = self.state.inputs
+            self._began[record["trial"], record["attempt"]] = digest
         elif record["type"] == "outcome" and record["outcome"]["attempt"] == REUSED:
-            self._began[record["outcome"]["trial_id"], REUSED] = self.state.inputs
+            self._began[record["outcome"]["trial_id"], REUSED] = digest
 
     def inputs_of(self, outcome: Outcome) -> str | None:
         """None where the record of its beginning is gone."""
@@ -92,11 +93,11 @@ class _Past:
 class Reuse:
     """What may take the place of a campaign's trainings.
 
-    ``digest`` stands for all that decides about their results beside the hyperparameters, None where that cannot be
-    known; ``sources`` are those of binds.
+    ``inputs`` stand for all that decides about their results beside the hyperparameters; ``sources`` are those of
+    binds.
     """
 
-    digest: str | None
+    inputs: Inputs
     memo: Memo
     sources: Mapping[str, Source]
     wanted: bool
@@ -116,10 +117,10 @@ def reuse_of(
     experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: list[Path],
     binds: Iterable[Bind],
 ) -> Reuse:  # fmt: skip
-    """As ``inputs_digest``, with the sources of ``binds`` and the experiment's earlier runs read."""
+    """As ``inputs_of``, with the sources of ``binds`` and the experiment's earlier runs read."""
     sources = read_sources(binds, written)
-    digest = inputs_digest(experiment, record, site, data, written, sources)
-    return Reuse(digest, Memo(experiment.reuse, digest), sources, bool(experiment.reuse))
+    inputs = inputs_of(experiment, record, site, data, written, sources)
+    return Reuse(inputs, Memo(experiment.reuse, inputs.digest), sources, bool(experiment.reuse))
 
 
 class Source(NamedTuple):
@@ -147,19 +148,16 @@ def _read_source(path: Path, written: list[Path]) -> Source:
         return Source(str(error.strerror), whole=False)
 
 
-def inputs_digest(
+def inputs_of(
     experiment: Experiment, record: Mapping[str, Any], site: Options, data: Iterable[Path], written: Iterable[Path],
     sources: Mapping[str, Source],
-) -> str | None:  # fmt: skip
-    """A digest of what decides about a training beside its hyperparameters; None where that cannot be known.
+) -> Inputs:  # fmt: skip
+    """What decides about a training beside its hyperparameters.
 
     These are the model (``record`` holds its provenance), what it and the ``site`` add to its calls, the files at
     ``data`` but for those that the campaign has ``written``, the ``sources`` of all binds, the arguments of preprocess
     and train, and the objectives.
     """
-    model = model_digest(record)
-    if model is None:
-        return None
     args = {
         stage: {name: value for name, value in settings.args.items() if name not in PATH_NAMES}
         for stage, settings in experiment.stages.items() if stage != "infer"
@@ -169,10 +167,15 @@ def inputs_digest(
     try:
         read = files_digest(data, written)
     except OSError:
-        return None
-    parts: list[object] = [model, read, args, config_file, vars(experiment.objective), added]
+        return Inputs()
+    parts: list[object] = [read, args, config_file, vars(experiment.objective), added]
     parts += [vars(objective) for objective in experiment.objectives[1:]]
     parts += [sources] if sources else []  # without binds the digest is that of older runs
+    model = model_digest(record)
+    return Inputs(None if model is None else _digest([model, *parts]), _digest(parts))
+
+
+def _digest(parts: list[object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -28,7 +28,7 @@ from workflow.reuse import Reuse, reuse_of
 from workflow.rundir import RunDir
 from workflow.site import Site
 from workflow.stages import Command, Place, StageName
-from workflow.state import Record
+from workflow.state import Inputs, Record
 from workflow.trial import NO_TRIAL, Outcome, Trial, spoken
 from workflow.worker import contract
 
@@ -185,13 +185,13 @@ class StageRunner:
             return ""  # which shows the contrary, or may
         return why
 
-    def inputs(self, record: Record) -> str | None:
+    def inputs(self, record: Record) -> Inputs:
         place = self._place(self.there.trial_attempt(0, 1), 0)
         read, written = self.pipeline.inputs(self.experiment.space.constants, place, self._data)
         own = [self.run.path, *map(Path, written)]
         binds = self.pipeline.binds if self.there == self.run else ()  # those of another disk cannot be read
         self._reuse = reuse_of(self.experiment, record, self.site.options, map(Path, read), own, binds)
-        return self._reuse.digest
+        return self._reuse.inputs
 
     @property
     def notes(self) -> list[str]:

@@ -9,7 +9,7 @@
     {"type": "stage", "stage", "outcome"}                   the outcome of preprocess or infer
     {"type": "finals", "reruns"}                            which re-runs of the search's best decide who wins
     {"type": "retracted", "trials", "signature", "reason"}  outcomes that told of a broken site or set-up are void
-    {"type": "inputs", "digest"}                            of what decides about a training beside its hyperparameters
+    {"type": "inputs", "digest", "given"}                   what decides about a training beside its hyperparameters
     {"type": "shunned", "host", "reason"}                   a node that gets no trial any more
     {"type": "ended", "complete", "reason"}                 of a controller; with a reason where it isn't complete
     {"type": "note", ...}                                   nothing, but for those who read the file
@@ -22,11 +22,21 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from workflow.trial import Outcome, Trial, is_rerun, loss_of
 
 Record = dict[str, Any]
+
+
+class Inputs(NamedTuple):
+    """Digests of what decides about trainings beside their hyperparameters; None where that cannot be known.
+
+    ``given`` is of all of it but the model: data, arguments, variables, binds.
+    """
+
+    digest: str | None = None
+    given: str | None = None
 
 
 @dataclass
@@ -75,8 +85,8 @@ class State:
     """For each mode the outcomes that were the best when they came; of equals the trial that was asked for first."""
     spans: list[tuple[float, float]] = field(default_factory=list)
     """First start and last end of a trial, for each controller that had one."""
-    inputs: str | None = None
-    """The digest of what decides about a training beside its hyperparameters, if that is known."""
+    inputs: Inputs = field(default_factory=Inputs)
+    """Of the last controller's trainings."""
     stage_attempts: dict[str, int] = field(default_factory=dict)
     """Highest attempt number of preprocess and of infer."""
     stage_trials: dict[str, int] = field(default_factory=dict)
@@ -151,7 +161,7 @@ class State:
         self.finals = [trial.id for trial in reruns]
 
     def _apply_inputs(self, record: Record) -> None:
-        self.inputs = record["digest"]
+        self.inputs = Inputs(record["digest"], record.get("given"))
 
     def _apply_shunned(self, record: Record) -> None:
         self.shunned[record["host"]] = record["reason"]

@@ -543,6 +543,9 @@ def test_a_resume_with_other_scripts_says_so(workflow: Workflow) -> None:
     changed = workflow.run("--resume", "run", "--set", "search.evaluations=6")
     assert changed.returncode == 0 and "warning: the results so far came from scripts" in changed.stdout
     assert "warning" not in workflow.run("--resume", "run", "--set", "search.evaluations=8").stdout
+    more = ("--resume", "run", "--set", "search.evaluations=9", "--set", "stages.train.args.bias=1", "--quiet")
+    assert "warning: what trainings get beside their hyperparameters" in workflow.run(*more).stdout
+    assert workflow.run(*more).stdout == ""
 
 
 @pytest.mark.parametrize("key", ["model.env.VALUE", "site.env.VALUE"])

@@ -36,6 +36,7 @@ from workflow.lock import RunLock
 from workflow.rundir import RunDir
 from workflow.runner import Sent, StageRunner
 from workflow.site import find_site, load_site
+from workflow.state import Inputs
 from workflow.stopping import StoppingSettings
 from workflow.trial import Outcome
 from workflow.worker.contract import HEARTBEAT, STOP
@@ -294,16 +295,16 @@ def test_what_is_bound_decides_about_reuse(tmp_path: Path, monkeypatch: pytest.M
     )
     (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(experiment))
 
-    def look() -> tuple[str | None, str]:
+    def look() -> tuple[Inputs, str]:
         site = load_site(find_site("local-threads"), {})
         loaded = load_experiment(tmp_path / "experiment.yaml", {})
         runner = StageRunner(site, loaded, RunDir(tmp_path / "run"), RunLock(tmp_path / "lock"))
         return runner.inputs({"image": {"sha256": "x"}}), "\n".join(runner.notes)
 
     first, notes = look()
-    assert first and look()[0] == first and "bind" not in notes
+    assert None not in first and look()[0] == first and "bind" not in notes
     (more / "table.csv").write_text("1,3\n")
-    assert look()[0] != first
+    assert look()[0].digest != first.digest and look()[0].given != first.given
     monkeypatch.setattr("workflow.reuse.MOST_FILES", 0)
     assert f"bind {more}: cannot be read, or holds more than" in look()[1]
 

@@ -22,7 +22,7 @@ from workflow.ranking import best
 from workflow.report.tables import Table, hpo_csv
 from workflow.search import Search, SearchSettings, make_search
 from workflow.space_file import parse_space
-from workflow.state import Record, State
+from workflow.state import Inputs, Record, State
 from workflow.stopping import EarlyStopping, StoppingSettings
 from workflow.trial import FINAL_KINDS, Objective, Outcome, Trial
 
@@ -130,8 +130,8 @@ class Site:
     def node_count(self) -> int:
         return len(self.hosts)
 
-    def inputs(self, record: Record) -> str | None:
-        return self.digest
+    def inputs(self, record: Record) -> Inputs:
+        return Inputs(self.digest, self.digest)
 
     @property
     def notes(self) -> list[str]:

@@ -522,7 +522,7 @@ def test_a_resume_with_other_arguments_is_warned_of(path: Path) -> None:
         lead(site, PLAN, replace(SETTINGS, strategy="random", evaluations=evaluations))
         return "\n".join(site.said)
 
-    told = "is not\nwhat the results so far came from"
+    told = "is not what the results so\nfar came from"
     assert told not in resumed(2, "digest")
     assert told not in resumed(4, "digest")
     assert told in resumed(6, "another")
