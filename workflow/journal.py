@@ -7,6 +7,7 @@ append is flushed and fsynced; others may read meanwhile (``Follower``).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -62,21 +63,14 @@ class Journal:
         """Write records to the disk, then fold them in.
 
         Raises SiteError if the disk takes them not, or the run is another controller's by now; the journal is then as
-        it was before.
+        it was before, or has a torn end where the disk doesn't take that back either.
         """
         now = time.time()
         lines = [_seal({"type": record["type"], "at": now, **record}) for record in records]
         data = b"".join(lines)
-        status = os.fstat(self._file)
-        if not status.st_nlink or not self._is_in_place(status):
-            raise SiteError(f"{self.path}: is gone: the run's directory was deleted or moved while it was led")
-        if reason := self.lost():
-            raise SiteError(reason)
         try:
-            _write_all(self._file, data)
-            os.fsync(self._file)
+            self._write(data)
         except OSError as error:
-            os.ftruncate(self._file, status.st_size)
             raise SiteError(
                 f"{self.path}: cannot be written ({error.strerror}); nothing is lost: {disk_remedy(error)}, then resume"
             ) from error
@@ -88,6 +82,24 @@ class Journal:
     def close(self) -> None:
         """Nothing is lost without it: every record is on the disk once ``append`` returns."""
         os.close(self._file)
+
+    def _write(self, data: bytes) -> None:
+        """All of it to the disk, or none if that can be taken back.
+
+        Raises OSError, and SiteError if the file is gone or no longer this process's to write.
+        """
+        status = os.fstat(self._file)
+        if not status.st_nlink or not self._is_in_place(status):
+            raise SiteError(f"{self.path}: is gone: the run's directory was deleted or moved while it was led")
+        if reason := self.lost():
+            raise SiteError(reason)
+        try:
+            _write_all(self._file, data)
+            os.fsync(self._file)
+        except OSError:
+            with contextlib.suppress(OSError):  # the next controller repairs the end
+                os.ftruncate(self._file, status.st_size)
+            raise
 
     def _is_in_place(self, status: os.stat_result) -> bool:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -361,6 +362,32 @@ def test_full_disk_raises_site_error_and_leaves_the_journal(tmp_path: Path, room
     again = reopen(path)
     assert again.notes == []
     assert again.state.trials.keys() == {0, 1, 7}
+
+
+def test_a_disk_that_does_not_take_the_record_back_is_a_site_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that has become read-only in mid-write. What it holds then is repaired at the next start."""
+    path = tmp_path / "j"
+    write(path)
+    journal = Journal(path)
+
+    def stops(descriptor: int, data: bytes) -> None:
+        os.write(descriptor, data[:20])
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def refuses(descriptor: int, length: int) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("workflow.journal._write_all", stops)
+        patch.setattr(os, "ftruncate", refuses)
+        with pytest.raises(SiteError, match=r"cannot be written \(Input/output error\)"):
+            journal.append(asked(7))
+    journal.close()
+    again = reopen(path)
+    assert "was torn in mid-write (20 bytes)" in again.notes[0]
+    assert again.state.trials.keys() == {0, 1}
 
 
 # -- fingerprints ----------------------------------------------------------------------------------------------------
