@@ -15,6 +15,9 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 FULL_DISK_WORDS = tuple(os.strerror(number) for number in FULL_DISK)
 """What programs print on a full disk."""
 
+DISK_WORDS = (*FULL_DISK_WORDS, os.strerror(errno.EROFS))
+"""The same, and what they print on one that has become read-only, where nothing can be removed either."""
+
 _PROBE, _LARGE_PROBE = 1 << 18, 1 << 26
 """Bytes that a disk must take to count as not full; more where a log blames it, since models tidy up half a file."""
 

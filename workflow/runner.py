@@ -17,7 +17,7 @@ from workflow.attempt import Watch, has_begun, log_excerpt, result_of
 from workflow.cluster.backend import ClusterBackend
 from workflow.config.experiment import Experiment
 from workflow.curves import BoundedFinder, Finder, RunningLogs, default_pattern, quick_finder
-from workflow.disk import FULL_DISK_WORDS, make_directory, unwritable
+from workflow.disk import DISK_WORDS, FULL_DISK_WORDS, make_directory, unwritable
 from workflow.durations import Expectation
 from workflow.errors import SiteError
 from workflow.image import ImageWatch
@@ -234,7 +234,7 @@ class StageRunner:
         self._backend.fetch([each.directory for each in left])
         self._wait_for_end([each.directory for each in left])
         found = [self._judged(each, result) for each in left if (result := result_of(each.directory)) is not None]
-        return [o for o in found if o.final and not any(words in o.evidence for words in FULL_DISK_WORDS)]
+        return [o for o in found if o.final and not any(words in o.evidence for words in DISK_WORDS)]
 
     # -- one stage -----------------------------------------------------------------------------------------------
 
@@ -306,7 +306,8 @@ class StageRunner:
             self._backend.note(result, sent.at)
         said = result["log_tail"] if result is not None else ""
         if found.kind != "ok" and (reason := self._trouble(sent.directory, said)):
-            (sent.directory / contract.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
+            with contextlib.suppress(OSError):  # a disk that takes nothing: the reason has been found already
+                (sent.directory / contract.RESULT).unlink(missing_ok=True)  # not to be adopted at a resume
             found = replace(found, kind="lost", cause="site", evidence=reason)
         return found
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import errno
 import inspect
 import json
+import os
 import re
 import sys
 import time
@@ -98,6 +100,20 @@ def test_a_log_that_blames_the_disk_is_believed_where_little_room_is_left(
         reply = run(tmp_path, "sh", "-c", f"echo {said}; exit 1")
     assert reply["result"]["exit_code"] == 1
     assert ("No space left" in reply["trouble"]) is is_full
+
+
+def test_a_disk_that_has_become_read_only_is_trouble_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the result cannot be removed, either."""
+    unlink = Path.unlink
+
+    def refuses(path: Path, missing_ok: bool = False) -> None:
+        if path.name == "result.json":
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuses)
+    monkeypatch.setattr(remote, "_unwritable", lambda directory, log: "read-only")
+    assert remote.run(order(tmp_path, "sh", "-c", "exit 1"))["trouble"] == "read-only"
 
 
 def test_a_broken_supervisor_is_told_with_its_message(tmp_path: Path) -> None:

@@ -277,8 +277,26 @@ def test_a_disk_that_has_room_again_once_the_model_has_tidied_up(
     assert (outcome.result().kind, outcome.result().cause) == (kind, cause)
 
 
-def test_a_failure_that_blames_a_full_disk_runs_again_at_a_resume(runner: StageRunner) -> None:
-    leave_result(runner, 0, exit_code=1, log_tail="OSError: [Errno 28] No space left on device: 'model.npz'\n")
+def test_a_disk_that_has_become_read_only_stops_the_campaign(runner: StageRunner, tmp_path: Path) -> None:
+    """Where the result cannot be removed, either, which is not adopted all the same."""
+    disk = tmp_path / "disk"
+    with small_disk(disk, "20m"):
+        runner.run = runner.there = RunDir(disk)
+        runner.run.journal.touch()
+        log = "OSError: [Errno 30] Read-only file system: 'model.npz'\n"
+        outcome: Future[Outcome] = Future()
+        runner._running[outcome] = Sent("train", 0, 1, leave_result(runner, 0, exit_code=1, log_tail=log))
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        runner._collect(outcome, None)
+        assert runner.recover("train", [(0, 1)]) == []
+    found = outcome.result()
+    assert (found.kind, found.cause) == ("lost", "site")
+    assert found.evidence == f"{disk}: Read-only file system; check the path and its permissions"
+
+
+@pytest.mark.parametrize("words", ["[Errno 28] No space left on device", "[Errno 30] Read-only file system"])
+def test_a_failure_that_blames_the_disk_runs_again_at_a_resume(runner: StageRunner, words: str) -> None:
+    leave_result(runner, 0, exit_code=1, log_tail=f"OSError: {words}: 'model.npz'\n")
     assert runner.recover("train", [(0, 1)]) == []
 
 

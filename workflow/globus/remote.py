@@ -114,7 +114,8 @@ def _run(order: Order) -> Reply:
         raise Trouble(f"{error.filename}: {error.strerror}") from error
     reply = _collect(directory, "" if _finished(directory) else _supervise(order, directory))
     if reply["trouble"]:
-        (directory / RESULT).unlink(missing_ok=True)  # no later look may take it for the model's failure
+        with contextlib.suppress(OSError):  # a disk that takes nothing: the trouble is told all the same
+            (directory / RESULT).unlink(missing_ok=True)  # no later look may take it for the model's failure
     return reply
 
 
