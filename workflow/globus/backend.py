@@ -33,7 +33,7 @@ from workflow import supervise
 from workflow.cluster.apps import check_length
 from workflow.cluster.executors import LABEL, config_of
 from workflow.cluster.kernel import Kernel
-from workflow.disk import write_text
+from workflow.disk import make_directory, write_text
 from workflow.errors import printable
 from workflow.globus import remote
 from workflow.globus.endpoint import Endpoint
@@ -70,6 +70,10 @@ def supervisor_files() -> dict[str, str]:
     package = Path(supervise.__file__).parent
     files = [package / "supervise.py", *sorted(package.glob("worker/*.py"))]
     return {"workflow/__init__.py": "", **{str(path.relative_to(package.parent)): path.read_text() for path in files}}
+
+
+def _is_reply(answer: object) -> bool:
+    return isinstance(answer, dict) and answer.keys() >= remote.Reply.__annotations__.keys()
 
 
 class NotDelivered(Exception):
@@ -148,25 +152,27 @@ class GlobusBackend:
     def fetch(self, directories: Iterable[Path]) -> None:
         """Look what has ended on the endpoint while no controller lived.
 
-        One that doesn't answer soon counts as having nothing to tell: its trials run again.
+        One that doesn't answer soon counts as having nothing to tell: its trials run again. Raises SiteError where the
+        disk here doesn't take what it tells.
         """
         unknown = [directory for directory in directories if not (directory / contract.RESULT).exists()]
         asked = [unknown[start : start + _LOOKS] for start in range(0, len(unknown), _LOOKS)]
         answers = [self._app(self._remote, "look", self._question(part)) for part in asked]
         until = time.monotonic() + min(self.endpoint.queue_timeout, _LOOK_TIMEOUT)
         for part, answer in zip(asked, answers, strict=True):
-            with contextlib.suppress(Exception):
-                replies = answer.result(max(0.0, until - time.monotonic()))
-                for directory, reply in zip(part, replies, strict=True):
-                    self._adopt(directory, reply)
+            replies: list[Any] = []
+            with contextlib.suppress(Exception):  # of any kind: it is the task's, the SDK's or Parsl's
+                replies = list(answer.result(max(0.0, until - time.monotonic())))
+            for directory, reply in zip(part, replies, strict=False):
+                self._adopt(directory, reply)
 
     def _question(self, directories: Iterable[Path]) -> remote.Question:
         there = [str(self.there.path / directory.relative_to(self.run.path)) for directory in directories]
         return {"run": str(self.there.path), "token": self._token, "directories": there}
 
     def _adopt(self, directory: Path, reply: Any) -> None:
-        if reply["result"] is not None:
-            directory.mkdir(parents=True, exist_ok=True)
+        if _is_reply(reply) and reply["result"] is not None:
+            make_directory(directory)
             self._keep(directory, {**reply, "trouble": ""})
 
     # -- one stage -----------------------------------------------------------------------------------------------
@@ -210,7 +216,7 @@ class GlobusBackend:
 
     def _keep(self, directory: Path, reply: Any) -> None:
         """Raises NotDelivered where there is no result, and SiteError where the disk here doesn't take it."""
-        if not isinstance(reply, dict) or not reply.keys() >= remote.Reply.__annotations__.keys():
+        if not _is_reply(reply):
             raise NotDelivered(f"the endpoint answered {reply!r:.200}")
         if reply["trouble"]:
             self._troubles[directory] = f"endpoint {self.endpoint.id}, {reply['host']}: {reply['trouble']}"
