@@ -63,6 +63,30 @@ def test_mlflow_gets_the_trials_that_ended_and_later_those_that_it_lacks(run_dir
         export(namesake, "mlflow", uri)
 
 
+def test_what_an_interrupt_has_cut_off_is_mended_by_the_next_export(
+    run_dir: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty_store, run_dir / "mlflow.db")
+    uri = f"sqlite:///{run_dir}/mlflow.db"
+    log_batch = MlflowClient.log_batch
+
+    def interrupted(client: MlflowClient, run: str, metrics: Any, params: Any) -> None:
+        if client.get_run(run).data.tags["trial"] == "2":
+            raise KeyboardInterrupt
+        log_batch(client, run, metrics, params)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MlflowClient, "log_batch", interrupted)
+        export(load_run(run_dir), "mlflow")
+    first = mlflow_runs(uri, "study")
+    assert first[2].info.status == "RUNNING" and not first[2].data.params
+    export(load_run(run_dir), "mlflow")
+    second = mlflow_runs(uri, "study")
+    assert {n: r.info.status for n, r in second.items()} == {0: "FINISHED", 1: "KILLED", 2: "FAILED", 3: "FINISHED"}
+    assert second[2].data.params["kind"] == "Adam"
+    assert [n for n in first if first[n].info.run_id == second[n].info.run_id] == [n for n in first if n != 2]
+
+
 def test_mlflow_gets_a_table_with_the_times_that_trainings_took(tmp_path: Path, empty_store: Path) -> None:
     shutil.copy(empty_store, tmp_path / "hpo-mlflow.db")
     table = tmp_path / "hpo.csv"

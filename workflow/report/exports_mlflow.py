@@ -38,7 +38,7 @@ def write(run: Run, uri: str) -> None:
         experiment = _experiment(client, run)
         known = dict(_known(client, experiment))
         for trial, outcome in run.ended():
-            if trial.id in known and known[trial.id][1] != str(outcome.attempt):  # an outcome that was taken back
+            if trial.id in known and known[trial.id][1] != str(outcome.attempt):  # taken back, or cut off
                 client.delete_run(known.pop(trial.id)[0])
             if trial.id not in known:
                 _add(client, experiment, run, trial, outcome)
@@ -57,14 +57,15 @@ def _experiment(client: MlflowClient, run: Run) -> str:
 
 
 def _known(client: MlflowClient, experiment: str) -> Iterator[tuple[int, tuple[str, str]]]:
-    """The MLflow run of each trial, and the attempt that it tells of."""
+    """The MLflow run of each trial, and the attempt that it tells of: none where an export was cut off in it."""
     token = None
     while token != "":
         page = client.search_runs([experiment], max_results=_PAGE, page_token=token)
         for each in page:
             tags = each.data.tags
             if "trial" in tags and "attempt" in tags:
-                yield int(tags["trial"]), (each.info.run_id, tags["attempt"])
+                is_whole = each.info.status in _STATUS.values()  # which is written last
+                yield int(tags["trial"]), (each.info.run_id, tags["attempt"] if is_whole else "")
         token = page.token or ""
 
 
