@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.conftest import small_disk
 from tests.exported import BEGIN, SPACE, outcome, params
 from tests.recorded import asked, ended, recorded
 from workflow import load_run
@@ -97,6 +98,21 @@ def test_a_directory_that_is_not_there(run_dir: Path, capsys: pytest.CaptureFixt
     for kind in ("csv", "parquet", "optuna", "mlflow"):
         assert main([str(run_dir), "--format", kind, "--output", "/nowhere/x"]) == SiteError.exit_code
         assert "/nowhere/x: cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of MLflow's own code
+@pytest.mark.parametrize(("kind", "room"), [("csv", 0), ("parquet", 0), ("optuna", 0), ("mlflow", 300_000)])
+def test_a_full_disk_is_told_and_leaves_nothing(
+    kind: str, room: int, run_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow's tables do not fit into its room, though some of them do."""
+    disk = run_dir.parent / "disk"
+    with small_disk(disk):
+        (disk / "filler").write_bytes(bytes(600 * 1024 - room))
+        assert main([str(run_dir), "--format", kind, "--output", f"{disk}/x"]) == SiteError.exit_code
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+    said = capsys.readouterr().err
+    assert f"{disk}/x: cannot be written (" in said and "-> make room" in said
 
 
 @pytest.mark.parametrize(

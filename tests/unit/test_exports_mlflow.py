@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.conftest import small_disk
 from tests.exported import FAILED, RECORDS, SPACE, outcome
 from tests.recorded import ended, recorded, retracted
 from workflow import load_run
-from workflow.errors import InputError
+from workflow.errors import InputError, SiteError
 from workflow.report.exports import export
 
 
@@ -97,6 +98,24 @@ def test_mlflow_gets_a_table_with_the_times_that_trainings_took(tmp_path: Path, 
     assert {run.info.status for run in (first, second)} == {"FINISHED", "FAILED"}
 
 
+def test_a_disk_that_fills_up_on_the_way_is_told(run_dir: Path, empty_store: Path) -> None:
+    """What is half-written then, the next export mends."""
+    disk = run_dir.parent / "disk"
+    with small_disk(disk, "1200k"):
+        shutil.copy(empty_store, disk / "x")
+        filler, room = disk / "filler", shutil.disk_usage(disk).free
+        filler.write_bytes(bytes(room))
+        for place in (f"{disk}/x", f"sqlite:///{disk}/x"):
+            with pytest.raises(SiteError, match=r"x: cannot be written \(.*\)\n    -> make room"):
+                export(load_run(run_dir), "mlflow", place)
+        filler.unlink()
+        export(load_run(run_dir), "mlflow", f"{disk}/x")
+        assert sorted(mlflow_runs(f"sqlite:///{disk}/x", "study")) == [0, 1, 2, 3]
+
+
 def test_an_mlflow_store_that_cannot_be_used(run_dir: Path) -> None:
+    (run_dir / "text").write_text("no database")
+    with pytest.raises(InputError, match=r"file is not a database.*\n(.*\n)*    -> check the store"):
+        export(load_run(run_dir), "mlflow", f"{run_dir}/text")
     with pytest.raises(InputError, match=r"gopher://x: .*\n    -> check the store"):
         export(load_run(run_dir), "mlflow", "gopher://x")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import shlex
 import tempfile
 from collections.abc import Mapping
@@ -46,13 +47,20 @@ def _unwritable(place: Path, error: OSError) -> SiteError:
 
 
 def _export_to_file(run: Run, place: Path) -> str:
-    """Into MLflow's file, in a directory that takes one: else MLflow tries for minutes, without a word."""
-    _module("mlflow")
+    """Into MLflow's file, in a directory that takes one: else MLflow tries for minutes, without a word.
+
+    A new file appears with all its tables: MLflow can't go on with one that was cut off before.
+    """
+    mlflow, target = _module("mlflow"), place.resolve()
     try:
-        with tempfile.TemporaryFile(dir=place.parent):
-            return _export_to_store(run, f"sqlite:///{place}")
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory:
+            if not is_there(target):
+                draft = Path(directory, target.name)
+                mlflow.make(draft, place)
+                draft.replace(target)
     except OSError as error:
         raise _unwritable(place, error) from error
+    return _export_to_store(run, f"sqlite:///{place}")
 
 
 def _export_to_store(run: Run, uri: str) -> str:
@@ -74,8 +82,9 @@ def _write(run: Run, kind: str, place: Path) -> None:
         if kind == "csv":
             draft.write_text(to_csv(run.columns(attempts=True)), encoding="utf-8", newline="")
         elif kind == "parquet":
-            with draft.open("wb") as file:
-                to_frame(run.columns(attempts=True), "polars").write_parquet(file)
+            whole = io.BytesIO()  # polars hides what a file's write raises
+            to_frame(run.columns(attempts=True), "polars").write_parquet(whole)
+            draft.write_bytes(whole.getbuffer())
         else:
             _module("optuna").write(run, draft)
         draft.replace(place)

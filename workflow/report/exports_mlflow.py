@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sqlite3
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # an export talks to the store alone
@@ -14,13 +17,17 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")  # seven take minu
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import SQLAlchemyError
 
 from workflow.config.initial import cell
-from workflow.errors import InputError
+from workflow.errors import InputError, SiteError
 from workflow.report.history import Run
 from workflow.trial import Outcome, Trial, Value
 
 _STATUS = {"ok": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""What SQLite says of a full disk: the second is that of a quota, or of a broken disk."""
+
 _PAGE = 1000
 _LONGEST = 5000
 """Characters of a parameter or a tag, which MLflow limits."""
@@ -29,11 +36,9 @@ _LONGEST = 5000
 def write(run: Run, uri: str) -> None:
     """Add the trials that have ended to the experiment of the run's name, but for those that it has.
 
-    Raises InputError if that is another run's, or the store cannot be used.
+    Raises InputError if that is another run's, or the store cannot be used; SiteError if its disk doesn't take it.
     """
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    try:
+    with _refusing(uri):
         client = MlflowClient(uri)
         experiment = _experiment(client, run)
         known = dict(_known(client, experiment))
@@ -42,8 +47,34 @@ def write(run: Run, uri: str) -> None:
                 client.delete_run(known.pop(trial.id)[0])
             if trial.id not in known:
                 _add(client, experiment, run, trial, outcome)
-    except MlflowException as error:
-        raise InputError(f"{uri}: {error}\n    -> check the store") from error
+
+
+def make(file: Path, name: Path) -> None:
+    """Make an empty store in a file that is not there yet; messages call it ``name``. Raises as ``write`` does."""
+    with _refusing(str(name)):
+        MlflowClient(f"sqlite:///{file}").search_experiments(max_results=1)
+
+
+@contextmanager
+def _refusing(name: str) -> Iterator[None]:
+    """What a store raises as InputError, or as SiteError where its disk is full."""
+    for each in ("mlflow", "alembic"):
+        logging.getLogger(each).setLevel(logging.WARNING)
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError) as error:
+        if said := _said_of_disk(error):
+            raise SiteError(f"{name}: cannot be written ({said})\n    -> make room, or check the disk") from error
+        raise InputError(f"{name}: {error}\n    -> check the store") from error
+
+
+def _said_of_disk(error: BaseException | None) -> str:
+    """SQLite's own words, if they are of its disk; empty otherwise."""
+    while error is not None:
+        if isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _FULL:
+            return str(error)
+        error = error.__cause__
+    return ""
 
 
 def _experiment(client: MlflowClient, run: Run) -> str:
