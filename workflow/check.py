@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import json
 import os
 import sys
@@ -40,11 +39,7 @@ def _check_and_print(args: argparse.Namespace) -> int:
         if args.json:
             print(json.dumps({"ok": False, "error": str(error), "findings": []}, indent=2))
         raise
-    except OSError as error:
-        if error.errno not in (errno.EPIPE, errno.ENOSPC):
-            raise
-        if error.errno == errno.ENOSPC:
-            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+    except BrokenPipeError:  # nobody reads any more, and so nobody was told that all is well
         return EXIT_FAILS
 
 
@@ -65,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m workflow.check",
         description="Check an experiment on a site, then run its stages once with a short training.",
-        epilog="exit codes: 0 all is well (warnings may be left); 1 something fails; 2 bad input",
+        epilog="exit codes: 0 all is well (warnings may be left); 1 something fails; 2 bad input; "
+        "3 the output's disk is full",
         allow_abbrev=False,
     )
     parser.add_argument("--site", required=True, help="site by name or path, as for workflow.run")
@@ -109,9 +105,9 @@ def _report(findings: Iterator[Finding], *, as_json: bool) -> int:
     warned = sum(finding.level == "warn" for finding in found)
     if as_json:
         summary = {"ok": not failed, "failed": failed, "warned": warned, "findings": [asdict(each) for each in found]}
-        print(json.dumps(summary, indent=2))
+        print(json.dumps(summary, indent=2), flush=True)
     else:
-        print(f"{len(found) - failed - warned} passed, {warned} warnings, {failed} failed")
+        print(f"{len(found) - failed - warned} passed, {warned} warnings, {failed} failed", flush=True)
     return EXIT_FAILS if failed else EXIT_DONE
 
 

@@ -345,6 +345,16 @@ def test_a_reader_that_goes_away_ends_the_check(workflow: Workflow) -> None:
     assert not list((workflow.directory / "runs").glob(".check-*"))
 
 
+@pytest.mark.parametrize("json_too", [(), ("--json",)])
+def test_an_output_of_the_check_on_a_full_disk_is_told(workflow: Workflow, json_too: tuple[str, ...]) -> None:
+    arguments = ("--site", "local-threads", "--experiment", workflow.experiment(), "--fast", *json_too)
+    with Path("/dev/full").open("w") as full:
+        check = workflow.start(*arguments, module="workflow.check", stdout=full, stderr=subprocess.PIPE)
+        _, said = check.communicate(timeout=60)
+    assert check.returncode == 3
+    assert "error: the output cannot be written (No space left on device)\n    -> make room\n" in said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_terminated_check_leaves_nothing(workflow: Workflow, number: signal.Signals) -> None:
     experiment = workflow.experiment(space=toy_space(60.0), stages={"train": {}})
