@@ -224,6 +224,11 @@ def _unreadable_version(path: Path, error: _OtherVersion) -> InputError:
     )
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """What is said of a journal that is there, but cannot be read."""
+    return InputError(f"{path}: cannot be read ({error.strerror})\n    -> check its permissions")
+
+
 class _Corrupt(Exception):
     """A line that holds no record, and why."""
 

@@ -323,6 +323,16 @@ def test_a_journal_without_a_valid_line_is_refused(tmp_path: Path, capsys: pytes
     assert "journal.jsonl: holds no valid record" in capsys.readouterr().err
 
 
+def test_a_journal_that_cannot_be_read_says_what_helps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "run", 5)
+    (run / "journal.jsonl").unlink()
+    assert main([str(run)]) == 2
+    assert "journal.jsonl: no such file\n    -> give the directory of a run" in capsys.readouterr().err
+    (run / "journal.jsonl").mkdir()
+    assert main([str(run)]) == 2
+    assert "journal.jsonl: cannot be read (Is a directory)\n    -> check its permissions" in capsys.readouterr().err
+
+
 def test_a_journal_of_another_version_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write_run(tmp_path / "run", 5)
     journal = run / "journal.jsonl"

@@ -16,7 +16,7 @@ from typing import Any
 from workflow.config.initial import objectives_of, read_csv, run_of
 from workflow.config.strict import is_there, read_yaml
 from workflow.errors import InputError, Problems, listing
-from workflow.journal import Follower
+from workflow.journal import Follower, unreadable
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
@@ -235,9 +235,10 @@ def _told(follower: Follower[_Story]) -> _Story:
     """Raises InputError for a journal that cannot be read, or of which no line can."""
     try:
         told = follower.look()
+    except FileNotFoundError as error:
+        raise InputError(f"{follower.path}: no such file\n    -> give the directory of a run") from error
     except OSError as error:
-        what = f"{follower.path}: cannot be read ({error.strerror})"
-        raise InputError(f"{what}\n    -> give the directory of a run") from error
+        raise unreadable(follower.path, error) from error
     if follower.damaged and told.state.header is None and not told.state.trials:
         raise InputError(f"{follower.path}: holds no valid record\n    -> give the directory of a run")
     return told

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from workflow.errors import InputError
-from workflow.journal import Follower
+from workflow.journal import Follower, unreadable
 from workflow.lock import Owner, owners
 from workflow.report.attempts import Attempts
 from workflow.report.snapshot import Snapshot, Surroundings, snapshot
@@ -50,9 +50,7 @@ class Watch:
         except FileNotFoundError:
             return Tally()  # nothing has begun it yet
         except OSError as error:
-            raise InputError(
-                f"{self.run.journal}: cannot be read ({error.strerror})\n    -> check its permissions"
-            ) from error
+            raise unreadable(self.run.journal, error) from error
         if self._follower.damaged and tally.began is None:
             raise InputError(f"{self.run.journal}: holds no valid record\n    -> {_REMEDY}")
         return tally
