@@ -14,6 +14,7 @@ from pathlib import Path
 
 from workflow.cluster.batch import Batch, clock
 from workflow.cluster.commands import overriding
+from workflow.disk import write_text
 from workflow.doctor.findings import probe
 from workflow.errors import EXIT_DONE, InputError, OutOfTime, SiteError
 from workflow.lock import leader
@@ -30,7 +31,7 @@ _TIMEOUT = 120.0
 _EPILOG = """\
 The run's directory is made now, with the job's script in it (job.sh). The job stops early enough for all results to be
 kept; with --chain N it is then submitted again, at most N times, until the campaign is done or a job got no further.
-exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job"""
+exit codes: 0 submitted; 2 bad input; 3 the scheduler refuses the job, or the disk its script"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -204,7 +205,7 @@ def _output(site: Site, run: RunDir, said: str) -> Path:
 def _submit(request: Request, chain: int) -> int:
     run, site = request.run, request.site
     path = run.job_script
-    path.write_text(job_script(site, run), encoding="utf-8")
+    write_text(path, job_script(site, run))
     path.chmod(0o755)
     command = _submission(site, str(chain))
     hidden = overriding(site.batch) if site.batch is not None else []

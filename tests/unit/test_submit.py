@@ -101,6 +101,16 @@ def test_the_jobs_output_is_named(
     assert f"its output: {Path(file).absolute()}; after" in capsys.readouterr().out
 
 
+def test_a_job_script_that_the_disk_does_not_take_is_a_site_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(monkeypatch, sbatch="echo Submitted batch job 1", squeue="exit")
+    create(request("run"))
+    Path("run/job.sh").mkdir()
+    assert submit.main(["--resume", "run"]) == 3
+    assert "job.sh: cannot be written (Is a directory)" in capsys.readouterr().err
+
+
 def test_no_job_is_submitted_for_a_run_that_is_led(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
