@@ -23,7 +23,7 @@ from workflow.disk import FULL_DISK
 from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
-from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path
+from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path, why_no_run
 from workflow.site import Site, find_site, load_site
 
 _DRAFT = ".workflow-draft."
@@ -141,6 +141,9 @@ def _read_request(args: argparse.Namespace) -> Request:
     run = RunDir(_writable_name("--resume", args.resume))
     if not run.experiment.is_file():
         raise InputError(f"--resume {args.resume}: not a run (it has no {run.experiment.name})\n    -> check the path")
+    if reason := why_no_run(run.path):
+        begin = f"--experiment {shlex.quote(str(args.resume / run.experiment.name))}"
+        raise InputError(f"--resume {args.resume}: {reason}\n    -> begin a run: {begin} instead of --resume")
     site = load_site(find_site(args.site) if args.site else run.site, for_site)
     experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
     return Request(

@@ -139,13 +139,20 @@ class RunDir:
 
 
 def why_no_run(path: Path) -> str:
-    """Why a path is not the directory of a run; empty if it is one."""
+    """Why a path is not the directory of a run; empty if it is one.
+
+    A run has its site or its journal beside its experiment: a model's directory may have an experiment.yaml, too.
+    """
     try:
         if not path.exists():
             return "no such directory"
         if not path.is_dir():
             return "is no directory"
         run = RunDir(path)
-        return "" if run.journal.exists() or run.experiment.exists() else "holds no run"
+        if run.journal.exists() or (run.experiment.exists() and run.site.exists()):
+            return ""
+        if run.experiment.exists():
+            return f"holds an experiment, but no run of it (neither {run.site.name} nor {run.journal.name})"
+        return "holds no run"
     except OSError as error:
         return f"cannot be read ({error.strerror})"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT, Workflow, eventually, toy_experiment, toy_space
+from workflow.init import write_model
 
 
 def status(workflow: Workflow, *arguments: str | Path) -> str:
@@ -124,6 +125,7 @@ def command(
         (lambda path: None, "no such directory"),
         (lambda path: path.touch(), "is no directory"),
         (lambda path: path.mkdir(), "holds no run"),
+        (write_model, "holds an experiment, but no run of it (neither site.yaml nor journal.jsonl)"),
         (lambda path: (path.mkdir(), (path / "journal.jsonl").write_text("{}\n[]\n")), "holds no valid record"),
         (lambda path: (path.mkdir(), (path / "journal.jsonl").mkdir()), "cannot be read (Is a directory)"),
         (
@@ -141,6 +143,7 @@ def test_what_is_no_run_is_bad_input(tmp_path: Path, make: Any, problem: str) ->
 
 def test_a_run_that_nobody_has_begun_is_shown_as_such(tmp_path: Path) -> None:
     (tmp_path / "experiment.yaml").write_text(json.dumps(toy_experiment()))
+    (tmp_path / "site.yaml").touch()
     told = command("status", tmp_path).stdout
     assert f"no controller has begun it yet\nresume with: python -m workflow.run --resume {tmp_path}\n" in told
 
@@ -149,9 +152,11 @@ def test_runs_lists_what_can_be_read(tmp_path: Path) -> None:
     assert command("runs", tmp_path).stdout == f"no runs in {tmp_path}\n"
     for name, text in (("new", None), ("broken", "[]\n")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "experiment.yaml").write_text("")
+        for file in ("experiment.yaml", "site.yaml"):
+            (tmp_path / name / file).touch()
         if text is not None:
             (tmp_path / name / "journal.jsonl").write_text(text)
+    write_model(tmp_path / "model")
     done = command("runs", tmp_path, "--json")
     assert [run["name"] for run in json.loads(done.stdout)] == ["new"]
     assert f"warning: {tmp_path / 'broken/journal.jsonl'}: holds no valid record" in done.stderr
@@ -162,7 +167,8 @@ def test_runs_lists_what_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("json_too", [(), ("--json",)])
 def test_an_output_on_a_full_disk_is_told(tmp_path: Path, json_too: tuple[str, ...]) -> None:
     (tmp_path / "new").mkdir()
-    (tmp_path / "new/experiment.yaml").touch()
+    for file in ("experiment.yaml", "site.yaml"):
+        (tmp_path / "new" / file).touch()
     for module, path in (("status", tmp_path / "new"), ("runs", tmp_path)):
         with Path("/dev/full").open("w") as full:
             done = command(module, path, *json_too, stdout=full)
@@ -173,7 +179,8 @@ def test_runs_has_a_line_for_each_whatever_its_name_is(tmp_path: Path) -> None:
     names = ("[bold]", "a[red]b", "one\nline", "n" * 200)
     for name in names:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "experiment.yaml").touch()
+        for file in ("experiment.yaml", "site.yaml"):
+            (tmp_path / name / file).touch()
     first, *lines = command("runs", tmp_path).stdout.splitlines()
     assert first.split() == ["name", "state", "trials", "failed", "best", "started", "last", "record"]
     assert sorted(line.split(" new ")[0].strip() for line in lines) == sorted([*names[:2], "one line", names[3]])

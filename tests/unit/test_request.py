@@ -10,6 +10,7 @@ import yaml
 
 from tests.conftest import small_disk, toy_experiment
 from workflow.errors import InputError
+from workflow.init import write_model
 from workflow.request import Request, checked_request, create, parser
 from workflow.rundir import RunDir
 
@@ -68,6 +69,27 @@ def test_a_directory_with_something_in_it_is_refused(tmp_path: Path, name: str) 
     (tmp_path / "mine" / name).touch()
     with pytest.raises(InputError, match="exists already\n    -> name a new directory"):
         request(tmp_path, tmp_path / "mine")
+
+
+def test_a_models_directory_is_no_run_and_stays_as_it_is(tmp_path: Path) -> None:
+    """Its experiment.yaml is the user's, with comments."""
+    write_model(tmp_path / "my model")
+    before = {path: path.read_bytes() for path in (tmp_path / "my model").iterdir()}
+    arguments = ["--site", "local-threads", "--resume", str(tmp_path / "my model")]
+    with pytest.raises(InputError, match="holds an experiment, but no run of it") as caught:
+        checked_request(parser("test", "", "").parse_args(arguments))
+    begin = f"--experiment '{tmp_path}/my model/experiment.yaml'"
+    assert str(caught.value).endswith(f"-> begin a run: {begin} instead of --resume")
+    assert {path: path.read_bytes() for path in (tmp_path / "my model").iterdir()} == before
+
+
+@pytest.mark.parametrize("gone", ["journal.jsonl", "site.yaml"])
+def test_a_run_that_has_lost_one_of_its_files_can_be_resumed(tmp_path: Path, gone: str) -> None:
+    create(request(tmp_path, tmp_path / "run"))
+    (tmp_path / "run/journal.jsonl").touch()
+    (tmp_path / "run" / gone).unlink()
+    arguments = ["--site", "local-threads", "--resume", str(tmp_path / "run")]
+    assert checked_request(parser("test", "", "").parse_args(arguments)).resume
 
 
 def test_a_config_file_that_is_not_in_the_data_is_refused(tmp_path: Path) -> None:
