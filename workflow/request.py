@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,13 +19,13 @@ from workflow.cluster.allocation import find_allocation
 from workflow.config.experiment import Experiment
 from workflow.config.initial import write_earlier, write_initial
 from workflow.config.load import load_experiment
-from workflow.config.strict import is_there, parse_overrides, shipped, split_overrides
+from workflow.config.strict import apply_overrides, is_there, parse_overrides, read_yaml, shipped, split_overrides
 from workflow.disk import FULL_DISK
 from workflow.durations import LONGER
 from workflow.errors import InputError, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path, why_no_run
-from workflow.site import Site, find_site, load_site
+from workflow.site import OTHER_SCHEDULERS, Site, find_site, load_site
 
 _DRAFT = ".workflow-draft."
 
@@ -81,6 +82,7 @@ def parser(program: str, description: str, epilog: str) -> argparse.ArgumentPars
     made.add_argument("--output", type=Path, help="run directory; runs/<experiment>-<time> if left out")
     made.add_argument("--resume", type=Path, metavar="RUN_DIR", help="go on with a run, on its own site or on --site")
     made.set_defaults(quiet=False, accept_image=False, in_allocation=False)  # of commands without these options
+    made.set_defaults(as_job=False, site_options={})
     made.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings",
         help="change a key of the experiment (search.population_size=8) or of the site (site.workers=2); repeatable",
@@ -127,10 +129,12 @@ def _placed(request: Request, *, in_allocation: bool) -> Request:
 
 def _read_request(args: argparse.Namespace) -> Request:
     for_experiment, for_site = split_overrides(parse_overrides(args.settings))
+    if args.as_job:
+        _refuse_site_without_jobs(args, for_site)
     if args.resume is None:
         if args.site is None:
             raise InputError("--site is missing\n    -> name a site, for example --site local")
-        site = load_site(find_site(args.site), for_site)
+        site = load_site(find_site(args.site), for_site, args.site_options)
         given = args.experiment or shipped("configs") / "demo.yaml"
         experiment = load_experiment(given, for_experiment, remote=site.endpoint is not None)
         run = _new_run(args.output, experiment.name)
@@ -144,7 +148,7 @@ def _read_request(args: argparse.Namespace) -> Request:
     if reason := why_no_run(run.path):
         begin = f"--experiment {shlex.quote(str(args.resume / run.experiment.name))}"
         raise InputError(f"--resume {args.resume}: {reason}\n    -> begin a run: {begin} instead of --resume")
-    site = load_site(find_site(args.site) if args.site else run.site, for_site)
+    site = load_site(find_site(args.site) if args.site else run.site, for_site, args.site_options)
     experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
     return Request(
         experiment,
@@ -154,6 +158,21 @@ def _read_request(args: argparse.Namespace) -> Request:
         quiet=args.quiet,
         accept_image=args.accept_image,
     )
+
+
+def _refuse_site_without_jobs(args: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
+    """Raises InputError before the keys of a job are read, which such a site has none of."""
+    remedy = "name the site of a cluster, for example --site slurm-generic"
+    if args.site is None and args.resume is None:
+        raise InputError(f"--site is missing\n    -> {remedy}")
+    path = find_site(args.site) if args.site else RunDir(args.resume).site
+    if not is_there(path):
+        return  # which is told with the rest of the command line
+    data = read_yaml(path, "site")
+    apply_overrides(data, overrides)
+    if data.get("scheduler") in OTHER_SCHEDULERS:
+        what = f"--site {args.site}: has" if args.site else f"--resume {args.resume}: its site has"
+        raise InputError(f"{what} no scheduler\n    -> {remedy}, or do without a job: python -m workflow.run")
 
 
 def _new_run(output: Path | None, name: str) -> RunDir:

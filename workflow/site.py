@@ -18,7 +18,9 @@ from workflow.globus.endpoint import ENDPOINT_SCHEDULER, Endpoint, endpoint_data
 from workflow.machine import foreign_address, visible_gpus
 from workflow.runtimes import CONTRACTS, Container, Options, data_dir_inside
 
-_OTHER_SCHEDULERS = ("local", "threads", ENDPOINT_SCHEDULER)
+OTHER_SCHEDULERS = ("local", "threads", ENDPOINT_SCHEDULER)
+"""Those that have no jobs."""
+
 _LEAST_PATIENCE = 6.0
 _BATCH_BEATS = (15, 90)
 """Heartbeats over a cluster's network: a node whose file system hangs for a minute is not lost."""
@@ -186,14 +188,17 @@ def site_directories() -> list[Path]:
     return [directory for directory in candidates if directory.is_dir()]
 
 
-def load_site(path: Path, overrides: Mapping[str, Any]) -> Site:
-    """Read and check a site file. Raises InputError with all its problems."""
+def load_site(path: Path, overrides: Mapping[str, Any], options: Mapping[str, str] | None = None) -> Site:
+    """Read and check a site file. Raises InputError with all its problems.
+
+    ``options`` names options that gave an override, by its key, in place of --set.
+    """
     data = read_yaml(path, "site")
     apply_overrides(data, overrides)
-    problems = Problems(str(path), {key: f"--set site.{key}" for key in overrides})
+    problems = Problems(str(path), {key: f"--set site.{key}" for key in overrides} | dict(options or {}))
     top = Section(data, "", problems, path.absolute().parent)
     name = top.text("name", path.stem) or path.stem
-    schedulers = (*BATCH_SCHEDULERS, *_OTHER_SCHEDULERS)
+    schedulers = (*BATCH_SCHEDULERS, *OTHER_SCHEDULERS)
     scheduler = top.text("scheduler", None, schedulers)
     if data.get("scheduler") is None:
         problems.add("scheduler", "is missing", f"one of {listing(schedulers)}")

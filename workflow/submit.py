@@ -87,11 +87,11 @@ def _read_request(args: argparse.Namespace) -> Request:
         raise InputError(f"--chain {args.chain}: below 0\n    -> write how many jobs may follow the first one")
     if args.walltime is not None and not args.walltime.strip():
         raise InputError("--walltime: is empty\n    -> write a time such as 4h, or leave it out for the site's")
-    given = {"nodes_per_block": args.nodes, "walltime": args.walltime}
-    args.settings += [f"site.{key}={value}" for key, value in given.items() if value is not None]
+    given = {"nodes_per_block": ("--nodes", args.nodes), "walltime": ("--walltime", args.walltime)}
+    given = {key: (option, value) for key, (option, value) in given.items() if value is not None}
+    args.settings += [f"site.{key}={value}" for key, (_, value) in given.items()]
+    args.as_job, args.site_options = True, {key: option for key, (option, _) in given.items()}
     request = checked_request(args)
-    if request.site.batch is None:
-        raise InputError(f"--site {request.site.name}: has no scheduler\n    -> name the site of a cluster")
     if request.site.scheduler not in JOBS:
         what = f"no job for {request.site.scheduler} can be written that leads a campaign"
         raise InputError(f"--site {request.site.name}: {what}\n    -> submit blocks of workers: python -m workflow.run")

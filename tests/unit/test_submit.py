@@ -71,6 +71,47 @@ def test_an_empty_walltime_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
     assert "--walltime: is empty\n    -> write a time such as 4h" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [(), ("--walltime", "1h", "--nodes", "2"), ("--set", "site.walltime=1h")])
+@pytest.mark.parametrize("site", ["local", "globus-compute"])
+def test_a_site_without_jobs_is_told_as_such(
+    capsys: pytest.CaptureFixture[str], site: str, options: tuple[str, ...]
+) -> None:
+    assert submit.main(["--site", site, *options]) == 2
+    problem, remedy = capsys.readouterr().err.splitlines()
+    assert problem == f"error: --site {site}: has no scheduler"
+    assert "name the site of a cluster" in remedy
+
+
+def test_a_run_on_a_site_without_jobs_is_told_as_such(capsys: pytest.CaptureFixture[str]) -> None:
+    create(request("run", "--site", "local-threads"))
+    assert submit.main(["--resume", "run", "--nodes", "2"]) == 2
+    assert "error: --resume run: its site has no scheduler\n    -> name the site" in capsys.readouterr().err
+    assert submit.main(["--resume", "run", "--site", "site.yaml", "--nodes", "2", "--dry-run"]) == 0
+    assert "#SBATCH --nodes=2" in capsys.readouterr().out
+
+
+def test_without_a_site_one_is_named_that_has_jobs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert submit.main([]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: --site is missing\n    -> name the site of a cluster")
+    assert submit.main([*told.split("example ")[1].split(), "--dry-run", "--set", "site.gpus=1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "remedy"),
+    [
+        ("--walltime", "1x", "'1x' is not allowed\n    -> write a time"),
+        ("--nodes", "0", "0 is not allowed\n    -> write at least 1"),
+    ],
+)
+def test_a_wrong_value_is_told_of_the_option_that_was_written(
+    capsys: pytest.CaptureFixture[str], option: str, value: str, remedy: str
+) -> None:
+    options = ["--site", "site.yaml", "--experiment", "e.yaml", "--set", "site.walltime=2h", option, value]
+    assert submit.main([*options, "--dry-run"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {option}: {remedy}")
+
+
 # -- submission ------------------------------------------------------------------------------------------------------
 
 
