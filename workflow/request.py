@@ -182,7 +182,7 @@ def _new_run(output: Path | None, name: str) -> RunDir:
         output = next(path for path in candidates if not path.exists())
     refuse_file(output)
     if output.exists() and not _is_vacant(RunDir(output)):
-        resume = f", or go on with it by --resume {shlex.quote(str(output))}" if RunDir(output).journal.exists() else ""
+        resume = f", or go on with it by --resume {shlex.quote(str(output))}" if not why_no_run(output) else ""
         raise InputError(f"--output {output}: exists already\n    -> name a new directory{resume}")
     return RunDir(_writable_name("--output", output))
 

@@ -202,6 +202,14 @@ def _output(site: Site, run: RunDir, said: str) -> Path:
     return run.path / JOBS[site.scheduler].output.format(said.rpartition(" ")[2])
 
 
+def _again(request: Request, chain: int) -> str:
+    """The command that submits the run's job anew, which writes its script anew, too."""
+    if request.resume:
+        return "give the command again"
+    follow = f" --chain {chain}" if chain else ""
+    return f"python -m workflow.submit --resume {shlex.quote(str(request.run.path))}{follow}"
+
+
 def _submit(request: Request, chain: int) -> int:
     run, site = request.run, request.site
     path = run.job_script
@@ -210,20 +218,22 @@ def _submit(request: Request, chain: int) -> int:
     command = _submission(site, str(chain))
     hidden = overriding(site.batch) if site.batch is not None else []
     env = {name: value for name, value in os.environ.items() if name not in hidden}
+    again = _again(request, chain)
     try:
         done = subprocess.run(
             [*command, str(path)], capture_output=True, text=True, timeout=_TIMEOUT, check=False, env=env
         )
     except FileNotFoundError:
-        raise SiteError(f"{command[0]} is not on the PATH\n    -> submit from a login node of {site.name}") from None
+        raise SiteError(f"{command[0]} is not on the PATH\n    -> on a login node of {site.name}: {again}") from None
     except subprocess.TimeoutExpired:
-        remedy = f"see whether the job is queued, then submit {path}"
+        remedy = f"see whether the job is queued; if not: {again}"
         raise SiteError(f"{command[0]} gives no answer\n    -> {remedy}") from None
     said = ((done.stderr if done.returncode else "") or done.stdout).strip()
     if done.returncode != 0:
-        raise SiteError(f"{command[0]} refuses the job: {said}\n    -> mend {path} or the site, then submit it")
+        mend = "mend what it names by --set site.KEY=VALUE"
+        raise SiteError(f"{command[0]} refuses the job: {said}\n    -> {mend}: {again}")
     print(f"{said}: run {run.path} on site {site.name}")
-    print(f"its output: {_output(site, run, said)}; after its end: python -m workflow.run --resume {run.path}")
+    print(f"its output: {_output(site, run, said)}; after its end: {run.resume_command}")
     return EXIT_DONE
 
 

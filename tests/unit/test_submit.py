@@ -152,6 +152,34 @@ def test_a_job_script_that_the_disk_does_not_take_is_a_site_error(
     assert "job.sh: cannot be written (Is a directory)" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("sbatch", "problem"),
+    [
+        ("echo no such account >&2; exit 1", "sbatch refuses the job: no such account"),
+        (None, "sbatch is not on the PATH"),
+    ],
+)
+def test_what_was_not_submitted_is_by_the_command_that_is_told(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sbatch: str | None, problem: str
+) -> None:
+    options = ["--site", "site.yaml", "--experiment", "e.yaml", "--output", "run", "--nodes", "2", "--chain", "3"]
+    monkeypatch.setenv("PATH", "/nowhere")
+    if sbatch is not None:
+        commands(monkeypatch, sbatch=sbatch)
+    assert submit.main(options) == 3
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {problem}\n    -> ")
+    again = told.split(": python -m workflow.submit ")[1].split()
+    assert again == ["--resume", str(here / "run"), "--chain", "3"]
+    assert submit.main(options) == 2
+    assert "exists already\n    -> name a new directory, or go on with it by --resume run\n" in capsys.readouterr().err
+    commands(monkeypatch, sbatch='echo "Submitted batch job 26"; echo "$@" > said', squeue="exit")
+    assert submit.main([*again, "--set", "site.account=mine"]) == 0
+    assert Path("said").read_text() == f"--export=ALL,WORKFLOW_CHAIN=3 {here}/run/job.sh\n"
+    assert "#SBATCH --nodes=2\n" in Path("run/job.sh").read_text()
+    assert "#SBATCH --account=mine\n" in Path("run/job.sh").read_text()
+
+
 def test_no_job_is_submitted_for_a_run_that_is_led(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
