@@ -30,7 +30,7 @@ from workflow.report.exports import FORMATS, export
 from workflow.report.snapshot import Snapshot
 from workflow.run import _parser
 from workflow.search import SearchSettings
-from workflow.site import Site
+from workflow.site import Site, load_site
 from workflow.space_file import TYPES, parse_space
 from workflow.stopping import StoppingSettings
 from workflow.trial import Objective
@@ -141,6 +141,16 @@ SITE_KEYS = {field.name for field in fields(Site)} - {
 } | {"extra_args", "env", "binds"}  # fmt: skip
 BATCH_KEYS = {field.name for field in fields(Batch)} | {"partition"}
 ENDPOINT_KEYS = {"endpoint", "endpoint_directory", "queue_timeout", "user_endpoint_config"}
+
+
+def test_how_long_silence_is_borne_by_default(tmp_path: Path) -> None:
+    for scheduler, heading in (("local", ""), ("slurm", "jobs of a cluster: ")):
+        (tmp_path / "site.yaml").write_text(f"{{scheduler: {scheduler}, gpus: 1}}\n")
+        site = load_site(tmp_path / "site.yaml", {})
+        for names in (("heartbeat_period", "heartbeat_threshold"), ("poll", "patience")):
+            values = ", ".join(f"{getattr(site, name):g}" for name in names)
+            (cell,) = re.findall(rf"^\| `{'`, `'.join(names)}` \| (.*?) \|", section("Sites"), flags=re.M)
+            assert f"{heading}{values}" in cell.split("; ")
 
 
 def test_the_tables_name_every_setting() -> None:
