@@ -314,7 +314,7 @@ class Campaign:
         else:
             self.waiting.appendleft(trial)
         if outcome.kind == "lost":
-            then = "a resume runs it again" if self.reached else "it runs again"
+            then = "a resume runs it again" if self.reached or self.draining else "it runs again"
             self.observer.say(f"{spoken(trial.id)}: attempt {outcome.attempt} was lost, {then}: {outcome.evidence}")
         return None
 

@@ -349,6 +349,8 @@ def test_draining_does_not_start_lost_trials_again(path: Path) -> None:
     with pytest.raises(Interrupted):
         lead(site)
     assert {attempt for stage, _, attempt in site.disk.started if stage == "train"} <= {1}
+    told = [line for line in site.said if "was lost" in line]
+    assert told and all("attempt 1 was lost, a resume runs it again: " in line for line in told)
 
 
 @pytest.mark.parametrize("outcomes", [0, 1, 5, 8])
