@@ -97,11 +97,12 @@ class Outcome:
 
     ``value`` is the first objective, in the metric's own unit; None unless ``kind`` is ``ok``. ``metrics`` are
     all scores that the attempt wrote, and the further objectives; of one that was stopped early the last value of the
-    first objective. ``started`` and
-    ``ended`` are seconds since the epoch on the worker's clock, None where the attempt never started. ``peak_memory``
-    is that of its process tree, in bytes, 0 if unknown. ``evidence`` says in one line why it ended so. ``source`` is
-    the directory with the model of an outcome that was reused from another run; empty where the trial ran in this one.
-    ``curve`` are the objective's values during the training, thinned to a few, where its log was read for them.
+    first objective. ``started`` and ``ended`` are seconds since the epoch on the worker's clock, None where the attempt
+    never started. ``gpu_seconds`` is their difference where it had any GPUs, however many and whoever shared them;
+    what people see counts those (``report.units.charge``). ``peak_memory`` is that of its process tree, in bytes, 0 if
+    unknown. ``evidence`` says in one line why it ended so. ``source`` is the directory with the model of an outcome
+    that was reused from another run; empty where the trial ran in this one. ``curve`` are the objective's values during
+    the training, thinned to a few, where its log was read for them.
     """
 
     trial_id: int

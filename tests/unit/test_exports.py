@@ -18,6 +18,7 @@ from workflow import load_run
 from workflow.errors import EXIT_DONE, InputError, SiteError
 from workflow.export import main
 from workflow.report.exports import export
+from workflow.report.figures import cost
 from workflow.trial import Trial
 
 
@@ -41,11 +42,19 @@ def test_csv_has_every_attempt_that_ended(run_dir: Path) -> None:
         "params_bias": "false", "params_momentum": "0.9", "kind": "ok", "cause": "", "value": "0.25",
         "metrics_mse": "0.25", "metrics_val_loss": "", "started": "2023-11-14T22:13:23+00:00",
         "ended": "2023-11-14T22:13:25.500000+00:00", "seconds": "2.5", "host": "n1", "gpu": "0,1",
-        "gpu_seconds": "0.0", "peak_memory": "", "evidence": "",
+        "gpu_seconds": "5.0", "peak_memory": "", "evidence": "",
         "directory": str(run_dir / "trials/0003/attempt-2"), "final": "true",
     }  # fmt: skip
     assert (rows[1]["evidence"], rows[1]["params_momentum"], rows[1]["host"]) == ('exit code 1: "a, b"', "", "")
     assert (rows[4]["started"], rows[4]["seconds"]) == ("", "")
+
+
+def test_gpu_seconds_are_those_of_all_gpus_and_of_a_shared_one_the_share(run_dir: Path) -> None:
+    assert load_run(run_dir).frame()["gpu_seconds"].to_list()[:4] == [5.0, 5.0, 0.0, 5.0]
+    (run_dir / "site.yaml").write_text("trials_per_gpu: 2\n")
+    run = load_run(run_dir)
+    assert run.frame()["gpu_seconds"].to_list()[:4] == [2.5, 2.5, 0.0, 2.5]
+    assert sum(cost(run).by_kind.values()) == 2.5 + 2.5 + 2.5 + 2 * 2.5, "two attempts had no GPU"
 
 
 def test_parquet_has_the_same_with_types(run_dir: Path) -> None:

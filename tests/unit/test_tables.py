@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from workflow.budgets import Budgets
 from workflow.config.initial import read_initial
 from workflow.errors import SiteError
 from workflow.report.tables import (
@@ -190,7 +191,7 @@ def finals(*parents: int) -> dict[str, Any]:
 
 
 def test_the_winner_is_that_of_the_finals(tmp_path: Path) -> None:
-    reruns = [ok(FIRST_RERUN, 0.9, gpu_seconds=5.0), ok(FIRST_RERUN + 1, 0.6)]
+    reruns = [ok(FIRST_RERUN, 0.9), ok(FIRST_RERUN + 1, 0.6)]
     folded = state(trial(0, rate=0.1), trial(1, rate=0.2), ok(0, 0.5), ok(1, 0.55), finals(0, 1), *reruns)
     write_tables(RunDir(tmp_path), TABLE, folded, Search())
     found = json.loads((tmp_path / "summary.json").read_text())
@@ -203,7 +204,7 @@ def test_the_winner_is_that_of_the_finals(tmp_path: Path) -> None:
         "trial": 0, "value": 0.5, "mean": 0.9, "std": None, "failed": 0,
         "reruns": [{"rate": 9.0, "kind": "ok", "value": 0.9, "directory": str(tmp_path / "reruns/0000/attempt-1")}],
     }  # fmt: skip
-    assert (found["trials"]["asked"], found["gpu_seconds"], found["busy_seconds"]) == (2, 5.0, 48.0)
+    assert (found["trials"]["asked"], found["gpu_seconds"], found["busy_seconds"]) == (2, 0.0, 48.0)
     assert json.loads((tmp_path / "best.json").read_text())["rate"] == 0.2
     assert len((tmp_path / "hpo.csv").read_text().splitlines()) == 3
     lines = finals_lines(TABLE, folded)
@@ -287,6 +288,17 @@ def campaign() -> State:
     )
 
 
+@pytest.mark.parametrize(
+    ("gpu", "trials_per_gpu", "seconds"), [("0", 1, 42.0), ("0,1", 1, 84.0), ("0", 2, 21.0), (None, 2, 0.0)]
+)
+def test_gpu_seconds_are_those_of_gpu_hours(gpu: str | None, trials_per_gpu: int, seconds: float) -> None:
+    """Of all attempts; ``status`` counts them by the same budget."""
+    budgets = Budgets(gpus=gpu is not None, trials_per_gpu=trials_per_gpu)
+    folded = state(*FOUR, ok(0, 0.5, 30.0, gpu=gpu), replace(ok(1, 0.5, gpu=gpu), kind="lost", value=None))
+    assert summary(replace(TABLE, budgets=budgets), folded, Search(), RUN)["gpu_seconds"] == seconds
+    assert gpu is None or budgets.hours(folded) * 3600 == pytest.approx(seconds)
+
+
 def test_summary_by_hand() -> None:
     row = GenerationStatistics(1, 4, 0.375, 0.125, 0.25, 0.5)
     assert summary(TABLE, campaign(), Search("why", row), RUN) == {
@@ -305,7 +317,7 @@ def test_summary_by_hand() -> None:
         "shunned_nodes": {},
         "wall_seconds": 11.0,
         "busy_seconds": 42.0,
-        "gpu_seconds": 24.0,
+        "gpu_seconds": 0.0,
         "workers": 2,
         "utilization": 0.7,
         "generations": [

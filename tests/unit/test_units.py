@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -37,6 +38,7 @@ def test_times_have_the_largest_unit_that_fits() -> None:
 
 def test_cost_is_that_of_all_gpus() -> None:
     two = Outcome(0, 1, "ok", 1.0, started=0.0, ended=3600.0, gpu="0,1")
+    assert charge(replace(two, gpu="0"), trials_per_gpu=2) == 1800
     assert charge(two) == 7200 and cost_unit([two]).name == "GPU-hours" and cost_unit([two]).show(7200) == "2 GPU-hours"
     assert cost_unit([Outcome(0, 1, "ok", started=0.0, ended=90.0)]).name == "worker-minutes"
     assert cost_unit([]).name == "worker-seconds"

@@ -46,6 +46,7 @@ class Row:
     outcome: Outcome | None
     final: bool
     directory: str = ""
+    gpu_seconds: float = 0.0
 
 
 def columns_of(rows: Sequence[Row], types: Mapping[str, type], *, clock: bool) -> list[Column]:
@@ -78,14 +79,14 @@ def _outcome_cells(row: Row, clock: bool) -> dict[str, Any]:
         "seconds": None if outcome.started is None else outcome.seconds, "evidence": outcome.evidence or None,
         **{METRIC + name: value for name, value in outcome.metrics.items()},
     }  # fmt: skip
-    return {**found, **_place_cells(outcome, row.directory)} if clock else found
+    return {**found, **_place_cells(row, outcome)} if clock else found
 
 
-def _place_cells(outcome: Outcome, directory: str) -> dict[str, Any]:
+def _place_cells(row: Row, outcome: Outcome) -> dict[str, Any]:
     return {
         "started": moment(outcome.started), "ended": moment(outcome.ended), "host": outcome.host or None,
-        "gpu": outcome.gpu, "gpu_seconds": outcome.gpu_seconds, "peak_memory": outcome.peak_memory or None,
-        "directory": directory or None,
+        "gpu": outcome.gpu, "gpu_seconds": row.gpu_seconds, "peak_memory": outcome.peak_memory or None,
+        "directory": row.directory or None,
     }  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def _metrics(run: Run, outcome: Outcome, begin: int, end: int) -> Iterator[Metri
     last = outcome.curve[-1][0] if outcome.curve else 0
     yield from (Metric(_key(name), value, begin, step) for step, value in outcome.curve)
     scores = dict(outcome.metrics) | ({name: outcome.value} if outcome.value is not None else {})
-    scores |= {"seconds": outcome.seconds, "gpu_seconds": outcome.gpu_seconds, "peak_memory": outcome.peak_memory}
+    scores |= {"seconds": outcome.seconds, "gpu_seconds": run.gpu_seconds(outcome), "peak_memory": outcome.peak_memory}
     yield from (Metric(_key(each), float(value), end, last) for each, value in scores.items())
 
 

@@ -121,7 +121,7 @@ def _attributes(run: Run, trial: Trial, outcome: Outcome | None) -> dict[str, An
     if outcome is not None:
         found |= {
             "attempt": outcome.attempt, "directory": run.directory_of(outcome), "evidence": outcome.evidence,
-            "cause": outcome.cause, "host": outcome.host, "gpu": outcome.gpu, "gpu_seconds": outcome.gpu_seconds,
+            "cause": outcome.cause, "host": outcome.host, "gpu": outcome.gpu, "gpu_seconds": run.gpu_seconds(outcome),
             "peak_memory": outcome.peak_memory, **{f"metrics_{name}": v for name, v in outcome.metrics.items()},
         }  # fmt: skip
     return {name: value for name, value in found.items() if value not in (None, "", [])}

@@ -112,7 +112,7 @@ def _spent(run: Run) -> Mapping[int, float]:
         attempts.sort(key=lambda outcome: (outcome.ended or 0.0, outcome.trial_id, outcome.attempt))
     total, spent = 0.0, defaultdict[int, float](float)
     for outcome in attempts:
-        total += charge(outcome)
+        total += charge(outcome, run.trials_per_gpu)
         spent[outcome.trial_id] = total
     return spent
 
@@ -301,7 +301,7 @@ class Cost:
 def cost(run: Run) -> Cost:
     by_kind, attempts = defaultdict[Kind, float](float), Counter[Kind]()
     for outcome in run.attempts:
-        by_kind[kind_of(run, outcome)] += charge(outcome)
+        by_kind[kind_of(run, outcome)] += charge(outcome, run.trials_per_gpu)
         attempts[kind_of(run, outcome)] += 1
     workers = run.controllers[-1].about.get("workers") if run.controllers else None
     span = sum(last - first for first, last in run.state.spans)

@@ -20,6 +20,7 @@ from workflow.journal import Follower, unreadable
 from workflow.ranking import pareto_front, winner_of
 from workflow.report.columns import Column, Row, columns_of, common_type, to_frame, type_of
 from workflow.report.tables import model_directory
+from workflow.report.units import charge
 from workflow.result_table import further_column, further_metrics, is_own
 from workflow.rundir import RunDir, why_no_run
 from workflow.space import Space
@@ -82,6 +83,15 @@ class Run:
     def has_clock(self) -> bool:
         """Whether outcomes tell when they began and on which host, not only how long they took."""
         return self.space is not None
+
+    @property
+    def trials_per_gpu(self) -> int:
+        """How many trials share a GPU, on the site of the last controller."""
+        return int(self.site.get("trials_per_gpu") or 1)
+
+    def gpu_seconds(self, outcome: Outcome) -> float:
+        """As the budget ``gpu_hours`` counts them; 0 without GPUs."""
+        return charge(outcome, self.trials_per_gpu) if outcome.gpus else 0.0
 
     @property
     def objective(self) -> Objective:
@@ -164,7 +174,8 @@ class Run:
         trial = self.trials.get(trial_id) or self.state.reruns.get(trial_id)
         last = self.state.outcome_of(trial_id)
         final = outcome is not None and outcome.final and last is not None and outcome.attempt == last.attempt
-        return Row(trial_id, trial, outcome, final, self.directory_of(outcome))
+        gpu_seconds = self.gpu_seconds(outcome) if outcome is not None else 0.0
+        return Row(trial_id, trial, outcome, final, self.directory_of(outcome), gpu_seconds)
 
     def directory_of(self, outcome: Outcome | None) -> str:
         """Where an attempt left its model and log; empty where that is not known."""

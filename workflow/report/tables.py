@@ -111,10 +111,14 @@ def _further_cells(table: Table, outcome: Outcome, on_front: bool) -> list[str]:
 
 
 def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str, Any]:
-    """Times are in seconds. ``utilization`` is None where no trial ran. ``best_directory`` holds the winner's model."""
+    """Times are in seconds, ``gpu_seconds`` as the budget ``gpu_hours`` counts them, 0 without GPUs.
+
+    ``utilization`` is None where no trial ran. ``best_directory`` holds the winner's model.
+    """
     winner = winner_of(state, table.objective.mode)
     available = table.workers * sum(last - first for first, last in state.spans)
     ended = [*state.outcomes.values(), *state.rerun_outcomes.values()]
+    on_gpus = any(outcome.gpus for outcome in ended)
     infer = state.stage_outcomes.get("infer")
     scored = infer is not None and winner is not None and infer.trial_id == winner.trial_id and infer.kind == "ok"
     return {
@@ -135,7 +139,7 @@ def summary(table: Table, state: State, search: Search, run: RunDir) -> dict[str
         "shunned_nodes": dict(state.shunned),
         "wall_seconds": round(state.elapsed, 3),
         "busy_seconds": round(state.seconds, 3),
-        "gpu_seconds": round(sum(outcome.gpu_seconds for outcome in ended), 3),
+        "gpu_seconds": round(table.budgets.hours(state) * 3600, 3) if on_gpus else 0.0,
         "workers": table.workers,
         "utilization": round(state.seconds / available, 4) if available > 0 else None,
         "generations": [vars(s) for s in getattr(search, "statistics", [])],

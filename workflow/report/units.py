@@ -37,9 +37,9 @@ def time_unit(seconds: float, of: str = "") -> Unit:
     return Unit(f"{of}-{name}" if of else name, size)
 
 
-def charge(outcome: Outcome) -> float:
-    """Seconds of all GPUs of an attempt together; its wall time without one."""
-    return outcome.seconds * max(1, outcome.gpus)
+def charge(outcome: Outcome, trials_per_gpu: int = 1) -> float:
+    """Seconds of all GPUs of an attempt together, of a shared one its share; its wall time without one."""
+    return outcome.seconds * outcome.gpus / trials_per_gpu if outcome.gpus else outcome.seconds
 
 
 def cost_unit(outcomes: Sequence[Outcome]) -> Unit:
