@@ -77,10 +77,14 @@ class Problems:
 
     def where(self, place: str) -> str:
         """A place (a dotted key, an entry) with the source that has to be mended there."""
+        return self.option(place) or (f"{self.file}: {place}" if place else self.file)
+
+    def option(self, place: str) -> str:
+        """The option that gave what stands at a place, with its key; empty where the file did."""
         for key, option in self.overridden.items():
             if place == key or place.startswith(f"{key}."):
                 return option + place.removeprefix(key)
-        return f"{self.file}: {place}" if place else self.file
+        return ""
 
     def extend(self, other: Problems) -> None:
         self._found.extend(other._found)

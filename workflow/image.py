@@ -37,9 +37,9 @@ class ImageError(Exception):
         super().__init__(what)
         self.remedy = remedy
 
-    def as_input(self, image: str | None) -> InputError:
-        """The same as an error of the experiment's entry ``model.image``."""
-        return InputError(f"model.image: {image}: {self}\n    -> {self.remedy}")
+    def as_input(self, image: str | None, entry: str = "model.image") -> InputError:
+        """The same as an error of the experiment's ``entry``."""
+        return InputError(f"{entry}: {image}: {self}\n    -> {self.remedy}")
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from workflow.config.load import load_experiment
 from workflow.config.strict import apply_overrides, is_there, parse_overrides, read_yaml, shipped, split_overrides
 from workflow.disk import FULL_DISK
 from workflow.durations import LONGER
-from workflow.errors import InputError, unusable_text
+from workflow.errors import InputError, Problems, unusable_text
 from workflow.image import ImageError, read_image
 from workflow.rundir import PLAIN_NAMES, RunDir, is_plain, whole_path, why_no_run
 from workflow.site import OTHER_SCHEDULERS, Site, find_site, load_site
@@ -136,7 +136,7 @@ def _read_request(args: argparse.Namespace) -> Request:
             raise InputError("--site is missing\n    -> name a site, for example --site local")
         site = load_site(find_site(args.site), for_site, args.site_options)
         given = args.experiment or shipped("configs") / "demo.yaml"
-        experiment = load_experiment(given, for_experiment, remote=site.endpoint is not None)
+        experiment = _load_experiment(given, for_experiment, site)
         run = _new_run(args.output, experiment.name)
         return Request(experiment, site, run, resume=False, quiet=args.quiet, named=args.output is not None)
     for option in ("experiment", "output"):
@@ -149,7 +149,7 @@ def _read_request(args: argparse.Namespace) -> Request:
         begin = f"--experiment {shlex.quote(str(args.resume / run.experiment.name))}"
         raise InputError(f"--resume {args.resume}: {reason}\n    -> begin a run: {begin} instead of --resume")
     site = load_site(find_site(args.site) if args.site else run.site, for_site, args.site_options)
-    experiment = load_experiment(run.experiment, for_experiment, remote=site.endpoint is not None)
+    experiment = _load_experiment(run.experiment, for_experiment, site)
     return Request(
         experiment,
         site,
@@ -158,6 +158,18 @@ def _read_request(args: argparse.Namespace) -> Request:
         quiet=args.quiet,
         accept_image=args.accept_image,
     )
+
+
+def _load_experiment(path: Path, overrides: Mapping[str, Any], site: Site) -> Experiment:
+    """With its image looked into, which a look at the file alone leaves out. Raises InputError."""
+    experiment = load_experiment(path, overrides, remote=site.endpoint is not None)
+    if experiment.model.image is not None and site.endpoint is None:
+        try:
+            read_image(Path(experiment.model.image))
+        except ImageError as error:
+            entry = Problems(str(path), {key: f"--set {key}" for key in overrides}).where("model.image")
+            raise error.as_input(experiment.model.image, entry) from error
+    return experiment
 
 
 def _refuse_site_without_jobs(args: argparse.Namespace, overrides: Mapping[str, Any]) -> None:
@@ -217,15 +229,8 @@ def create(request: Request) -> Request:
     An empty directory of the user's stays the one that it is. A start that is cut off there leaves a draft beside what
     it has moved in; the next start takes such a directory for empty.
 
-    A name of ours that another run has taken in the meantime is replaced by the next one. Raises InputError, also for
-    an image that cannot be used.
+    A name of ours that another run has taken in the meantime is replaced by the next one. Raises InputError.
     """
-    image = request.experiment.model.image
-    if image is not None and request.site.endpoint is None:
-        try:
-            read_image(Path(image))
-        except ImageError as error:
-            raise error.as_input(image) from error
     draft = _draft(request)
     try:
         draft.path.mkdir(parents=True)

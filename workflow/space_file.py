@@ -68,7 +68,8 @@ def parse_space(entries: object, source: str) -> Space:
     """
     problems = Problems(source)
     if not isinstance(entries, list):
-        problems.fail("", f"is a {json_type(entries)}, not a list", "write a list of dictionaries: [{...}, {...}]")
+        what = f"{show(entries)} is a {json_type(entries)}, not a list"
+        problems.fail("", what, "write a list of dictionaries: [{...}, {...}]")
     if not entries:
         problems.fail("", "is an empty list", "define at least one hyperparameter")
     warnings: list[str] = []

@@ -340,9 +340,10 @@ def test_an_image_that_cannot_be_used_leaves_no_run(workflow: Workflow) -> None:
     image = workflow.directory / "model.sif"
     image.write_text("no image")
     experiment = workflow.experiment(model={"image": str(image)})
-    for _ in range(2):
-        done = workflow.run("--site", "local", "--experiment", experiment, "--output", "run")
-        assert done.returncode == 2 and "is no SIF image" in done.stdout, done.stdout
+    for options in ((), (), ("--dry-run",)):
+        done = workflow.run("--site", "local", "--experiment", experiment, "--output", "run", *options)
+        assert done.returncode == 2, done.stdout
+        assert done.stdout.startswith(f"error: {experiment}: model.image: {image}: is no SIF image"), done.stdout
         assert not (workflow.directory / "run").exists()
 
 
@@ -361,8 +362,8 @@ def test_the_dry_run_takes_the_program_that_is_installed(workflow: Workflow) -> 
     program = workflow.directory / "bin" / "singularity"
     program.write_text("#!/bin/bash\n")
     program.chmod(0o755)
-    image = workflow.directory / "model.sif"
-    image.touch()
+    image = workflow.directory / "model"
+    (image / ".singularity.d").mkdir(parents=True)
     experiment = workflow.experiment(model={"image": str(image)})
     env = {"PATH": str(program.parent)}
     done = workflow.run("--site", "local", "--experiment", experiment, "--dry-run", env=env)

@@ -338,7 +338,9 @@ def test_duplicate_name_says_where_the_first_is() -> None:
     [({"x": 1}, "dictionary"), ("text", "string"), (5, "number"), (None, "null"), (True, "logical")],
 )
 def test_a_space_that_is_no_list(entries: object, kind: str) -> None:
-    assert refusal(entries).startswith(f"dir/space.json: is a {kind}, not a list\n    -> write a list of dictionaries")
+    assert refusal(entries).startswith(
+        f"dir/space.json: {entries!r} is a {kind}, not a list\n    -> write a list of dictionaries"
+    )
 
 
 def test_an_empty_space() -> None:

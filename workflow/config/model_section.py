@@ -28,6 +28,9 @@ def read_model(section: Section, stages: Mapping[StageName, Stage], *, remote: b
     contract = section.text("contract", "improve", CONTRACTS)
     options = read_options(section, [data_dir_inside(contract)], look=not remote)
     section.finish()
+    if image and scripts and section.data.get("runtime") is None:
+        remedy = "keep one of the two (--set model.scripts=null leaves it out), or write which runtime is meant"
+        section.problems.add(section.at("scripts"), "is given beside image", remedy)
     if image is not None and re.match(r"[a-z]+://", str(section.data["image"])):
         remedy = f"a file is needed: apptainer pull model.sif {section.data['image']}, then write its path"
         section.wrong("image", section.data["image"], remedy)

@@ -93,7 +93,8 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         problems.fail("", f"is not valid YAML: {reason}", "mend the YAML")
     if not isinstance(data, dict):
-        problems.fail("", f"holds {show(data)}, not a dictionary", f"write the {what} as 'key: value' lines")
+        held = "is empty" if data is None else f"holds {show(data)}, not a dictionary"
+        problems.fail("", held, f"write the {what} as 'key: value' lines")
     return data
 
 
@@ -189,7 +190,9 @@ class Section:
         if isinstance(data, dict):
             self.data = data
         elif data is not None:
-            problems.add(place, f"is {show(data)}, not a section", f"write '{place or 'key'}:' with keys below it")
+            option = problems.option(place)
+            remedy = f"write {option}.KEY=VALUE" if option else f"write '{place or 'key'}:' with keys below it"
+            problems.add(place, f"is {show(data)}, not a section", remedy)
 
     def at(self, key: str) -> str:
         return f"{self.place}.{key}" if self.place else key

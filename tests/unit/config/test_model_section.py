@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.config.experiments import SPACE, load, refusal
+from tests.unit.config.experiments import SPACE, TEMPLATE, load, refusal
 from workflow.errors import InputError
 
 
@@ -45,6 +45,16 @@ def test_path_that_was_left_as_in_the_sample_needs_preprocess(tmp_path: Path) ->
 
 def test_output_directory_as_in_the_sample_needs_nothing(tmp_path: Path) -> None:
     load(tmp_path, space=[*SPACE, {"name": "model_outdir", "type": "constant", "value": "<desired_outdir>"}])
+
+
+def test_of_image_and_scripts_one_is_given(tmp_path: Path) -> None:
+    image = {"image": str(tmp_path / "model.sif")}
+    (tmp_path / "model.sif").touch()
+    said = refusal(tmp_path, model={"scripts": TEMPLATE, **image})
+    assert said.startswith("try.yaml: model.scripts: is given beside image\n    -> keep one of the two (--set model")
+    one = load(tmp_path, f"model.image={image['image']}", "model.scripts=null").model
+    assert (one.runtime, one.image, one.scripts) == ("apptainer", image["image"], None)
+    assert load(tmp_path, model={"scripts": TEMPLATE, **image, "runtime": "none"}).model.runtime == "none"
 
 
 def test_an_address_of_a_hub_is_no_image(tmp_path: Path) -> None:

@@ -58,10 +58,15 @@ def test_a_date_stays_text(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "what"),
-    [("", "None, not a dictionary"), ("[1]", "[1], not a dictionary"), ("text", "'text', not a dictionary")],
+    [
+        ("", "is empty"),
+        ("# a comment", "is empty"),
+        ("[1]", "holds [1], not a dictionary"),
+        ("text", "holds 'text', not a dictionary"),
+    ],
 )
 def test_a_file_that_is_no_dictionary(tmp_path: Path, text: str, what: str) -> None:
-    assert refusal_of_text(tmp_path, text).startswith(f"try.yaml: holds {what}\n    -> write the experiment as")
+    assert refusal_of_text(tmp_path, text).startswith(f"try.yaml: {what}\n    -> write the experiment as")
 
 
 # -- durations -------------------------------------------------------------------------------------------------------
@@ -199,6 +204,13 @@ def test_a_setting_replaces_its_alias_in_the_file(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_named_as_such(tmp_path: Path, setting: str, place: str) -> None:
     assert refusal(tmp_path, setting).startswith(place)
+
+
+@pytest.mark.parametrize("key", ["search", "search.fidelity", "stages.train.args"])
+def test_a_setting_that_is_no_section_is_mended_by_one(tmp_path: Path, key: str) -> None:
+    assert f"--set {key}: is 3, not a section\n    -> write --set {key}.KEY=VALUE" in refusal(tmp_path, f"{key}=3")
+    said = refusal(tmp_path, finalists=3)
+    assert said.startswith("try.yaml: finalists: is 3, not a section\n    -> write 'finalists:' with keys below it")
 
 
 def test_the_last_of_equal_settings_counts() -> None:
