@@ -417,6 +417,14 @@ def test_each_setting_of_the_genetic_algorithm_does_something(strategy: str, key
     assert changes == ((strategy, key) != ("simple", "offspring_proportion"))
 
 
+@pytest.mark.parametrize("key", OTHERWISE)
+@pytest.mark.parametrize("strategy", WITHOUT_GENERATIONS)
+def test_a_setting_of_the_genetic_algorithm_counts_as_unused_where_it_does_nothing(strategy: str, key: str) -> None:
+    changes = drive(make(strategy, **{key: OTHERWISE[key]})) != drive(make(strategy))
+    unused = SearchSettings(strategy=strategy, **{key: OTHERWISE[key]}).unused
+    assert unused == ([] if changes else [key])
+
+
 def test_each_setting_is_known_to_some_test() -> None:
     assert {each.name for each in fields(SearchSettings)} == OTHERWISE.keys() | OTHERS
 

@@ -24,7 +24,7 @@ WITHOUT_GENERATIONS = ("async", "optuna", "random")
 """Strategies whose budget is ``evaluations``."""
 
 _GENETIC = ("mut_prob", "cx_prob", "mut_indpb", "cx_indpb", "tournsize")
-"""Settings of the generational strategies' operators."""
+"""Settings of the generational strategies' operators, of which others make no use: that is warned of."""
 
 Seconds = float
 """A duration as experiment files have it: a number, or a text such as 12h."""
