@@ -29,6 +29,7 @@ from workflow.runner import StageRunner
 from workflow.search import SearchSettings, make_search
 from workflow.site import find_site, load_site
 from workflow.space_file import parse_space
+from workflow.state import Inputs
 from workflow.trial import Outcome, Trial
 
 SPACE = [{"name": "x", "type": "float", "lower": 0, "upper": 1}]
@@ -67,7 +68,8 @@ class BareRunner:
         self._app(self._command).add_done_callback(lambda done: outcome.set_result(ended))
         return outcome
 
-    def inputs(self, record: object) -> None: ...
+    def inputs(self, record: object) -> Inputs:
+        return Inputs()
 
     def recall(self, trial: Trial) -> None: ...
 

@@ -22,7 +22,7 @@ import numpy as np
 from workflow.durations import Expectation
 from workflow.search.base import keyed_rng
 from workflow.stages import StageName
-from workflow.state import Record
+from workflow.state import Inputs, Record
 from workflow.trial import Cause, Kind, Outcome, Params, Trial
 
 _FRESH = 0.9
@@ -285,8 +285,8 @@ class Cluster:
     def recover(self, stage: StageName, attempts: Iterable[tuple[int, int]]) -> list[Outcome]:
         return []
 
-    def inputs(self, record: Record) -> str | None:
-        return None
+    def inputs(self, record: Record) -> Inputs:
+        return Inputs()
 
     def image_change(self) -> str:
         return ""
