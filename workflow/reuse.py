@@ -33,17 +33,17 @@ MOST_FILES = 2000
 class Memo:
     """Successful outcomes of earlier runs by all that decides about them."""
 
-    def __init__(self, runs: tuple[str, ...], inputs: str | None) -> None:
-        """``inputs`` is the digest of this run's. Raises InputError for a directory that is no run."""
+    def __init__(self, runs: tuple[str, ...], digest: str | None) -> None:
+        """``digest`` is that of this run's inputs. Raises InputError for a directory that is no run."""
         self._found: dict[Key, Outcome] = {}
         self.different: list[str] = []
         """Runs with another model, data or arguments: nothing of theirs can be reused."""
         for run in map(RunDir, map(Path, runs)):
             past = _past(run)
-            if inputs is None or inputs not in past.inputs:
+            if digest is None or digest not in past.digests:
                 self.different.append(str(run.path))
             else:
-                self._take(run, past, inputs)
+                self._take(run, past, digest)
 
     def __len__(self) -> int:
         return len(self._found)
@@ -55,10 +55,10 @@ class Memo:
             return None
         return replace(known, trial_id=trial.id)
 
-    def _take(self, run: RunDir, past: _Past, inputs: str) -> None:
+    def _take(self, run: RunDir, past: _Past, digest: str) -> None:
         for trial in (*past.state.trials.values(), *past.state.reruns.values()):
             outcome = past.state.outcome_of(trial.id)
-            if outcome is None or outcome.kind != "ok" or past.inputs_of(outcome) != inputs:
+            if outcome is None or outcome.kind != "ok" or past.digest_of(outcome) != digest:
                 continue
             source = outcome.source or str(run.trial_attempt(trial.id, outcome.attempt))
             evidence = f"reused from {run.path}, {spoken(trial.id)}"
@@ -67,24 +67,24 @@ class Memo:
 
 
 class _Past:
-    """What a run's journal comes to, and which inputs each attempt had: they may change where a run is resumed."""
+    """What a run's journal comes to, and the digest of each attempt's inputs: they may change where it is resumed."""
 
     def __init__(self) -> None:
         self.state = State()
-        self.inputs: set[str] = set()
+        self.digests: set[str] = set()
         self._began: dict[tuple[int | str, int], str | None] = {}
 
     def apply(self, record: Record) -> None:
         self.state.apply(record)
         digest = self.state.inputs.digest
         if digest is not None:
-            self.inputs.add(digest)
+            self.digests.add(digest)
         if record["type"] == "attempt":
             self._began[record["trial"], record["attempt"]] = digest
         elif record["type"] == "outcome" and record["outcome"]["attempt"] == REUSED:
             self._began[record["outcome"]["trial_id"], REUSED] = digest
 
-    def inputs_of(self, outcome: Outcome) -> str | None:
+    def digest_of(self, outcome: Outcome) -> str | None:
         """None where the record of its beginning is gone."""
         return self._began.get((outcome.trial_id, outcome.attempt))
 

@@ -19,3 +19,11 @@ def test_tables_of_a_run_that_is_gone_say_so(tmp_path: Path) -> None:
     table = Table(("x",), [Objective("val_loss")], population_size=4, workers=2)
     with pytest.raises(SiteError, match="is gone: it was deleted or moved"):
         _TableWriter(RunDir(tmp_path / "moved"), table, lambda: "").write(cast(Any, None))
+
+
+def test_tables_of_a_run_that_is_another_controllers_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "journal.jsonl").touch()
+    table = Table(("x",), [Objective("val_loss")], population_size=4, workers=2)
+    with pytest.raises(SiteError, match="another one took it over"):
+        _TableWriter(RunDir(tmp_path), table, lambda: "another one took it over").write(cast(Any, None))
+    assert [path.name for path in tmp_path.iterdir()] == ["journal.jsonl"]
